@@ -1,0 +1,19 @@
+//! `slipway`: from a manifest to a signed disk image.
+//!
+//! The flow is `Manifest → Lock → parts → Tree → image → release`; each stage takes one
+//! type and returns the next.
+
+pub mod cache;
+pub mod debian;
+pub mod disk;
+pub mod erofs;
+pub mod golang;
+pub mod initrd;
+pub mod keys;
+pub mod lock;
+pub mod progress;
+pub mod secure_boot;
+pub mod tree;
+pub mod uki;
+pub mod verity;
+pub mod workspace;

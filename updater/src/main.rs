@@ -1,0 +1,3 @@
+//! The `slipwayd` daemon.
+
+fn main() {}

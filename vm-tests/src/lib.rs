@@ -1,0 +1,1 @@
+//! Runs node images in QEMU.
