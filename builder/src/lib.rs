@@ -11,6 +11,7 @@ pub mod golang;
 pub mod initrd;
 pub mod keys;
 pub mod lock;
+pub mod manifest;
 pub mod progress;
 pub mod secure_boot;
 pub mod tree;
