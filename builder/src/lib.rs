@@ -4,6 +4,7 @@
 //! type and returns the next.
 
 pub mod cache;
+pub mod compose;
 pub mod debian;
 pub mod disk;
 pub mod erofs;
