@@ -3,6 +3,7 @@
 //! The flow is `Manifest → Lock → parts → Tree → image → release`; each stage takes one
 //! type and returns the next.
 
+pub mod audit;
 pub mod cache;
 pub mod compose;
 pub mod debian;
@@ -14,6 +15,7 @@ pub mod keys;
 pub mod lock;
 pub mod manifest;
 pub mod progress;
+pub mod report;
 pub mod secure_boot;
 pub mod tree;
 pub mod uki;
