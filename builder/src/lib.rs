@@ -9,6 +9,7 @@ pub mod compose;
 pub mod debian;
 pub mod disk;
 pub mod erofs;
+pub mod fetch;
 pub mod golang;
 pub mod initrd;
 pub mod keys;
