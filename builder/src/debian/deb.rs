@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
+use super::deb_stream::{Bounded, StreamTooLong, find_data, xz_reader};
 use crate::tree::TreePath;
 
 /// Most entries of one package (Debian's largest has some 90,000).
@@ -28,10 +29,6 @@ pub const MAX_RATIO: u64 = 100;
 pub const FREE_UNPACKED_BYTES: u64 = 64 << 20;
 /// Most bytes of a long name or link target.
 const MAX_NAME_BYTES: u64 = 4096;
-/// Memory that an xz stream may ask for.
-const MAX_XZ_MEMORY: u64 = 256 << 20;
-/// Largest window of a zstd stream, as a power of two.
-const MAX_ZSTD_WINDOW_LOG: u32 = 27;
 
 /// Why a package is refused; its name is added by the caller.
 #[derive(Debug, thiserror::Error)]
@@ -115,66 +112,6 @@ pub fn read_deb(
     }
     entries.check_links()?;
     Ok(entries.found.into_values().collect())
-}
-
-/// Walks the ar members up to `data.tar`, and gives its decompressed stream.
-fn find_data<'a, R: Read + 'a>(mut deb: BufReader<R>) -> Result<Box<dyn Read + 'a>, DebError> {
-    let cut = |_| DebError::Format("it ends too early".into());
-    let mut magic = [0; 8];
-    deb.read_exact(&mut magic).map_err(cut)?;
-    if &magic != b"!<arch>\n" {
-        return Err(DebError::Format("it does not begin as an archive".into()));
-    }
-    // deb(5): debian-binary, control.tar, data.tar, in this order.
-    for number in 0.. {
-        let mut header = [0; 60];
-        deb.read_exact(&mut header).map_err(cut)?;
-        let damaged = || DebError::Format(format!("the header of member {number} is damaged"));
-        if &header[58..] != b"`\n" {
-            return Err(damaged());
-        }
-        let text = std::str::from_utf8(&header).map_err(|_| damaged())?;
-        let name = text[..16].trim_end().trim_end_matches('/').to_owned();
-        let size: u64 = text[48..58].trim_end().parse().map_err(|_| damaged())?;
-        if name.starts_with("data.tar") {
-            return decompress(&name, deb.take(size));
-        }
-        let expected = if number == 0 { "debian-binary" } else { "control.tar" };
-        if number > 1 || !name.starts_with(expected) {
-            return Err(DebError::Format(format!("`{name}` is where {expected} should be")));
-        }
-        let mut member = (&mut deb).take(size + size % 2);
-        let mut version = Vec::new();
-        if number == 0 {
-            (&mut member).take(64).read_to_end(&mut version).map_err(cut)?;
-            if !version.starts_with(b"2.") {
-                return Err(DebError::Format("its format version is not 2".into()));
-            }
-        }
-        io::copy(&mut member, &mut io::sink()).map_err(cut)?;
-    }
-    Err(DebError::Format("it has no data.tar".into()))
-}
-
-fn decompress<'a>(name: &str, data: impl Read + 'a) -> Result<Box<dyn Read + 'a>, DebError> {
-    let failed = |error: io::Error| DebError::Format(error.to_string());
-    Ok(match name {
-        "data.tar" => Box::new(data),
-        "data.tar.xz" => Box::new(xz_reader(data).map_err(failed)?),
-        "data.tar.gz" => Box::new(flate2::read::MultiGzDecoder::new(data)),
-        "data.tar.zst" => {
-            let mut decoder = zstd::Decoder::new(data).map_err(failed)?;
-            decoder.window_log_max(MAX_ZSTD_WINDOW_LOG).map_err(failed)?;
-            Box::new(decoder)
-        }
-        other => return Err(DebError::Format(format!("`{other}` is packed in an unknown way"))),
-    })
-}
-
-fn xz_reader<R: Read>(data: R) -> io::Result<liblzma::read::XzDecoder<R>> {
-    let flags = liblzma::stream::CONCATENATED;
-    let stream = liblzma::stream::Stream::new_stream_decoder(MAX_XZ_MEMORY, flags)?;
-    Ok(liblzma::read::XzDecoder::new_stream(data, stream))
 }
 
 /// GNU tar's separate entries for names that do not fit a header.
@@ -274,13 +211,9 @@ impl Entries {
         let mut path = below_usr(&written);
         let kind = match header.kind {
             EntryType::Directory => Kind::Directory,
-            // Newline-free, non-empty regular types of old and new tars.
             EntryType::Regular => {
-                let (kind, raw) = writer.file(&header, data, written.name())?;
-                if raw {
-                    let name = path.as_str().trim_end_matches(".xz");
-                    path = TreePath::parse(name).map_err(|error| refused(error.reason))?;
-                }
+                let kind = writer.file(&header, data)?;
+                path = raw_name(path);
                 kind
             }
             // Base-files' own merge of /usr: composition makes these links.
@@ -294,7 +227,8 @@ impl Entries {
                 if header.link.starts_with('/') {
                     return Err(refused("is a hard link to an absolute path"));
                 }
-                Kind::Hardlink(below_usr(&target))
+                path = raw_name(path);
+                Kind::Hardlink(raw_name(below_usr(&target)))
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
                 return Err(refused("is a device or pipe, which no image takes from a package"));
@@ -307,11 +241,6 @@ impl Entries {
     }
 
     fn insert(&mut self, entry: PackedEntry, written: &str) -> Result<(), DebError> {
-        for folder in entry.path.ancestors() {
-            if self.found.get(&folder).is_some_and(|above| above.kind != Kind::Directory) {
-                return Err(refuse(written.as_bytes(), "lies below something that is no folder"));
-            }
-        }
         match self.found.get(&entry.path).map(|there| &there.kind) {
             // `lib/` and `usr/lib/` become one.
             Some(Kind::Directory) if entry.kind == Kind::Directory => Ok(()),
@@ -324,34 +253,32 @@ impl Entries {
     }
 
     /// A hard link names a file of the same package, and nothing lies below a non-folder.
-    fn check_links(&mut self) -> Result<(), DebError> {
-        let mut renamed = Vec::new();
-        for entry in self.found.values() {
-            for folder in entry.path.ancestors() {
-                if self.found.get(&folder).is_some_and(|above| above.kind != Kind::Directory) {
-                    let path = entry.path.as_str().as_bytes();
-                    return Err(refuse(path, "lies below something that is no folder"));
-                }
+    fn check_links(&self) -> Result<(), DebError> {
+        let is = |path: &TreePath, wanted: fn(&Kind) -> bool| {
+            self.found.get(path).is_none_or(|entry| wanted(&entry.kind))
+        };
+        for (path, entry) in &self.found {
+            let refused = |reason: &str| refuse(path.as_str().as_bytes(), reason);
+            if !path.ancestors().iter().all(|folder| is(folder, |kind| *kind == Kind::Directory)) {
+                return Err(refused("lies below something that is no folder"));
             }
-            let Kind::Hardlink(target) = &entry.kind else { continue };
-            let raw = target.as_str().strip_suffix(".xz").and_then(|raw| raw.parse().ok());
-            let known = [Some(target.clone()), raw].into_iter().flatten().find(|path| {
-                self.found.get(path).is_some_and(|file| matches!(file.kind, Kind::File(..)))
-            });
-            match known {
-                Some(known) => renamed.push((entry.path.clone(), known)),
-                None => {
-                    let path = entry.path.as_str().as_bytes();
-                    return Err(refuse(path, "is a hard link to no file of the package"));
-                }
-            }
-        }
-        for (path, target) in renamed {
-            if let Some(entry) = self.found.get_mut(&path) {
-                entry.kind = Kind::Hardlink(target);
+            if let Kind::Hardlink(target) = &entry.kind
+                && !(self.found.contains_key(target)
+                    && is(target, |kind| matches!(kind, Kind::File(..))))
+            {
+                return Err(refused("is a hard link to no file of the package"));
             }
         }
         Ok(())
+    }
+}
+
+/// Modules are kept decompressed, under the name that says so.
+fn raw_name(path: TreePath) -> TreePath {
+    let raw = path.as_str().strip_suffix(".xz").filter(|raw| raw.ends_with(".ko"));
+    match raw.map(TreePath::parse) {
+        Some(Ok(raw)) => raw,
+        _ => path,
     }
 }
 
@@ -396,25 +323,18 @@ struct ContentWriter<'a, W> {
 }
 
 impl<W: Write> ContentWriter<'_, W> {
-    /// Writes one file; true when it was a module and is decompressed. Modules are kept raw:
-    /// their signatures stay valid, and updates of them become small.
-    fn file(
-        &mut self,
-        header: &Header,
-        data: &mut impl Read,
-        name: &str,
-    ) -> Result<(Kind, bool), DebError> {
-        let refused = |reason: &str| refuse(header.path.as_bytes(), reason);
-        if name.ends_with(".ko.xz") {
-            let mut raw = xz_reader(data).map_err(|error| refused(&error.to_string()))?;
-            return Ok((self.append(header, &mut raw)?, true));
+    /// Writes one file. Modules are decompressed: their signatures stay valid, and updates
+    /// of them become small.
+    fn file(&mut self, header: &Header, data: &mut impl Read) -> Result<Kind, DebError> {
+        if header.path.ends_with(".ko.xz") {
+            let refused = |error: io::Error| refuse(header.path.as_bytes(), &error.to_string());
+            return self.append(header, &mut xz_reader(data).map_err(refused)?);
         }
-        let kind = self.append(header, data)?;
-        match kind {
+        match self.append(header, data)? {
             Kind::File(_, size, _) if size != header.size => {
                 Err(DebError::Format(format!("it ends inside `{}`", header.path)))
             }
-            kind => Ok((kind, false)),
+            kind => Ok(kind),
         }
     }
 
@@ -438,24 +358,5 @@ impl<W: Write> ContentWriter<'_, W> {
         }
         let digest = <[u8; 32]>::from(hasher.finalize()).into();
         Ok(Kind::File(start, self.offset - start, digest))
-    }
-}
-
-/// The tar stream went past its limit.
-#[derive(Debug, thiserror::Error)]
-#[error("the stream is too long")]
-struct StreamTooLong;
-
-/// A reader that fails, rather than ends, at its limit.
-struct Bounded<R> {
-    inner: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(count as u64).ok_or(io::Error::other(StreamTooLong))?;
-        Ok(count)
     }
 }

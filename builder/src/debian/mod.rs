@@ -7,8 +7,8 @@
 
 pub mod apt_sources;
 pub mod date;
-
 mod deb;
+mod deb_stream;
 pub mod index;
 mod lock_packages;
 pub mod mirror;
@@ -17,6 +17,7 @@ pub mod release;
 pub mod solve;
 pub mod store;
 
+pub use deb::DebError;
 pub use lock_packages::{LockError, LockRequest, lock_packages};
 pub use mirror::Mirrors;
 pub use release::ExpirationEnforcement;

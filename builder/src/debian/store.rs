@@ -43,13 +43,12 @@ pub enum UnpackError {
         path: PathBuf,
     },
     /// Hostile or broken, although its digest is the one that the lock pins.
-    #[error(
-        "the package {package} is refused: {source}; take another version or suite, and report it to Debian"
-    )]
+    #[error("the package {package} is refused: take another version or suite of it")]
     Refused {
         /// Name and version.
         package: String,
         /// What is wrong with it.
+        #[source]
         source: DebError,
     },
     /// The disk is full.
