@@ -6,3 +6,8 @@
 
 #[path = "debian_archive/real.rs"]
 mod real;
+
+#[path = "debian_archive/attacks.rs"]
+mod attacks;
+#[path = "debian_archive/fixture.rs"]
+mod fixture;

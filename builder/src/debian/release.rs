@@ -157,7 +157,11 @@ pub fn verify(inrelease: &[u8], judgement: &Judgement) -> Result<Release, Releas
     if inrelease.len() as u64 > MAX_RELEASE_BYTES {
         return Err(ReleaseError::TooLarge { suite: suite() });
     }
-    let helper = Signers { certificates: parse_keyring(judgement.keyring)?, verdict: None };
+    let helper = Signers {
+        certificates: parse_keyring(judgement.keyring)?,
+        now: judgement.now,
+        verdict: None,
+    };
     // At the judgement's time, so that the same inputs always give the same verdict.
     let policy = StandardPolicy::at(judgement.now);
     let verifier = VerifierBuilder::from_bytes(inrelease)
@@ -224,7 +228,19 @@ impl Verdict {
 
 struct Signers {
     certificates: Vec<Cert>,
+    now: SystemTime,
     verdict: Option<Verdict>,
+}
+
+impl Signers {
+    /// The parser asks whether a key was valid when it signed, by the signature's own word:
+    /// whoever finds an old key can date back. So it must be valid now, too.
+    fn still_signs(&self, cert: &Cert, key: &openpgp::Fingerprint) -> bool {
+        let policy = StandardPolicy::at(self.now);
+        let valid = cert.with_policy(&policy, self.now).is_ok_and(|cert| cert.alive().is_ok());
+        let mut keys = cert.keys().with_policy(&policy, self.now).alive().revoked(false);
+        valid && keys.any(|found| found.for_signing() && found.key().fingerprint() == *key)
+    }
 }
 
 impl VerificationHelper for Signers {
@@ -243,7 +259,12 @@ impl VerificationHelper for Signers {
             for result in results {
                 match result {
                     Ok(signature) => {
-                        good.insert(signature.ka.cert().fingerprint().to_hex());
+                        let cert = signature.ka.cert();
+                        if self.still_signs(cert, &signature.ka.key().fingerprint()) {
+                            good.insert(cert.fingerprint().to_hex());
+                        } else {
+                            others.push(format!("the key of {cert} has expired"));
+                        }
                     }
                     Err(error @ VerificationError::BadSignature { .. }) => {
                         verdict = Verdict::Bad(error.to_string());
