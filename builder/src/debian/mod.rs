@@ -9,6 +9,8 @@ pub mod apt_sources;
 pub mod date;
 mod deb;
 mod deb_stream;
+#[cfg(test)]
+mod deb_tests;
 pub mod index;
 mod lock_packages;
 pub mod mirror;

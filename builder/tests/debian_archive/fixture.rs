@@ -82,7 +82,7 @@ pub fn deb(name: &str) -> Vec<u8> {
     for (member, bytes) in
         [("debian-binary", &b"2.0\n"[..]), ("control.tar", b""), ("data.tar.xz", &data)]
     {
-        write!(deb, "{member:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100644, bytes.len())
+        writeln!(deb, "{member:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, 0, 100644, bytes.len())
             .unwrap();
         deb.extend(bytes);
         deb.resize(deb.len().next_multiple_of(2), b'\n');

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use builder::cache::Cache;
+use builder::debian::mirror::{ENVIRONMENT_VARIABLE, Location};
 use builder::debian::{
     ExpirationEnforcement, LockRequest, Mirrors, lock_packages, unpack, unpack_all,
 };
@@ -20,19 +21,23 @@ const SUITES: [&str; 3] = ["trixie", "trixie-updates", "trixie-security"];
 const PACKAGES: &str = "linux-image-cloud-amd64 systemd systemd-repart udev systemd-boot \
     systemd-boot-efi kmod mount iptables runc ca-certificates e2fsprogs systemd-resolved \
     systemd-timesyncd systemd-cryptsetup cryptsetup-bin dmsetup";
+/// Another list, rich in alternatives and virtual packages.
+const OTHERS: &str = "cloud-init openssh-server network-manager chrony rsyslog nginx-light \
+    postgresql default-jre-headless emacs-nox libpam-systemd mailutils python3-full dbus socat \
+    containerd nftables conntrack iproute2 login passwd apt bash";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 fn mirrors() -> Mirrors {
-    let environment = std::env::var(builder::debian::mirror::ENVIRONMENT_VARIABLE).ok();
+    let environment = std::env::var(ENVIRONMENT_VARIABLE).ok();
     Mirrors::discover(None, environment.as_deref(), Path::new("/etc/apt"))
         .expect("this test needs a Debian mirror")
 }
 
-fn request() -> LockRequest {
+fn request(packages: &str) -> LockRequest {
     LockRequest {
         suites: SUITES.map(str::to_owned).to_vec(),
         components: vec!["main".into()],
-        packages: PACKAGES.split_whitespace().map(str::to_owned).collect(),
+        packages: packages.split_whitespace().map(str::to_owned).collect(),
         architecture: Architecture::X86_64,
         keyring: KEYRING.into(),
         now: SystemTime::now(),
@@ -41,31 +46,39 @@ fn request() -> LockRequest {
     }
 }
 
-async fn lock(cache: &Cache) -> DebianLock {
-    let locked = lock_packages(&request(), &mirrors(), cache, &Progress::hidden()).await;
+async fn lock(cache: &Cache, packages: &str) -> DebianLock {
+    let locked = lock_packages(&request(packages), &mirrors(), cache, &Progress::hidden()).await;
     locked.expect("this test needs a reachable Debian mirror")
 }
 
-/// What `apt-get install` would install on an empty system, in a private apt state.
-fn apt_selection(folder: &Path) -> BTreeSet<String> {
-    for name in ["state/lists/partial", "cache/archives/partial", "parts"] {
-        std::fs::create_dir_all(folder.join(name)).unwrap();
+/// A private apt state over the same mirrors.
+struct Apt {
+    folder: PathBuf,
+}
+
+impl Apt {
+    fn updated(folder: PathBuf) -> Self {
+        for name in ["state/lists/partial", "cache/archives/partial", "parts"] {
+            std::fs::create_dir_all(folder.join(name)).unwrap();
+        }
+        let mirrors = mirrors();
+        let line = |suite: &str| match mirrors.archive(suite) {
+            Location::Web(base) => format!("deb [signed-by={KEYRING}] {base} {suite} main\n"),
+            Location::Folder(base) => {
+                format!("deb [signed-by={KEYRING}] file:{} {suite} main\n", base.display())
+            }
+        };
+        std::fs::write(folder.join("sources.list"), SUITES.map(line).concat()).unwrap();
+        std::fs::write(folder.join("status"), "").unwrap();
+        let apt = Self { folder };
+        apt.run(&["update"]);
+        apt
     }
-    let mirrors = mirrors();
-    let line = |suite: &str| match mirrors.archive(suite) {
-        builder::debian::mirror::Location::Web(base) => {
-            format!("deb [signed-by={KEYRING}] {base} {suite} main\n")
-        }
-        builder::debian::mirror::Location::Folder(base) => {
-            format!("deb [signed-by={KEYRING}] file:{} {suite} main\n", base.display())
-        }
-    };
-    std::fs::write(folder.join("sources.list"), SUITES.map(line).concat()).unwrap();
-    std::fs::write(folder.join("status"), "").unwrap();
-    let apt = |arguments: &[&str]| {
-        let place = |name: &str| folder.join(name).display().to_string();
+
+    fn run(&self, arguments: &[&str]) -> String {
+        let place = |name: &str| self.folder.join(name).display().to_string();
         let mut command = Command::new("apt-get");
-        command.env("LC_ALL", "C").args(["-qq", "-o", "APT::Architecture=amd64"]);
+        command.env("LC_ALL", "C").arg("-qq");
         for (key, value) in [
             ("Dir::State", place("state")),
             ("Dir::State::status", place("status")),
@@ -75,6 +88,7 @@ fn apt_selection(folder: &Path) -> BTreeSet<String> {
             ("Dir::Etc::preferencesparts", place("parts")),
             ("Acquire::Check-Valid-Until", "false".into()),
             ("Acquire::Languages", "none".into()),
+            ("APT::Architecture", "amd64".into()),
             ("APT::Architectures", "amd64".into()),
             ("APT::Sandbox::User", String::new()),
         ] {
@@ -84,36 +98,39 @@ fn apt_selection(folder: &Path) -> BTreeSet<String> {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "apt-get {arguments:?}: {stderr}");
         String::from_utf8(output.stdout).unwrap()
-    };
-    apt(&["update"]);
-    let mut install = vec!["-s", "--no-install-recommends", "install"];
-    install.extend(PACKAGES.split_whitespace());
-    let plan = apt(&install);
-    let chosen = plan.lines().filter_map(|line| {
-        let mut words = line.strip_prefix("Inst ")?.split_whitespace();
-        let (name, version) = (words.next()?, words.next()?);
-        Some(format!("{name}={}", version.trim_start_matches('(')))
-    });
-    chosen.collect()
+    }
+
+    /// What `apt-get install` would install on an empty system, as `name=version`.
+    fn selection(&self, packages: &str) -> BTreeSet<String> {
+        let mut install = vec!["-s", "--no-install-recommends", "install"];
+        install.extend(packages.split_whitespace());
+        let plan = self.run(&install);
+        let chosen = plan.lines().filter_map(|line| {
+            let mut words = line.strip_prefix("Inst ")?.split_whitespace();
+            let (name, version) = (words.next()?, words.next()?);
+            Some(format!("{name}={}", version.trim_start_matches('(')))
+        });
+        chosen.collect()
+    }
 }
 
 #[tokio::test]
 async fn the_solver_gives_what_apt_gives() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(&folder.path().join("cache")).unwrap();
-    let ours: BTreeSet<String> = lock(&cache)
-        .await
-        .package
-        .iter()
-        .map(|package| format!("{}={}", package.name, package.version))
-        .collect();
-    let apts = apt_selection(&folder.path().join("apt"));
-    let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| -> Vec<String> {
-        a.difference(b).cloned().collect()
-    };
-    assert_eq!(only(&ours, &apts), Vec::<String>::new(), "packages that apt does not take");
-    assert_eq!(only(&apts, &ours), Vec::<String>::new(), "packages that only apt takes");
-    assert!(ours.len() > 60, "{} packages", ours.len());
+    let apt = Apt::updated(folder.path().join("apt"));
+    for packages in [PACKAGES, OTHERS] {
+        let locked = lock(&cache, packages).await.package;
+        let ours: BTreeSet<String> =
+            locked.iter().map(|package| format!("{}={}", package.name, package.version)).collect();
+        let apts = apt.selection(packages);
+        let only = |a: &BTreeSet<String>, b: &BTreeSet<String>| -> Vec<String> {
+            a.difference(b).cloned().collect()
+        };
+        assert_eq!(only(&ours, &apts), Vec::<String>::new(), "packages that apt does not take");
+        assert_eq!(only(&apts, &ours), Vec::<String>::new(), "packages that only apt takes");
+        assert!(ours.len() > 60, "{} packages", ours.len());
+    }
 }
 
 /// Paths and kinds as `dpkg-deb --contents` lists them, in our form.
@@ -167,7 +184,7 @@ async fn packages_are_fetched_unpacked_and_stored() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(&folder.path().join("cache")).unwrap();
     let progress = Progress::hidden();
-    let packages = lock(&cache).await.package;
+    let packages = lock(&cache, PACKAGES).await.package;
     let source = Source::Mirrors(mirrors());
     let fetching = Fetching { source: &source, jobs: 8, cache: &cache, progress: &progress };
     let fetched = fetch_all(&packages, &fetching).await.unwrap();
