@@ -206,6 +206,9 @@ impl DebianLock {
             if package.version.parse::<debversion::Version>().is_err() {
                 return Err(invalid("has no Debian version"));
             }
+            if !matches!(package.architecture.as_str(), "amd64" | "all") {
+                return Err(invalid("is of an unknown architecture"));
+            }
             check_path(&package.path).map_err(|_| invalid("has a path outside of pool/"))?;
             if !self.index.iter().any(|index| index.suite == package.suite) {
                 return Err(invalid("is of a suite without an index"));

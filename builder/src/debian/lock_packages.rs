@@ -98,9 +98,9 @@ pub async fn lock_packages(
     for (number, suite) in request.suites.iter().enumerate() {
         let task = progress.task(&format!("index of {suite}"));
         let archive = mirrors.archive(suite);
-        let bytes = fetcher
-            .read(&archive.address(&format!("dists/{suite}/InRelease")), MAX_RELEASE_BYTES)
-            .await?;
+        let name = format!("InRelease of {suite}");
+        let address = archive.address(&format!("dists/{suite}/InRelease"));
+        let bytes = fetcher.read(&name, &address, MAX_RELEASE_BYTES).await?;
         let release = verify(
             &bytes,
             &Judgement {

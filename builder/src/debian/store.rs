@@ -253,3 +253,19 @@ impl Place {
         index.entries.into_iter().map(entry).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_named_with_the_way_on() {
+        let place = Place { folder: "/c".into(), content: "/c/x".into(), index: "/c/y".into() };
+        // The kernel's own full disk.
+        let full = fs::OpenOptions::new().write(true).open("/dev/full");
+        let error = full.and_then(|mut full| full.write_all(b"x")).unwrap_err();
+        let error = place.refusal("sample 1-1".into(), DebError::Write(error));
+        assert!(matches!(error, UnpackError::DiskFull { .. }), "{error}");
+        assert!(error.to_string().contains("XDG_CACHE_HOME"), "{error}");
+    }
+}

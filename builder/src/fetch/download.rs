@@ -107,10 +107,14 @@ impl Fetcher {
     ///
     /// # Errors
     /// [`FetchError`]; also when it is longer than `limit`.
-    pub async fn read(&self, address: &Address, limit: u64) -> Result<Vec<u8>, FetchError> {
-        let name = address.to_string();
+    pub async fn read(
+        &self,
+        name: &str,
+        address: &Address,
+        limit: u64,
+    ) -> Result<Vec<u8>, FetchError> {
         let too_large = |found: usize| FetchError::WrongSize {
-            name: name.clone(),
+            name: name.to_owned(),
             found: found as u64,
             expected: format!("at most {limit}"),
         };
@@ -118,7 +122,7 @@ impl Fetcher {
             Address::Url(url) => url,
             Address::File(path) => {
                 let mut bytes = Vec::new();
-                open(path, &name)?
+                open(path, name)?
                     .take(limit + 1)
                     .read_to_end(&mut bytes)
                     .map_err(|source| FetchError::io(path, source))?;
@@ -129,9 +133,9 @@ impl Fetcher {
         let mut pauses = Pauses::new();
         loop {
             let attempt = async {
-                let mut response = self.request(url, &name, HeaderMap::new()).await?;
+                let mut response = self.request(url, name, HeaderMap::new()).await?;
                 let mut bytes = Vec::new();
-                while let Some(chunk) = next_chunk(&mut response, &name).await? {
+                while let Some(chunk) = next_chunk(&mut response, name).await? {
                     bytes.extend_from_slice(&chunk);
                     if bytes.len() as u64 > limit {
                         return Err(too_large(bytes.len()));

@@ -187,7 +187,6 @@ pub async fn fetch_all(
     let (cached, absent): (Vec<_>, Vec<_>) = packages
         .iter()
         .partition(|package| is_cached(fetching.cache, &package.sha256, Some(package.size)));
-    let title = |package: &PackageLock| format!("{} {}", package.name, package.version);
     let done = Fetched { cached: cached.len(), ..Fetched::default() };
     let mirrors = match fetching.source {
         _ if absent.is_empty() => return Ok(done),
@@ -201,13 +200,7 @@ pub async fn fetch_all(
     let task = fetching.progress.bytes("packages", total);
     let advance = |amount| task.advance(amount);
     let downloads = absent.into_iter().map(|package| {
-        let wanted = Wanted {
-            name: title(package),
-            address: mirrors.archive(&package.suite).address(&package.path),
-            size: Some(package.size),
-            limit: package.size,
-            sha256: package.sha256,
-        };
+        let wanted = wanted_package(package, mirrors);
         let (fetcher, advance) = (&fetcher, &advance);
         async move { (wanted.name.clone(), fetcher.fetch(&wanted, advance).await) }
     });
@@ -231,6 +224,20 @@ pub async fn fetch_all(
     }
     task.finish(&format!("{} fetched, {} from the cache", done.downloaded, done.cached));
     Ok(done)
+}
+
+fn title(package: &PackageLock) -> String {
+    format!("{} {}", package.name, package.version)
+}
+
+fn wanted_package(package: &PackageLock, mirrors: &Mirrors) -> Wanted {
+    Wanted {
+        name: title(package),
+        address: mirrors.archive(&package.suite).address(&package.path),
+        size: Some(package.size),
+        limit: package.size,
+        sha256: package.sha256,
+    }
 }
 
 /// Brings one file of any address into the cache and tells where it is.

@@ -117,14 +117,15 @@ impl Partial {
     }
 
     /// Checks size and digest, and makes the file a blob of the cache.
-    pub(super) fn finish(mut self, cache: &Cache, wanted: &Wanted) -> Result<(), FetchError> {
+    pub(super) fn finish(self, cache: &Cache, wanted: &Wanted) -> Result<(), FetchError> {
         if let Some(size) = wanted.size.filter(|size| *size != self.length) {
             debug_assert!(size > self.length, "longer ones end in append");
             return Err(wrong_size(wanted, self.length));
         }
         let found = self.digest();
         if found != wanted.sha256 {
-            self.restart()?;
+            remove(&self.path)?;
+            self.validator_path.as_deref().map_or(Ok(()), remove)?;
             let (name, expected) = (wanted.name.clone(), wanted.sha256);
             return Err(FetchError::WrongDigest { name, expected, found });
         }
@@ -135,12 +136,15 @@ impl Partial {
             .and_then(|()| self.file.sync_all())
             .and_then(|()| fs::rename(&self.path, &blob))
             .map_err(|error| FetchError::io(&blob, error))?;
-        match self.validator_path.as_deref().map(fs::remove_file) {
-            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
-                Err(FetchError::io(&self.path, error))
-            }
-            _ => Ok(()),
-        }
+        self.validator_path.as_deref().map_or(Ok(()), remove)
+    }
+}
+
+/// Removes a file that may be gone already.
+fn remove(path: &Path) -> Result<(), FetchError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FetchError::io(path, error)),
+        _ => Ok(()),
     }
 }
 
@@ -184,5 +188,66 @@ fn hash_rest(file: &mut File) -> io::Result<(u64, Sha256)> {
         }
         hasher.update(&buffer[..count]);
         length += count as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::Address;
+
+    fn wanted(bytes: &[u8]) -> Wanted {
+        Wanted {
+            name: "sample".into(),
+            address: Address::File("/nowhere".into()),
+            size: Some(bytes.len() as u64),
+            limit: 100,
+            sha256: Digest::of(bytes),
+        }
+    }
+
+    #[test]
+    fn two_processes_do_not_write_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let wanted = wanted(b"abcdef");
+        let mut first = Partial::open(&cache, &wanted.sha256).unwrap();
+        let mut second = Partial::open(&cache, &wanted.sha256).unwrap();
+        first.append(b"abc", &wanted).unwrap();
+        second.append(b"abcdef", &wanted).unwrap();
+        second.finish(&cache, &wanted).unwrap();
+        first.append(b"def", &wanted).unwrap();
+        first.finish(&cache, &wanted).unwrap();
+        assert_eq!(fs::read(cache.blob(&wanted.sha256)).unwrap(), b"abcdef");
+        for rest in ["partial", "tmp"] {
+            assert_eq!(fs::read_dir(folder.path().join(rest)).unwrap().count(), 0, "{rest}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_file_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let wanted = wanted(b"abcdef");
+        let mut partial = Partial::open(&cache, &wanted.sha256).unwrap();
+        partial.remember(Some("\"mark\"".into())).unwrap();
+        partial.append(b"abcdeX", &wanted).unwrap();
+        let error = partial.finish(&cache, &wanted).unwrap_err();
+        assert!(matches!(error, FetchError::WrongDigest { .. }), "{error}");
+        assert!(!cache.blob(&wanted.sha256).exists());
+        assert_eq!(fs::read_dir(folder.path().join("partial")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_full_disk_is_named_with_the_way_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let wanted = wanted(b"abcdef");
+        let mut partial = Partial::open(&cache, &wanted.sha256).unwrap();
+        // The kernel's own full disk.
+        partial.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = partial.append(b"abc", &wanted).unwrap_err();
+        assert!(matches!(error, FetchError::DiskFull { .. }), "{error}");
+        assert!(error.to_string().contains("XDG_CACHE_HOME"), "{error}");
     }
 }

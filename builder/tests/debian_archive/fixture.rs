@@ -231,33 +231,31 @@ async fn answer(
         let cut = behaviour.cut.take_if(|(wanted, _)| path.ends_with(wanted.as_str()));
         (behaviour.etag.clone(), cut)
     };
+    let start = range.strip_prefix("bytes=").and_then(|text| text.strip_suffix('-'));
+    let start = start.filter(|_| if_range == etag).map_or(0, |start| start.parse().unwrap());
     let response = match files.get(&path) {
         None => {
             b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec()
         }
-        Some(bytes) => {
-            let start = range.strip_prefix("bytes=").and_then(|text| text.strip_suffix('-'));
-            let start: usize =
-                start.filter(|_| if_range == etag).map_or(0, |start| start.parse().unwrap());
-            let status = match start {
-                0 => "200 OK".to_owned(),
-                start => format!(
-                    "206 Partial Content\r\ncontent-range: bytes {start}-{}/{}",
-                    bytes.len() - 1,
-                    bytes.len()
-                ),
-            };
-            let rest = &bytes[start..];
-            let head = format!(
-                "HTTP/1.1 {status}\r\ncontent-length: {}\r\netag: {etag}\r\nconnection: close\r\n\r\n",
-                rest.len()
-            );
-            let sent = cut.map_or(rest.len(), |(_, after)| after);
-            [head.as_bytes(), &rest[..sent]].concat()
-        }
+        Some(bytes) => respond(bytes, start, &etag, cut.map(|(_, after)| after)),
     };
     if stream.write_all(&response).await.is_ok() {
         // The client may be gone already, which is its right.
         drop(stream.shutdown().await);
     }
+}
+
+/// The whole file, or what lies behind `start`; only `cut` bytes of it where that is given.
+fn respond(bytes: &[u8], start: usize, etag: &str, cut: Option<usize>) -> Vec<u8> {
+    let (last, total) = (bytes.len() - 1, bytes.len());
+    let status = match start {
+        0 => "200 OK".to_owned(),
+        start => format!("206 Partial Content\r\ncontent-range: bytes {start}-{last}/{total}"),
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-length: {}\r\netag: {etag}\r\nconnection: close\r\n\r\n",
+        total - start
+    );
+    let rest = &bytes[start..];
+    [head.as_bytes(), &rest[..cut.unwrap_or(rest.len())]].concat()
 }
