@@ -1,1 +1,228 @@
-//! keys
+//! Keys: three pairs for Secure Boot and one for release metadata, in one folder.
+//!
+//! `PK`, `KEK` and `db` each have `NAME.key` (PKCS#8 PEM, RSA 2048) and `NAME.pem` (X.509,
+//! self-signed); `release.key` and `release.pub` are Ed25519 (PKCS#8 and SPKI PEM). A file
+//! `DEVELOPMENT` marks throw-away keys.
+//!
+//! **Invariant:** a private key is readable by its owner alone from its first byte on, is
+//! never overwritten, and never appears in an error or a log.
+
+mod create;
+mod open;
+mod signer;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::SigningKey as ReleaseKey;
+
+pub use signer::{FileSigner, ReleaseSigner, SignError, Signer};
+
+/// File that marks a folder of throw-away keys.
+pub const DEVELOPMENT_MARK: &str = "DEVELOPMENT";
+
+/// The name of a Secure Boot key, which is that of its EFI variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyName {
+    /// Platform key: whoever has it owns the machine's Secure Boot settings.
+    Pk,
+    /// Key exchange key: may change `db`.
+    Kek,
+    /// Signature database: what it signs, boots.
+    Db,
+}
+
+impl KeyName {
+    /// All of them.
+    pub const ALL: [KeyName; 3] = [KeyName::Pk, KeyName::Kek, KeyName::Db];
+
+    /// The EFI variable's name, which is the file's name too.
+    pub fn variable(self) -> &'static str {
+        match self {
+            KeyName::Pk => "PK",
+            KeyName::Kek => "KEK",
+            KeyName::Db => "db",
+        }
+    }
+}
+
+/// What keys are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPurpose {
+    /// Real releases.
+    Production,
+    /// Trying things out; marked in every image.
+    Development,
+}
+
+/// All keys of a folder, checked.
+pub struct KeyFolder {
+    purpose: KeyPurpose,
+    pk: FileSigner,
+    kek: FileSigner,
+    db: FileSigner,
+    release: ReleaseKey,
+}
+
+impl std::fmt::Debug for KeyFolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // No key material in a log.
+        f.debug_struct("KeyFolder").field("purpose", &self.purpose).finish_non_exhaustive()
+    }
+}
+
+/// Why keys were not made or not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// A key file is already there.
+    #[error("{} exists: keys are never overwritten; give another folder", .0.display())]
+    Exists(PathBuf),
+    /// Files are missing.
+    #[error("the key folder {} lacks {}: make a folder of keys with `slipway keys new DIR`, or restore it from your backup", .folder.display(), .files.join(", "))]
+    Missing {
+        /// The folder.
+        folder: PathBuf,
+        /// Their names.
+        files: Vec<String>,
+    },
+    /// Others than the owner may read a private key.
+    #[error("others may read the private key {}: run `chmod 600` on it, and make new keys if they could have", .0.display())]
+    Readable(PathBuf),
+    /// A file is not what its name says.
+    #[error("{} is not {expected}: restore it from your backup", .file.display())]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// Key and certificate do not belong together.
+    #[error("the key {} does not match its certificate {}: restore both from the same backup", .key.display(), .certificate.display())]
+    Mismatch {
+        /// The private key.
+        key: PathBuf,
+        /// The certificate, or public key.
+        certificate: PathBuf,
+    },
+    /// Key generation failed.
+    #[error("cannot generate a key: {0}")]
+    Generate(String),
+    /// The folder cannot be read or written.
+    #[error("cannot use the key folder file {}: check path and permissions", .0.display())]
+    Io(PathBuf, #[source] io::Error),
+}
+
+impl KeyFolder {
+    /// Makes all keys in a new or empty folder.
+    ///
+    /// # Errors
+    /// [`KeyError::Exists`] rather than overwriting anything.
+    pub fn create(folder: &Path, purpose: KeyPurpose) -> Result<Self, KeyError> {
+        create::create(folder, purpose)?;
+        Self::open(folder)
+    }
+
+    /// Reads and checks all keys of a folder.
+    ///
+    /// # Errors
+    /// [`KeyError`] for anything missing, malformed, mismatched or readable by others.
+    pub fn open(folder: &Path) -> Result<Self, KeyError> {
+        open::open(folder)
+    }
+
+    /// Opens throw-away keys, making them at first use.
+    ///
+    /// # Errors
+    /// As [`KeyFolder::open`] and [`KeyFolder::create`].
+    pub fn open_or_create_development(folder: &Path) -> Result<Self, KeyError> {
+        if folder.join("db.key").exists() {
+            return Self::open(folder);
+        }
+        match Self::create(folder, KeyPurpose::Development) {
+            // Another process was quicker.
+            Err(KeyError::Exists(_)) => Self::open(folder),
+            result => result,
+        }
+    }
+
+    /// True for throw-away keys.
+    pub fn is_development(&self) -> bool {
+        self.purpose == KeyPurpose::Development
+    }
+
+    /// The signer of a Secure Boot key.
+    pub fn signer(&self, name: KeyName) -> &FileSigner {
+        match name {
+            KeyName::Pk => &self.pk,
+            KeyName::Kek => &self.kek,
+            KeyName::Db => &self.db,
+        }
+    }
+
+    /// The signer of release metadata.
+    pub fn release_signer(&self) -> &dyn ReleaseSigner {
+        &self.release
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn made() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("keys");
+        KeyFolder::create(&keys, KeyPurpose::Development).unwrap();
+        (folder, keys)
+    }
+
+    #[test]
+    fn private_keys_are_the_owners_alone_and_never_overwritten() {
+        let (_guard, keys) = made();
+        for name in ["PK.key", "KEK.key", "db.key", "release.key"] {
+            let mode = fs::metadata(keys.join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        let before = fs::read(keys.join("db.key")).unwrap();
+        let again = KeyFolder::create(&keys, KeyPurpose::Production);
+        assert!(matches!(again, Err(KeyError::Exists(_))));
+        assert_eq!(fs::read(keys.join("db.key")).unwrap(), before);
+        assert!(KeyFolder::open(&keys).unwrap().is_development());
+    }
+
+    #[test]
+    fn a_readable_private_key_is_refused() {
+        let (_guard, keys) = made();
+        fs::set_permissions(keys.join("db.key"), fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(KeyFolder::open(&keys), Err(KeyError::Readable(_))));
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let (_guard, keys) = made();
+        fs::copy(keys.join("PK.pem"), keys.join("db.pem")).unwrap();
+        let error = KeyFolder::open(&keys).unwrap_err();
+        assert!(matches!(error, KeyError::Mismatch { .. }), "{error}");
+    }
+
+    #[test]
+    fn missing_files_are_all_listed() {
+        let (_guard, keys) = made();
+        fs::remove_file(keys.join("PK.key")).unwrap();
+        fs::remove_file(keys.join("release.pub")).unwrap();
+        let error = KeyFolder::open(&keys).unwrap_err().to_string();
+        assert!(error.contains("PK.key, release.pub"), "{error}");
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let (_guard, keys) = made();
+        let folder = KeyFolder::open(&keys).unwrap();
+        assert_eq!(format!("{folder:?}"), "KeyFolder { purpose: Development, .. }");
+        fs::write(keys.join("db.key"), "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n").unwrap();
+        assert!(!KeyFolder::open(&keys).unwrap_err().to_string().contains("c2Vj"));
+    }
+}

@@ -1,0 +1,109 @@
+//! Making keys: the one place of the builder that uses real randomness.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{EncodePrivateKey, EncodePublicKey};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, RsaKeySize, SerialNumber,
+};
+use zeroize::Zeroizing;
+
+use super::{DEVELOPMENT_MARK, KeyError, KeyName, KeyPurpose};
+
+/// Writes all keys into `folder`; on failure removes those that it wrote.
+pub fn create(folder: &Path, purpose: KeyPurpose) -> Result<(), KeyError> {
+    let files = generate(purpose)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| KeyError::Io(folder.into(), error))?;
+    // All or nothing: no file may be there before the first is written.
+    for (name, ..) in &files {
+        let path = folder.join(name);
+        if path.symlink_metadata().is_ok() {
+            return Err(KeyError::Exists(path));
+        }
+    }
+    for (index, (name, mode, bytes)) in files.iter().enumerate() {
+        let path = folder.join(name);
+        if let Err(error) = write_new(&path, *mode, bytes) {
+            let written = files[..index].iter().map(|(name, ..)| folder.join(name));
+            for path in written {
+                if let Err(error) = fs::remove_file(&path) {
+                    return Err(KeyError::Io(path, error));
+                }
+            }
+            return Err(match error.kind() {
+                io::ErrorKind::AlreadyExists => KeyError::Exists(path),
+                _ => KeyError::Io(path, error),
+            });
+        }
+    }
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| KeyError::Io(folder.into(), error))
+}
+
+type NewFile = (String, u32, Zeroizing<Vec<u8>>);
+
+fn generate(purpose: KeyPurpose) -> Result<Vec<NewFile>, KeyError> {
+    let mut files: Vec<NewFile> = Vec::new();
+    for name in KeyName::ALL {
+        let (key, certificate) = secure_boot_pair(name, purpose)
+            .map_err(|error| KeyError::Generate(error.to_string()))?;
+        let name = name.variable();
+        files.push((format!("{name}.key"), 0o600, key));
+        files.push((format!("{name}.pem"), 0o644, Zeroizing::new(certificate.into_bytes())));
+    }
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed).map_err(|error| KeyError::Generate(error.to_string()))?;
+    let key = SigningKey::from_bytes(&seed);
+    let failed = |error: ed25519_dalek::pkcs8::Error| KeyError::Generate(error.to_string());
+    let private = key.to_pkcs8_pem(LineEnding::LF).map_err(failed)?;
+    let public = key
+        .verifying_key()
+        .to_public_key_pem(LineEnding::LF)
+        .map_err(|error| KeyError::Generate(error.to_string()))?;
+    files.push(("release.key".into(), 0o600, Zeroizing::new(private.as_bytes().to_vec())));
+    files.push(("release.pub".into(), 0o644, Zeroizing::new(public.into_bytes())));
+    if purpose == KeyPurpose::Development {
+        let text = "Throw-away keys: anyone may have them. No real channel takes what they sign.\n";
+        files.push((DEVELOPMENT_MARK.into(), 0o644, Zeroizing::new(text.as_bytes().to_vec())));
+    }
+    Ok(files)
+}
+
+fn secure_boot_pair(
+    name: KeyName,
+    purpose: KeyPurpose,
+) -> Result<(Zeroizing<Vec<u8>>, String), rcgen::Error> {
+    let pair = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048)?;
+    let mut certificate = CertificateParams::new(Vec::new())?;
+    let mark = match purpose {
+        KeyPurpose::Production => "",
+        KeyPurpose::Development => " (development)",
+    };
+    certificate.distinguished_name = DistinguishedName::new();
+    let subject = format!("Slipway {}{mark}", name.variable());
+    certificate.distinguished_name.push(DnType::CommonName, subject);
+    // Firmware ignores the dates, and a node's clock may be wrong: both far away.
+    certificate.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    certificate.not_after = rcgen::date_time_ymd(2069, 12, 31);
+    certificate.is_ca = IsCa::ExplicitNoCa;
+    certificate.serial_number = Some(SerialNumber::from(vec![1]));
+    let certificate = certificate.self_signed(&pair)?;
+    let private = Zeroizing::new(pair.serialize_pem());
+    Ok((Zeroizing::new(private.as_bytes().to_vec()), certificate.pem()))
+}
+
+fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
