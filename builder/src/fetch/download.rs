@@ -37,9 +37,19 @@ pub enum Address {
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Address::Url(url) => url.fmt(f),
+            Address::Url(url) => without_credentials(url).fmt(f),
             Address::File(path) => path.display().fmt(f),
         }
+    }
+}
+
+/// An address as messages show it: logs are read by more people than passwords.
+pub(super) fn without_credentials(url: &Url) -> String {
+    let has_credentials = !url.username().is_empty() || url.password().is_some();
+    // Inside the credentials an `@` is always encoded.
+    match (url.as_str().split_once("://"), url.as_str().split_once('@')) {
+        (Some((scheme, _)), Some((_, behind))) if has_credentials => format!("{scheme}://{behind}"),
+        _ => url.to_string(),
     }
 }
 
@@ -275,9 +285,10 @@ impl Fetcher {
             self.client.get(url.clone()).headers(headers).send().await.map_err(failed)?;
         match response.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
-            StatusCode::NOT_FOUND | StatusCode::GONE => {
-                Err(FetchError::NotFound { name: name.to_owned(), address: url.to_string() })
-            }
+            StatusCode::NOT_FOUND | StatusCode::GONE => Err(FetchError::NotFound {
+                name: name.to_owned(),
+                address: without_credentials(url),
+            }),
             status => Err(FetchError::Status { name: name.to_owned(), status: status.as_u16() }),
         }
     }
@@ -335,5 +346,24 @@ impl Pauses {
         }
         tokio::time::sleep(FIRST_PAUSE * 2u32.pow(self.failed - 1)).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_show_no_credentials() {
+        let shown = |text: &str| Address::Url(text.parse().unwrap()).to_string();
+        assert_eq!(shown("https://me:secret%40@m.test/debian/x"), "https://m.test/debian/x");
+        assert_eq!(shown("https://m.test/a@b"), "https://m.test/a@b");
+    }
+
+    #[test]
+    fn addresses_keep_the_characters_of_package_paths() {
+        let base = Location::Web("http://m.test/debian/".parse().unwrap());
+        let path = "pool/main/g/g++/g++_1.0~rc1+b2_amd64.deb";
+        assert_eq!(base.address(path).to_string(), format!("http://m.test/debian/{path}"));
     }
 }

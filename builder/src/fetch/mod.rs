@@ -249,7 +249,7 @@ pub async fn fetch_url(file: &UrlFile, fetching: &Fetching<'_>) -> Result<PathBu
     if is_cached(fetching.cache, &file.sha256, None) {
         return Ok(path);
     }
-    let name = file.url.to_string();
+    let name = download::without_credentials(&file.url);
     if *fetching.source == Source::Offline {
         return Err(FetchError::Missing { files: vec![name] });
     }
