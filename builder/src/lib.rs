@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod cache;
 pub mod compose;
+pub mod container_image;
 pub mod debian;
 pub mod disk;
 pub mod erofs;
