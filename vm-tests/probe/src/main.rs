@@ -1,0 +1,3 @@
+//! Looks at a node from the inside.
+
+fn main() {}
