@@ -4,6 +4,7 @@
 //! type and returns the next.
 
 pub mod audit;
+pub mod build;
 pub mod cache;
 pub mod compose;
 pub mod container_image;

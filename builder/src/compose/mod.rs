@@ -25,6 +25,7 @@ use crate::tree::{Content, Node, TreePath};
 pub use closure::candidates;
 pub use composer::{Composed, Composer};
 pub use error::ComposeError;
+pub use generated::os_release;
 pub use packages::Packages;
 
 /// Folders that the dynamic linker of Debian's amd64 searches by default.

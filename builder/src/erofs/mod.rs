@@ -59,6 +59,9 @@ pub enum WriteError {
         #[source]
         source: io::Error,
     },
+    /// A file of the tree has other bytes than it had.
+    #[error("the content of {0} has changed in the cache: clear the cache and build again")]
+    Changed(TreePath),
     /// The image cannot be written.
     #[error("cannot write the root file system: check that the disk is not full")]
     Write(#[source] io::Error),

@@ -2,6 +2,9 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
+use release::Digest;
+use sha2::{Digest as _, Sha256};
+
 use super::format::{
     BLOCK, BLOCK_BITS, FEATURES_COMPATIBLE, LAYOUT_INLINE, LAYOUT_PLAIN, MAGIC, SUPERBLOCK_BYTES,
     SUPERBLOCK_OFFSET, XATTR_HEADER_BYTES, checksum, device_number,
@@ -46,10 +49,16 @@ fn write_data(
         Node::File(content) => {
             let unreadable = |source| WriteError::Content { path: inode.path.clone(), source };
             let mut reader = content.reader().map_err(unreadable)?;
-            copy_blocks(&mut reader, inode, out).map_err(|error| match error {
-                CopyError::Read(source) => unreadable(source),
-                CopyError::Write(source) => WriteError::Write(source),
-            })
+            let (tail, found) =
+                copy_blocks(&mut reader, inode, out).map_err(|error| match error {
+                    CopyError::Read(source) => unreadable(source),
+                    CopyError::Write(source) => WriteError::Write(source),
+                })?;
+            // A cache that rots is noticed here, before anything is signed.
+            if found != content.digest() {
+                return Err(WriteError::Changed(inode.path.clone()));
+            }
+            Ok(tail)
         }
         Node::Directory => split(&directory_data(&plan.inodes, inode), inode, out),
         Node::Symlink(target) => split(target.as_bytes(), inode, out),
@@ -66,19 +75,22 @@ fn copy_blocks(
     reader: &mut impl Read,
     inode: &Inode<'_>,
     out: &mut impl Write,
-) -> Result<Vec<u8>, CopyError> {
+) -> Result<(Vec<u8>, Digest), CopyError> {
+    let mut hasher = Sha256::new();
     let mut left = inode.block_bytes();
     let mut buffer = vec![0; COPY_BYTES.min(left as usize)];
     while left > 0 {
         let count = buffer.len().min(left as usize);
         reader.read_exact(&mut buffer[..count]).map_err(CopyError::Read)?;
+        hasher.update(&buffer[..count]);
         out.write_all(&buffer[..count]).map_err(CopyError::Write)?;
         left -= count as u64;
     }
     pad(inode, out).map_err(CopyError::Write)?;
     let mut tail = vec![0; inode.inline as usize];
     reader.read_exact(&mut tail).map_err(CopyError::Read)?;
-    Ok(tail)
+    hasher.update(&tail);
+    Ok((tail, <[u8; 32]>::from(hasher.finalize()).into()))
 }
 
 fn split(data: &[u8], inode: &Inode<'_>, out: &mut impl Write) -> Result<Vec<u8>, WriteError> {

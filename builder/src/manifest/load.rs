@@ -38,6 +38,7 @@ pub fn read(file: &Path) -> Result<Manifest, ManifestError> {
         next = document.extends.as_ref().map(|base| folder_of(&path).join(base));
         chain.push(Source { path, text, document });
     }
+    let files = chain.iter().map(|source| source.path.clone()).collect();
     let mut sources = chain.into_iter().rev();
     let Some(base) = sources.next() else { unreachable!("the chain starts with `file`") };
     let mut manifest = from_base(base)?;
@@ -45,6 +46,7 @@ pub fn read(file: &Path) -> Result<Manifest, ManifestError> {
         extend(&mut manifest, source)?;
     }
     manifest.file = file.to_owned();
+    manifest.chain = files;
     Ok(manifest)
 }
 
@@ -120,6 +122,7 @@ fn from_base(mut source: Source) -> Result<Manifest, ManifestError> {
     source.document.boot = None;
     let mut manifest = Manifest {
         file: source.path.clone(),
+        chain: Vec::new(),
         image: Image { name, architecture, version },
         debian,
         boot,

@@ -24,6 +24,8 @@ pub use load::{MAX_MANIFEST_BYTES, lock_path, read};
 pub struct Manifest {
     /// The file that was asked for.
     pub file: PathBuf,
+    /// That file, then each one that the one before extends.
+    pub chain: Vec<PathBuf>,
     /// Name, platform and version.
     pub image: Image,
     /// Where packages come from.
