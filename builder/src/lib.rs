@@ -7,6 +7,7 @@ pub mod audit;
 pub mod build;
 pub mod cache;
 pub mod child;
+pub mod cli;
 pub mod compose;
 pub mod container_image;
 pub mod debian;

@@ -1,3 +1,8 @@
-//! The `slipway` command.
+//! `slipway`, the command: everything is in the library's `cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    ExitCode::from(builder::cli::run().await as u8)
+}

@@ -1,0 +1,37 @@
+//! A release document in words.
+
+use release::ReleaseDocument;
+
+/// Largest number of components that are listed.
+const SHOWN_COMPONENTS: usize = 200;
+
+/// Name, root hash, components and files, a line each.
+pub fn document_text(document: &ReleaseDocument) -> String {
+    let mark = if document.development { "  (development build, throw-away keys)" } else { "" };
+    let mut text = format!(
+        "{} {} for {}{mark}\nroot hash  {}\nroot       {}\n",
+        document.image,
+        document.version,
+        document.architecture,
+        document.root.root_hash,
+        size(document.root.bytes),
+    );
+    text += "components\n";
+    for component in document.components.iter().take(SHOWN_COMPONENTS) {
+        text += &format!("  {} {}\n", component.name, component.version);
+    }
+    text += "files\n";
+    for file in &document.files {
+        text += &format!("  {:<20} {:>10}  {}\n", file.name, size(file.bytes), file.sha256);
+    }
+    text
+}
+
+/// Bytes in the unit that reads best.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..=9_999 => format!("{bytes} B"),
+        10_000..=9_999_999 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+    }
+}

@@ -1,0 +1,145 @@
+//! `slipway inspect`: what a release folder, disk image or UKI holds.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use release::layout::ESP_UKI_DIR;
+use release::{ReleaseDocument, RootHash, Slot};
+use serde_json::{Value, json};
+
+use super::describe::{document_text, size};
+use super::{Answer, ExitStatus, Failed};
+use crate::build::RELEASE_FILE;
+use crate::disk::Disk;
+use crate::erofs::{self, ReadKind};
+use crate::secure_boot::signers;
+use crate::uki::{self, MAX_UKI_BYTES};
+
+/// Tells by looking what `path` is, and describes it.
+pub fn inspect(path: &Path) -> Result<Answer, Failed> {
+    let metadata = fs::metadata(path).map_err(|error| refuse(path, &error.to_string()))?;
+    if metadata.is_dir() {
+        return release(path);
+    }
+    let mut head = [0; 2];
+    let read =
+        File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
+    read.map_err(|error| refuse(path, &error.to_string()))?;
+    if &head == b"MZ" && metadata.len() <= MAX_UKI_BYTES as u64 {
+        let bytes = fs::read(path).map_err(|error| refuse(path, &error.to_string()))?;
+        let (text, json) = describe_uki(&bytes)?;
+        return Ok(Answer { text, json });
+    }
+    disk(path)
+}
+
+fn refuse(path: &Path, problem: &str) -> Failed {
+    Failed {
+        message: format!(
+            "cannot inspect {}: {problem}: give a release folder, a raw disk image or a UKI",
+            path.display()
+        ),
+        status: ExitStatus::Input,
+    }
+}
+
+/// Reads `release.json` of a folder.
+pub fn read_document(folder: &Path) -> Result<(ReleaseDocument, Vec<u8>), Failed> {
+    let path = folder.join(RELEASE_FILE);
+    let bytes = fs::metadata(&path).and_then(|metadata| {
+        if metadata.len() > release::document::MAX_DOCUMENT_BYTES {
+            return Err(std::io::Error::other("too large for a release document"));
+        }
+        fs::read(&path)
+    });
+    let bytes = bytes.map_err(|error| refuse(folder, &error.to_string()))?;
+    let document = ReleaseDocument::from_json(&bytes).map_err(Failed::input)?;
+    Ok((document, bytes))
+}
+
+fn release(folder: &Path) -> Result<Answer, Failed> {
+    let (document, _) = read_document(folder)?;
+    let mut text = document_text(&document);
+    let mut ukis = Vec::new();
+    for slot in Slot::ALL {
+        let name = format!("slipway-{slot}.efi");
+        let bytes = fs::read(folder.join(&name)).map_err(|e| refuse(folder, &e.to_string()))?;
+        let (described, json) = describe_uki(&bytes)?;
+        text += &format!("\n{name}\n{described}");
+        ukis.push(json);
+    }
+    Ok(Answer { text, json: json!({ "release": document, "ukis": ukis }) })
+}
+
+/// The root hash that a UKI's command line demands.
+pub fn root_hash_of(cmdline: &str) -> Option<RootHash> {
+    cmdline.split_whitespace().find_map(|word| word.strip_prefix("roothash=")?.parse().ok())
+}
+
+fn describe_uki(bytes: &[u8]) -> Result<(String, Value), Failed> {
+    let uki = uki::inspect(bytes).map_err(Failed::input)?;
+    let signed_by = signers(bytes).map_err(Failed::input)?;
+    let mut text = format!("  kernel     {}\n  cmdline    {}\n", uki.uname, uki.cmdline);
+    for section in uki.sections.iter().filter(|s| [".linux", ".initrd"].contains(&s.name.as_str()))
+    {
+        text += &format!("  {:<10} {}\n", section.name, size(section.range.len() as u64));
+    }
+    if signed_by.is_empty() {
+        text += "  signed by  nobody\n";
+    }
+    for signer in &signed_by {
+        text += &format!("  signed by  {} (SHA-256 {})\n", signer.subject, signer.sha256);
+    }
+    let json = json!({
+        "kernel": uki.uname,
+        "cmdline": uki.cmdline,
+        "rootHash": root_hash_of(&uki.cmdline),
+        "signedBy": signed_by
+            .iter()
+            .map(|signer| json!({ "subject": signer.subject, "sha256": signer.sha256 }))
+            .collect::<Vec<_>>(),
+    });
+    Ok((text, json))
+}
+
+fn disk(path: &Path) -> Result<Answer, Failed> {
+    let mut disk = Disk::open(path).map_err(Failed::input)?;
+    let mut text = String::from("partitions\n");
+    let mut partitions = Vec::new();
+    for partition in disk.partitions() {
+        text += &format!(
+            "  {:<10} {:>12} at {}\n",
+            partition.label,
+            size(partition.bytes),
+            partition.start
+        );
+        partitions.push(
+            json!({ "label": partition.label, "start": partition.start, "bytes": partition.bytes }),
+        );
+    }
+    let mut ukis = Vec::new();
+    for (file, bytes) in disk.esp_files().map_err(Failed::input)? {
+        text += &format!("{file}  {}\n", size(bytes.len() as u64));
+        if file.as_str().starts_with(ESP_UKI_DIR) {
+            let (described, json) = describe_uki(&bytes)?;
+            text += &described;
+            ukis.push(json);
+        }
+    }
+    let root = disk.partition(&Slot::A.root_label()).map_err(Failed::input)?;
+    let entries = erofs::read(disk.file(), root.start).map_err(Failed::input)?;
+    let bytes: u64 = entries
+        .iter()
+        .map(|entry| match entry.kind {
+            ReadKind::File { size, .. } => size,
+            _ => 0,
+        })
+        .sum();
+    text += &format!("root-a holds {} entries, {}\n", entries.len(), size(bytes));
+    let json = json!({
+        "partitions": partitions,
+        "ukis": ukis,
+        "root": { "entries": entries.len(), "bytes": bytes },
+    });
+    Ok(Answer { text, json })
+}

@@ -1,0 +1,25 @@
+//! `slipway keys`.
+
+use serde_json::json;
+
+use super::arguments::KeysCommand;
+use super::{Answer, Failed};
+use crate::keys::{KeyFolder, KeyPurpose};
+use crate::progress::Progress;
+
+/// Makes keys.
+pub fn keys(command: &KeysCommand, progress: &Progress) -> Result<Answer, Failed> {
+    let KeysCommand::New { folder } = command;
+    let task = progress.task("generating keys");
+    KeyFolder::create(folder, KeyPurpose::Production).map_err(Failed::input)?;
+    task.finish("done");
+    Ok(Answer {
+        text: format!(
+            "Keys are in {0}. Keep PK.key and KEK.key offline: they own the machines' Secure Boot.\n\
+             db.key signs what boots, release.key signs releases; CI needs these two.\n\
+             Back the folder up: keys that are lost cannot be made again.\n",
+            folder.display()
+        ),
+        json: json!({ "folder": folder }),
+    })
+}
