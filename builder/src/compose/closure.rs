@@ -74,8 +74,9 @@ fn usr_merged(path: &TreePath) -> Result<TreePath, ComposeError> {
     Ok(path.clone())
 }
 
-/// The file that the dynamic linker would open, in its order: run path, then the
-/// default folders (ld.so(8)).
+/// The files that the dynamic linker would try, in its order: run path, then the default
+/// folders (ld.so(8)). A library of a private folder comes last in line for its
+/// neighbours: the program that loads it has that folder in its own run path.
 pub fn candidates(path: &TreePath, linking: &Linking, library: &str) -> Vec<TreePath> {
     let origin = path.parent().unwrap_or_else(TreePath::root).to_string();
     let own = linking
@@ -83,6 +84,7 @@ pub fn candidates(path: &TreePath, linking: &Linking, library: &str) -> Vec<Tree
         .iter()
         .map(|folder| folder.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin));
     own.chain(LIBRARY_FOLDERS.iter().map(|folder| (*folder).to_owned()))
+        .chain((!linking.program).then(|| origin.clone()))
         .filter_map(|folder| TreePath::parse(&format!("{folder}/{library}")).ok())
         .filter_map(|path| usr_merged(&path).ok())
         .collect()
