@@ -1,3 +1,70 @@
-//! The `slipwayd` daemon.
+//! `slipwayd`: what runs on the node. This file parses, wires and prints.
 
-fn main() {}
+mod grpc;
+mod import;
+mod oci_layout;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use crate::grpc::Client;
+use crate::import::Outcome;
+
+/// What runs on a Slipway node.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Hand the images that the root carries to containerd.
+    ImportImages(ImportImages),
+}
+
+#[derive(Debug, Args)]
+struct ImportImages {
+    /// Folder with one OCI layout per .tar file.
+    #[arg(long, default_value = "/usr/share/slipway/images")]
+    folder: PathBuf,
+    /// containerd's socket.
+    #[arg(long, default_value = "/run/containerd/containerd.sock")]
+    socket: PathBuf,
+    /// containerd's namespace; kubelet looks into this one.
+    #[arg(long, default_value = "k8s.io")]
+    namespace: String,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::ImportImages(arguments) => import_images(&arguments).await,
+    }
+}
+
+async fn import_images(arguments: &ImportImages) -> anyhow::Result<()> {
+    let archives = import::archives(&arguments.folder)?;
+    if archives.is_empty() {
+        println!("slipway: no images in {}", arguments.folder.display());
+        return Ok(());
+    }
+    let client = Client::connect(&arguments.socket).await?;
+    let client = client.within(&arguments.namespace, import::LEASE)?;
+    for archive in archives {
+        let outcomes = import::import(&client, &archive)
+            .await
+            .with_context(|| format!("cannot import {}", archive.display()))?;
+        for (name, outcome) in outcomes {
+            let done = match outcome {
+                Outcome::Imported => "imported",
+                Outcome::Present => "present",
+            };
+            println!("slipway: image {name} {done}");
+        }
+    }
+    Ok(())
+}
