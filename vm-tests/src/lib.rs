@@ -1,1 +1,32 @@
-//! Runs node images in QEMU.
+//! Boots images in QEMU and looks at them from outside.
+//!
+//! A scenario is a file in `tests/`, named for what it shows. It runs in a network
+//! namespace that holds only loopback ([`isolation`]), on the image of
+//! `manifests/images/test.toml` ([`image`]), in a [`machine::Machine`].
+
+pub mod accelerator;
+pub mod esp;
+pub mod http;
+pub mod image;
+pub mod isolation;
+pub mod machine;
+pub mod qmp;
+
+use std::path::PathBuf;
+
+/// Seconds that a boot may take: many times what it does take, because a slow host must
+/// not decide a test.
+pub const BOOT_SECONDS: u64 = 400;
+
+/// What the journal says when containerd and kubelet are well.
+pub const HEALTHY: &str = "slipway: node healthy";
+
+/// Folder for everything that VM tests leave behind.
+pub fn artefacts() -> PathBuf {
+    workspace().join("target/vm")
+}
+
+/// The repository's root.
+pub fn workspace() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}

@@ -1,0 +1,29 @@
+//! One HTTP request to a forwarded port.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+const MAX_BODY: u64 = 64 << 20;
+
+/// GETs `path` from 127.0.0.1 and gives the body of a 200 answer.
+///
+/// # Errors
+/// When nobody answers, or with another status.
+pub fn get(port: u16, path: &str) -> Result<Vec<u8>> {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: node\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(MAX_BODY).read_to_end(&mut answer)?;
+    let split = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    let split = split.context("the answer has no end of headers")?;
+    let head = String::from_utf8_lossy(&answer[..split]).into_owned();
+    let body = answer.split_off(split + 4);
+    let status = head.lines().next().unwrap_or_default();
+    ensure!(status.contains(" 200 "), "{path}: {status}: {}", String::from_utf8_lossy(&body));
+    Ok(body)
+}

@@ -1,0 +1,268 @@
+//! One virtual machine: UEFI with Secure Boot, an NVMe disk, a serial console to read, and
+//! two ports of the guest on loopback.
+//!
+//! **Invariant:** a machine kills its own QEMU and nothing else, and leaves its serial log
+//! in `target/vm/<name>/`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{accelerator, artefacts, http, qmp};
+
+/// Port of the test probe, in the guest and on loopback.
+pub const PROBE_PORT: u16 = 9100;
+/// Port of the test pod, in the guest and on loopback.
+pub const POD_PORT: u16 = 8080;
+
+const CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
+const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// Size that the image's disk grows to: room for slot B and state.
+const DISK_BYTES: &str = "8G";
+/// Lines of the serial log that a failure shows.
+const SHOWN_LINES: usize = 60;
+
+/// What a guest does when it resets itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnReset {
+    /// Boots again, as hardware does.
+    Boot,
+    /// QEMU exits, so that a test can tell.
+    Exit,
+}
+
+/// A running machine.
+#[derive(Debug)]
+pub struct Machine {
+    folder: PathBuf,
+    qemu: Child,
+    started: Instant,
+    /// Bytes of the serial log that earlier waits have used up.
+    seen: usize,
+}
+
+impl Machine {
+    /// Starts a machine with fresh firmware variables and a fresh overlay over `disk`.
+    ///
+    /// # Errors
+    /// When QEMU or the firmware is missing, or QEMU does not start.
+    pub fn start(name: &str, disk: &Path) -> Result<Self> {
+        let folder = artefacts().join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        fs::copy(VARIABLES, folder.join("variables.fd"))
+            .with_context(|| format!("{VARIABLES}: run setup/install-dependencies"))?;
+        let made = Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+            .args([&fs::canonicalize(disk)?, &folder.join("disk.qcow2")])
+            .arg(DISK_BYTES)
+            .status()
+            .context("cannot run qemu-img: run setup/install-dependencies")?;
+        ensure!(made.success(), "qemu-img could not make the disk's overlay");
+        Self::power_on(&folder, OnReset::Boot)
+    }
+
+    /// Starts the machine of `folder` with its disk and variables as they are.
+    ///
+    /// # Errors
+    /// When QEMU does not start.
+    pub fn power_on(folder: &Path, on_reset: OnReset) -> Result<Self> {
+        let accelerator = accelerator::accelerator()?;
+        let file = |name: &str| folder.join(name).display().to_string();
+        let drive = |rest: String| format!("format=raw,if=pflash,{rest}");
+        if folder.join("serial.log").exists() {
+            fs::rename(folder.join("serial.log"), folder.join("serial-before.log"))?;
+        }
+        fs::write(folder.join("serial.log"), "")?;
+        let forward = |port: u16| format!("hostfwd=tcp:127.0.0.1:{port}-:{port}");
+        let mut command = Command::new("qemu-system-x86_64");
+        command
+            .args(["-M", "q35,smm=on", "-accel", &accelerator, "-cpu", "max"])
+            .args(["-smp", "2", "-m", "1024", "-display", "none", "-nodefaults"])
+            .args(["-global", "driver=cfi.pflash01,property=secure,value=on"])
+            .args(["-drive", &drive(format!("unit=0,readonly=on,file={CODE}"))])
+            .args(["-drive", &drive(format!("unit=1,file={}", file("variables.fd")))])
+            .args([
+                "-drive",
+                &format!("if=none,id=disk,format=qcow2,cache=unsafe,file={}", file("disk.qcow2")),
+            ])
+            .args(["-device", "nvme,serial=slipway,drive=disk"])
+            .args([
+                "-netdev",
+                &format!("user,id=net,{},{}", forward(PROBE_PORT), forward(POD_PORT)),
+            ])
+            .args(["-device", "virtio-net-pci,netdev=net,romfile="])
+            .args(["-device", "virtio-rng-pci"])
+            .args(["-serial", &format!("file:{}", file("serial.log"))])
+            .args(["-qmp", &format!("unix:{},server=on,wait=off", file("qmp.sock"))])
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(folder.join("qemu.log"))?);
+        if on_reset == OnReset::Exit {
+            command.arg("-no-reboot");
+        }
+        let qemu = command.spawn().context("cannot run QEMU: run setup/install-dependencies")?;
+        Ok(Self { folder: folder.into(), qemu, started: Instant::now(), seen: 0 })
+    }
+
+    /// Folder with disk, variables and logs.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Seconds since power-on.
+    pub fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// The serial log so far, without terminal control sequences.
+    pub fn serial(&self) -> String {
+        plain(&fs::read(self.folder.join("serial.log")).unwrap_or_default())
+    }
+
+    /// Waits until the serial log has `text` behind what earlier waits found, and gives the
+    /// seconds since power-on.
+    ///
+    /// # Errors
+    /// After `seconds`, or when QEMU ends, with the log's tail.
+    pub fn wait_for(&mut self, text: &str, seconds: u64) -> Result<f64> {
+        self.wait_for_any(&[text], seconds).map(|_| self.seconds())
+    }
+
+    /// As [`Machine::wait_for`], for the first of several texts; gives its index.
+    ///
+    /// # Errors
+    /// As [`Machine::wait_for`].
+    pub fn wait_for_any(&mut self, texts: &[&str], seconds: u64) -> Result<usize> {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let log = self.serial();
+            let fresh = log.get(self.seen.min(log.len())..).unwrap_or_default();
+            let found = texts
+                .iter()
+                .enumerate()
+                .filter_map(|(index, text)| fresh.find(text).map(|at| (at + text.len(), index)));
+            if let Some((end, index)) = found.min() {
+                self.seen += end;
+                return Ok(index);
+            }
+            if let Some(status) = self.qemu.try_wait()? {
+                bail!("QEMU ended ({status}) before the console said {texts:?}\n{}", self.tail());
+            }
+            if Instant::now() > until {
+                bail!("the console did not say {texts:?} in {seconds} s\n{}", self.tail());
+            }
+            sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until QEMU ends by itself.
+    ///
+    /// # Errors
+    /// After `seconds`, with the log's tail.
+    pub fn wait_for_exit(&mut self, seconds: u64) -> Result<()> {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        while self.qemu.try_wait()?.is_none() {
+            if Instant::now() > until {
+                bail!("the machine still runs after {seconds} s\n{}", self.tail());
+            }
+            sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// GETs from a forwarded port until something answers.
+    ///
+    /// # Errors
+    /// After `seconds`, with the last failure and the log's tail.
+    pub fn get(&mut self, port: u16, path: &str, seconds: u64) -> Result<Vec<u8>> {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            match http::get(port, path) {
+                Ok(body) => return Ok(body),
+                Err(error) if Instant::now() > until || self.qemu.try_wait()?.is_some() => {
+                    bail!("no answer from {port}{path}: {error:#}\n{}", self.tail());
+                }
+                Err(_) => sleep(Duration::from_millis(500)),
+            }
+        }
+    }
+
+    /// Asks the test probe, which answers in JSON.
+    ///
+    /// # Errors
+    /// As [`Machine::get`].
+    pub fn ask(&mut self, path: &str) -> Result<Value> {
+        let body = self.get(PROBE_PORT, path, crate::BOOT_SECONDS)?;
+        serde_json::from_slice(&body).with_context(|| format!("{path} is not JSON"))
+    }
+
+    /// Cuts the power.
+    ///
+    /// # Errors
+    /// When QEMU cannot be stopped.
+    pub fn cut_power(mut self) -> Result<PathBuf> {
+        qmp::execute(&self.folder.join("qmp.sock"), "quit")?;
+        self.qemu.wait()?;
+        Ok(self.folder.clone())
+    }
+
+    /// Presses the reset button.
+    ///
+    /// # Errors
+    /// When QEMU does not answer.
+    pub fn reset(&self) -> Result<()> {
+        qmp::execute(&self.folder.join("qmp.sock"), "system_reset")
+    }
+
+    /// The serial log's last lines, and where the rest is.
+    pub fn tail(&self) -> String {
+        let log = self.serial();
+        let lines: Vec<&str> = log.lines().collect();
+        let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
+        format!("--- last lines of {}/serial.log\n{shown}\n---", self.folder.display())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Gone already is as good as stopped.
+        if let Err(error) = self.qemu.kill().and_then(|()| self.qemu.wait()) {
+            eprintln!("QEMU could not be stopped: {error}");
+        }
+    }
+}
+
+/// Removes escape sequences and carriage returns.
+fn plain(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\x1b' => {
+                // `ESC [ … letter`; anything shorter ends at its letter too.
+                rest.by_ref().find(|c| c.is_ascii_alphabetic());
+            }
+            '\r' => {}
+            _ => plain.push(c),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_do_not_hide_words() {
+        assert_eq!(plain(b"\x1b[0;32mno\x1b[0mde\r\n"), "node\n");
+    }
+}
