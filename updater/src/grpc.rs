@@ -256,9 +256,7 @@ pub mod messages {
         pub id: String,
     }
 
-    /// `StatusRequest` of the runtime service, without details.
-    pub type StatusRequest = Empty;
-
+    /// Of the runtime service; the request without details is [`Empty`].
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct StatusResponse {
         #[prost(message, optional, tag = "1")]

@@ -1,15 +1,19 @@
 //! `slipwayd`: what runs on the node. This file parses, wires and prints.
 
 mod grpc;
+mod health;
 mod import;
 mod oci_layout;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use crate::grpc::Client;
+use crate::health::{HttpAddress, Node};
 use crate::import::Outcome;
 
 /// What runs on a Slipway node.
@@ -24,6 +28,21 @@ struct Arguments {
 enum Command {
     /// Hand the images that the root carries to containerd.
     ImportImages(ImportImages),
+    /// Wait until the node can run pods; fails with what is missing.
+    WaitHealthy(WaitHealthy),
+}
+
+#[derive(Debug, Args)]
+struct WaitHealthy {
+    /// How long to wait, in seconds.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: u64,
+    /// containerd's socket.
+    #[arg(long, value_name = "SOCKET", default_value = "/run/containerd/containerd.sock")]
+    containerd: PathBuf,
+    /// kubelet's health address.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:10248/healthz")]
+    kubelet: HttpAddress,
 }
 
 #[derive(Debug, Args)]
@@ -40,9 +59,24 @@ struct ImportImages {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("slipwayd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    match arguments.command {
         Command::ImportImages(arguments) => import_images(&arguments).await,
+        Command::WaitHealthy(WaitHealthy { timeout, containerd, kubelet }) => {
+            let limit = Duration::from_secs(timeout);
+            let node = Node { containerd, kubelet };
+            Ok(health::wait(&node, limit, |line| println!("{line}")).await?)
+        }
     }
 }
 
