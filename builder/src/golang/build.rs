@@ -15,31 +15,35 @@ use tokio::process::Command;
 
 use super::{GolangError, Pins};
 use crate::cache::{Cache, persist};
+use crate::child;
 use crate::progress::Progress;
 use crate::tree::Content;
 
-/// Lines of a failing build that are shown.
-const SHOWN_LINES: usize = 20;
-
-/// Variables that say where modules come from, where caches are, and how to get there.
-const PASSED: [&str; 17] = [
+/// Variables that say where tools are and how to get to the network.
+const PASSED: [&str; 11] = [
     "PATH",
     "HOME",
-    "USER",
     "TMPDIR",
-    "GOPROXY",
-    "GOSUMDB",
-    "GONOSUMDB",
-    "GONOSUMCHECK",
-    "GOPRIVATE",
-    "GOMODCACHE",
-    "GOCACHE",
-    "GOPATH",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+];
+
+/// What is taken from the user's Go settings, be they variables or `go env -w`.
+const LOCATIONS: [&str; 8] = [
+    "GOPROXY",
+    "GOSUMDB",
+    "GONOSUMDB",
+    "GONOPROXY",
+    "GOPRIVATE",
+    "GOMODCACHE",
+    "GOCACHE",
+    "GOPATH",
 ];
 
 /// What to build.
@@ -80,9 +84,8 @@ pub async fn build(
         return Ok(programs);
     }
     let task = progress.task(&format!("go build {}", request.pins.lock.module));
-    check_version().await?;
     let out = cache.temporary_folder()?;
-    compile(request, out.path()).await?;
+    compile(request, &local_go().await?, out.path(), progress).await?;
     let mut digests = BTreeMap::new();
     for program in &request.programs {
         let content = Content::from_file(&out.path().join(program)).map_err(GolangError::Keep)?;
@@ -125,19 +128,37 @@ fn kept(file: &Path, cache: &Cache, request: &GoBuild<'_>) -> Option<BTreeMap<St
     Some(programs)
 }
 
-/// Version 1.21 is the first that fetches the toolchain that go.mod names.
-async fn check_version() -> Result<(), GolangError> {
+/// The installed `go`.
+struct LocalGo {
+    version: String,
+    /// Where the user's settings fetch modules from and keep them.
+    locations: BTreeMap<String, String>,
+}
+
+/// Asks `go` for its version; 1.21 is the first that fetches the toolchain go.mod names.
+async fn local_go() -> Result<LocalGo, GolangError> {
     let output = Command::new("go")
-        .args(["env", "GOVERSION"])
+        .args(["env", "-json", "GOVERSION"])
+        .args(LOCATIONS)
         .env("GOTOOLCHAIN", "local")
+        .env_remove("GOFLAGS")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
         .output()
         .await
         .map_err(GolangError::NoGo)?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let mut numbers = text.trim_start_matches("go").split('.').map(str::parse::<u32>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(1)), Some(Ok(minor))) if minor < 21 => Err(GolangError::OldGo(text)),
-        _ => Ok(()),
+    let mut locations: BTreeMap<String, String> =
+        serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let version = locations.remove("GOVERSION").unwrap_or_default();
+    locations.retain(|_, value| !value.is_empty());
+    let mut numbers = version.trim_start_matches("go").split(['.', 'r', 'b']);
+    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok());
+    match (next(), next()) {
+        (Some(major), Some(minor)) if (major, minor) >= (1, 21) => {
+            Ok(LocalGo { version, locations })
+        }
+        _ => Err(GolangError::OldGo(version)),
     }
 }
 
@@ -149,44 +170,60 @@ fn ldflags(request: &GoBuild<'_>) -> String {
     all.replace("{version}", version).replace("{major}", major).replace("{minor}", minor)
 }
 
-async fn compile(request: &GoBuild<'_>, out: &Path) -> Result<(), GolangError> {
+async fn compile(
+    request: &GoBuild<'_>,
+    go: &LocalGo,
+    out: &Path,
+    progress: &Progress,
+) -> Result<(), GolangError> {
     let pins = request.pins;
     let tools: Vec<&str> =
         request.programs.iter().map(|program| pins.tool(program)).collect::<Result<_, _>>()?;
-    let passed = PASSED.iter().chain(&["http_proxy", "https_proxy", "no_proxy"]);
+    let pinned = pins.lock.toolchain.as_str();
+    let toolchain = if go.version == pinned { "local" } else { pinned };
     let mut command = Command::new("go");
     command
         .current_dir(&pins.folder)
         .env_clear()
-        .envs(passed.filter_map(|name| Some((*name, std::env::var_os(name)?))))
+        .envs(PASSED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?))))
+        .envs(&go.locations)
+        // Neither a `go env -w` file nor a go.work above the part has a say in the bytes.
+        .envs([("GOENV", "off"), ("GOWORK", "off"), ("LC_ALL", "C.UTF-8")])
         .envs([("CGO_ENABLED", "0"), ("GOFLAGS", "-mod=readonly"), ("GOOS", "linux")])
-        .envs([("GOAMD64", "v1"), ("GOTOOLCHAIN", &pins.lock.toolchain), ("GOWORK", "off")])
+        .envs([("GOAMD64", "v1"), ("GOTOOLCHAIN", toolchain)])
         .env("GOARCH", request.architecture.debian())
         .args(["build", "-trimpath", "-buildvcs=false", "-p", &request.jobs.to_string()])
         .arg(format!("-ldflags={}", ldflags(request)))
         .arg("-o")
         .arg(format!("{}/", out.display()))
-        .args(tools)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
+        .args(tools);
     if request.offline {
         command.env("GOPROXY", "off");
     }
-    let output = command.output().await.map_err(GolangError::NoGo)?;
-    if output.status.success() {
+    let folder = pins.folder.clone();
+    let outcome = child::run(command, progress).await.map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted => GolangError::Interrupted(folder.clone()),
+        _ => GolangError::NoGo(error),
+    })?;
+    if outcome.status.success() {
         return Ok(());
     }
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let lines: Vec<&str> = text.lines().collect();
-    let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
-    let folder = pins.folder.clone();
-    Err(if text.contains("checksum mismatch") || text.contains("SECURITY ERROR") {
-        GolangError::Sum { folder, output: shown }
-    } else if request.offline && text.contains("module lookup disabled") {
-        GolangError::Missing { folder, output: shown }
+    Err(explain(request, outcome.last_lines))
+}
+
+/// What a failed build was about, from what `go` says of it.
+fn explain(request: &GoBuild<'_>, output: String) -> GolangError {
+    let folder = request.pins.folder.clone();
+    let says = |texts: &[&str]| texts.iter().any(|text| output.contains(text));
+    if says(&["checksum mismatch", "SECURITY ERROR"]) {
+        GolangError::Sum { folder, output }
+    } else if request.offline
+        && says(&["module lookup disabled", "GOPROXY=off", "toolchain not available"])
+    {
+        GolangError::Missing { folder, output }
     } else {
-        GolangError::Build { folder, output: shown }
-    })
+        GolangError::Build { folder, output }
+    }
 }
 
 #[cfg(test)]

@@ -52,15 +52,18 @@ pub enum GolangError {
         output: String,
     },
     /// Offline, and a module is not there.
-    #[error("a module of {} is not in the Go module cache, and `--offline` is given: run `slipway fetch` with a network first\n{output}", .folder.display())]
+    #[error("a module of {}, or the pinned toolchain, is not in the Go module cache, and `--offline` is given: run `slipway fetch` with a network first\n{output}", .folder.display())]
     Missing {
         /// The part.
         folder: PathBuf,
         /// Last lines of the output.
         output: String,
     },
+    /// Somebody pressed Ctrl-C or ended this program.
+    #[error("interrupted while {} was built: run the same command again", .0.display())]
+    Interrupted(PathBuf),
     /// The build failed.
-    #[error("`go build` failed in {}:\n{output}", .folder.display())]
+    #[error("`go build` failed in {}; fix what it names:\n{output}", .folder.display())]
     Build {
         /// The part.
         folder: PathBuf,

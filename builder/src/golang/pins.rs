@@ -75,7 +75,19 @@ fn parse(module: &str, sums: &str) -> Result<Parsed, (bool, String)> {
         match (directive.as_str(), words.as_slice()) {
             ("tool", [tool]) => tools.push((*tool).to_owned()),
             ("require", [name, version, ..]) => required.push((*name, *version)),
-            ("replace", [name, ..]) => replaced.push(*name),
+            // Another module's version is pinned by go.sum like any other; a folder is not.
+            ("replace", [name, .., "=>", _, version]) if version.starts_with('v') => {
+                replaced.push(*name);
+            }
+            ("replace", words) => {
+                let words = words.join(" ");
+                return Err((
+                    false,
+                    format!(
+                        "`replace {words}`: go.sum pins no folder; name a module and its version"
+                    ),
+                ));
+            }
             ("toolchain", [name]) => toolchain = Some((*name).to_owned()),
             _ => {}
         }
@@ -151,7 +163,12 @@ mod tests {
                 "`require`",
             ),
             (MODULE.into(), "", "no sum"),
-            (MODULE.to_owned() + "replace a.example/b/v2 => ../evil\n", SUMS, "replaced"),
+            (
+                MODULE.to_owned() + "replace a.example/b/v2 => c.example/d v1.0.0\n",
+                SUMS,
+                "replaced",
+            ),
+            (MODULE.to_owned() + "replace c.example/d => ../evil\n", SUMS, "no folder"),
         ] {
             let (_, problem) = parse(&module, sums).unwrap_err();
             assert!(problem.contains(expected), "{problem}");
