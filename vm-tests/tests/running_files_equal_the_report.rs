@@ -1,0 +1,65 @@
+//! The files that a running node sees are those of the report, no more, no fewer, with the
+//! same modes and bytes; none of them is a shell.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use vm_tests::machine::Machine;
+use vm_tests::{image, isolation};
+
+const SHELLS: [&str; 7] = ["sh", "bash", "dash", "busybox", "ash", "zsh", "sulogin"];
+
+#[test]
+fn running_files_equal_the_report() {
+    isolation::isolated("running_files_equal_the_report", scenario);
+}
+
+fn scenario() -> Result<()> {
+    let release = image::test_image()?;
+    let report: Value = serde_json::from_slice(&std::fs::read(release.join("report.json"))?)?;
+    let expected = by_path(&report["root"])?;
+    let mut machine = Machine::start("running_files_equal_the_report", &release.join("disk.raw"))?;
+    let found = by_path(&machine.ask("/files")?)?;
+    let mut compared = 0;
+    for (path, entry) in &found {
+        let told = expected.get(path).with_context(|| format!("{path} is not in the report"))?;
+        if entry["covered"] == true {
+            continue;
+        }
+        ensure!(entry["mode"] == told["mode"], "{path}: {entry} differs from {told}");
+        if entry["kind"] == "file" {
+            ensure!(entry["sha256"] == told["sha256"], "{path}: {entry} differs from {told}");
+            compared += 1;
+        }
+        if entry["kind"] == "link" {
+            ensure!(entry["target"] == told["target"], "{path}: {entry} differs from {told}");
+        }
+        let name = path.rsplit('/').next().unwrap_or_default();
+        ensure!(!SHELLS.contains(&name), "{path} is a shell");
+    }
+    for (path, entry) in &expected {
+        // What lies below a mount cannot be seen from inside.
+        let hidden = found.iter().any(|(mount, entry)| {
+            entry["covered"] == true
+                && path.starts_with(&format!("{}/", mount.trim_end_matches('/')))
+        });
+        ensure!(hidden || found.contains_key(path), "{path} is missing: {entry}");
+    }
+    ensure!(compared > 300, "only {compared} files were compared");
+    println!("{compared} files compared");
+    Ok(())
+}
+
+fn by_path(entries: &Value) -> Result<BTreeMap<String, Value>> {
+    let entries = entries.as_array().context("not a list of entries")?;
+    entries
+        .iter()
+        .map(|entry| {
+            Ok((
+                entry["path"].as_str().context("an entry without a path")?.to_owned(),
+                entry.clone(),
+            ))
+        })
+        .collect()
+}
