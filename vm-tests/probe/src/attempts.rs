@@ -1,76 +1,54 @@
-//! What an intruder with root would try. Each attempt answers with the error's name, or
-//! says that it went through; what went through is taken back as far as it can be.
+//! Things that a node must not allow, tried as root; the answer is the kernel's.
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
 
 use rustix::mount::{MountFlags, mount_remount};
+use rustix::system::finit_module;
 use serde_json::{Value, json};
 
-use crate::errno;
-use crate::http::Answer;
-
-/// What an attempt that should have failed answers.
-const WENT_THROUGH: &str = "done";
-
-/// Tries to write to the root in every way there is.
+/// Tries to write to the root and to make it writable.
 pub fn writes() -> Value {
     json!({
-        "create in /usr": create(Path::new("/usr/slipway-probe")),
-        "create in /etc": create(Path::new("/etc/slipway-probe")),
-        "mkdir in /": attempt(make_folder(Path::new("/slipway-probe"))),
-        "remount / rw": attempt(remount()),
+        "create /usr/probe": outcome(File::create("/usr/probe").map(drop)),
+        "create /etc/probe": outcome(File::create("/etc/probe").map(drop)),
+        "overwrite /usr/bin/kubelet":
+            outcome(File::options().write(true).open("/usr/bin/kubelet").map(drop)),
+        "create folder /probe": outcome(fs::create_dir("/probe")),
+        "remount / writable": outcome(remount()),
+        "create /usr/probe after that": outcome(File::create("/usr/probe").map(drop)),
+        "write /etc/cni/net.d": outcome(fs::write("/etc/cni/net.d/probe", b"x")),
+        "write /opt/cni/bin": outcome(fs::write("/opt/cni/bin/probe", b"x")),
+        "open /dev/mem": outcome(File::options().write(true).open("/dev/mem").map(drop)),
     })
 }
 
-fn attempt(result: io::Result<()>) -> String {
-    match result {
-        Ok(()) => WENT_THROUGH.to_owned(),
-        Err(error) => errno::name(&error),
-    }
-}
-
-fn create(path: &Path) -> String {
-    attempt(File::create(path).and_then(|_| fs::remove_file(path)))
-}
-
-fn make_folder(path: &Path) -> io::Result<()> {
-    fs::create_dir(path)?;
-    fs::remove_dir(path)
-}
-
-/// Asks for a writable root; a kernel that grants it still has a read-only device below.
 fn remount() -> io::Result<()> {
-    mount_remount("/", MountFlags::empty(), c"")?;
-    let created = make_folder(Path::new("/slipway-probe-remount"));
-    mount_remount("/", MountFlags::RDONLY, c"")?;
-    created
+    Ok(mount_remount("/", MountFlags::empty(), "")?)
 }
 
-/// Tries to load a kernel module from a file.
-pub fn load_module(path: Option<&str>) -> Answer {
-    let Some(path) = path else { return Answer::error(400, "path is missing") };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) => return Answer::error(404, &errno::name(&error)),
+/// Copies a kernel module to memory, removes its signature, and tries to load it; then
+/// the module as it is.
+pub fn load_module(path: &str) -> Value {
+    let unsigned = || -> io::Result<()> {
+        const MARK: &[u8] = b"~Module signature appended~\n";
+        let bytes = fs::read(path)?;
+        let end = bytes.windows(MARK.len()).rposition(|window| window == MARK);
+        let end = end.ok_or_else(|| io::Error::other("the module is not signed"))?;
+        fs::write("/run/probe-unsigned.ko", &bytes[..end])?;
+        load("/run/probe-unsigned.ko")
     };
-    match rustix::system::finit_module(&file, c"", 0) {
-        Ok(()) => Answer::text("loaded\n"),
-        Err(error) => Answer::text(&format!("{}\n", errno::name(&error.into()))),
-    }
+    json!({ "unsigned": outcome(unsigned()), "signed": outcome(load(path)) })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn load(path: &str) -> io::Result<()> {
+    Ok(finit_module(File::open(path)?, c"", 0)?)
+}
 
-    #[test]
-    fn an_attempt_tells_its_error_or_that_it_went_through() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(create(&folder.path().join("file")), WENT_THROUGH);
-        assert_eq!(create(&folder.path().join("missing/file")), "ENOENT");
-        assert_eq!(attempt(make_folder(folder.path())), "EEXIST");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+/// `done`, or the error's name as the system words it.
+fn outcome(result: io::Result<()>) -> String {
+    match result {
+        Ok(()) => "done".into(),
+        Err(error) => error.to_string(),
     }
 }

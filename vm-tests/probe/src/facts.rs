@@ -1,9 +1,5 @@
-//! What the node says of itself: identity, boot, security state, mounts, partitions.
-//!
-//! A fact that cannot be read is `null`, so that a test sees the difference between
-//! "no" and "unknown".
+//! What the kernel, the firmware and systemd say of the running node.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -11,142 +7,63 @@ use serde_json::{Value, json};
 
 const SECURE_BOOT: &str =
     "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
-/// Sizes in sysfs are in units of 512 bytes, whatever the disk's own sector is.
-const SYSFS_SECTOR: u64 = 512;
+const STATE_FOLDER: &str = "/var/lib/slipway-probe";
 
-/// All facts as one document.
-pub fn all() -> Value {
+/// Everything that scenarios ask for; what cannot be read is `null`.
+pub fn facts() -> Value {
     json!({
-        "boot_id": line("/proc/sys/kernel/random/boot_id"),
-        "machine_id": line("/etc/machine-id"),
-        "cmdline": line("/proc/cmdline"),
-        "lockdown": line("/sys/kernel/security/lockdown").as_deref().and_then(lockdown),
-        "secure_boot": fs::read(SECURE_BOOT).ok().and_then(|value| secure_boot(&value)),
-        "os_release": text("/etc/os-release").map(|text| json!(os_release(&text))),
-        "mounts": text("/proc/self/mounts").map(|text| mounts(&text)),
-        "uptime_seconds": line("/proc/uptime").as_deref().and_then(uptime),
-        "partitions": partitions(Path::new("/sys/class/block")),
-        "verity": verity_devices(Path::new("/sys/class/block")),
+        "boot_id": text("/proc/sys/kernel/random/boot_id"),
+        "machine_id": text("/etc/machine-id"),
+        "cmdline": text("/proc/cmdline"),
+        "lockdown": text("/sys/kernel/security/lockdown"),
+        "secure_boot": secure_boot(),
+        "os_release": text("/etc/os-release"),
+        "mounts": text("/proc/self/mounts"),
+        "uptime_seconds": uptime(),
+        "partitions": partitions(),
+        "routes": text("/proc/net/route"),
     })
 }
 
-fn text(path: impl AsRef<Path>) -> Option<String> {
-    fs::read_to_string(path).ok()
+fn text(path: &str) -> Option<String> {
+    Some(String::from_utf8_lossy(&fs::read(path).ok()?).trim().to_owned())
 }
 
-fn line(path: impl AsRef<Path>) -> Option<String> {
-    text(path).map(|text| text.trim_end().to_owned())
+/// The variable's value follows four bytes of attributes.
+fn secure_boot() -> Option<bool> {
+    Some(fs::read(SECURE_BOOT).ok()?.get(4)? == &1)
 }
 
-/// `integrity` of `none [integrity] confidentiality`.
-fn lockdown(text: &str) -> Option<String> {
-    let (_, rest) = text.split_once('[')?;
-    Some(rest.split_once(']')?.0.to_owned())
+fn uptime() -> Option<f64> {
+    text("/proc/uptime")?.split(' ').next()?.parse().ok()
 }
 
-/// An EFI variable: four bytes of attributes, then one that is 1 when Secure Boot is on.
-fn secure_boot(variable: &[u8]) -> Option<bool> {
-    match variable {
-        [_, _, _, _, value] => Some(*value == 1),
-        _ => None,
+/// Size in bytes of each partition by its label.
+fn partitions() -> Value {
+    let mut found = serde_json::Map::new();
+    for entry in fs::read_dir("/dev/disk/by-partlabel").into_iter().flatten().flatten() {
+        let device = fs::canonicalize(entry.path()).unwrap_or_default();
+        let device = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let sectors = text(&format!("/sys/class/block/{device}/size"));
+        let bytes = sectors.and_then(|sectors| sectors.parse::<u64>().ok()).map(|n| n * 512);
+        found.insert(entry.file_name().to_string_lossy().into_owned(), json!(bytes));
     }
+    Value::Object(found)
 }
 
-fn os_release(text: &str) -> BTreeMap<&str, &str> {
-    let pairs = text.lines().filter_map(|line| line.split_once('='));
-    pairs.map(|(key, value)| (key, value.trim_matches('"'))).collect()
-}
-
-fn mounts(text: &str) -> Vec<Value> {
-    text.lines()
-        .filter_map(|line| {
-            let mut words = line.split(' ');
-            let mut next = || words.next();
-            let (source, target, kind, options) = (next()?, next()?, next()?, next()?);
-            let options: Vec<&str> = options.split(',').collect();
-            Some(json!({"source": source, "target": target, "type": kind, "options": options}))
-        })
-        .collect()
-}
-
-fn uptime(text: &str) -> Option<f64> {
-    text.split(' ').next()?.parse().ok()
-}
-
-/// Folders of all block devices, by name.
-fn devices(sysfs: &Path) -> BTreeMap<String, std::path::PathBuf> {
-    let entries = fs::read_dir(sysfs).into_iter().flatten().flatten();
-    entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect()
-}
-
-/// GPT label to size in bytes.
-fn partitions(sysfs: &Path) -> BTreeMap<String, u64> {
-    let label_and_size = |folder: &Path| {
-        let uevent = text(folder.join("uevent"))?;
-        let label = uevent.lines().find_map(|line| line.strip_prefix("PARTNAME="))?.to_owned();
-        let sectors: u64 = line(folder.join("size"))?.parse().ok()?;
-        Some((label, sectors * SYSFS_SECTOR))
-    };
-    devices(sysfs).values().filter_map(|folder| label_and_size(folder)).collect()
-}
-
-/// Active dm-verity devices.
-fn verity_devices(sysfs: &Path) -> Vec<Value> {
-    let device = |folder: &Path| {
-        let uuid = line(folder.join("dm/uuid"))?;
-        uuid.starts_with("CRYPT-VERITY").then(|| {
-            json!({
-                "name": line(folder.join("dm/name")),
-                "uuid": uuid,
-                "read_only": line(folder.join("ro")).map(|value| value == "1"),
-            })
-        })
-    };
-    devices(sysfs).values().filter_map(|folder| device(folder)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mode_in_brackets_is_the_lockdown() {
-        assert_eq!(lockdown("none [integrity] confidentiality").as_deref(), Some("integrity"));
-        assert_eq!(lockdown(""), None);
+/// Reads a marker on the state partition, after writing it if `write` is given.
+pub fn state(key: &str, write: Option<&str>) -> Result<Vec<u8>, String> {
+    let plain = key.chars().all(|c| c.is_ascii_alphanumeric());
+    if !plain {
+        return Err("a key has only letters and digits".into());
     }
-
-    #[test]
-    fn secure_boot_is_on_off_or_unknown() {
-        assert_eq!(secure_boot(&[6, 0, 0, 0, 1]), Some(true));
-        assert_eq!(secure_boot(&[6, 0, 0, 0, 0]), Some(false));
-        assert_eq!(secure_boot(&[1]), None);
+    let path = Path::new(STATE_FOLDER).join(key);
+    let failed = |error: std::io::Error| format!("cannot use {}: {error}", path.display());
+    if let Some(value) = write {
+        fs::create_dir_all(STATE_FOLDER).map_err(failed)?;
+        let mut file = fs::File::create(&path).map_err(failed)?;
+        std::io::Write::write_all(&mut file, value.as_bytes()).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
     }
-
-    #[test]
-    fn mounts_and_release_are_split() {
-        let found = mounts("/dev/dm-0 / erofs ro,relatime 0 0\nbroken\n");
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0]["options"][0], "ro");
-        assert_eq!(os_release("ID=x\nNAME=\"a b\"\n")["NAME"], "a b");
-        assert_eq!(uptime("12.50 3.00"), Some(12.5));
-    }
-
-    #[test]
-    fn partitions_and_verity_devices_are_found_in_sysfs() {
-        let sysfs = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| {
-            let path = sysfs.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        write("vda/uevent", "DEVNAME=vda\n");
-        write("vda2/uevent", "DEVNAME=vda2\nPARTNAME=root-a\n");
-        write("vda2/size", "2048\n");
-        write("dm-0/dm/uuid", "CRYPT-VERITY-1234-root\n");
-        write("dm-0/dm/name", "root\n");
-        write("dm-0/ro", "1\n");
-        assert_eq!(partitions(sysfs.path())["root-a"], 1 << 20);
-        let verity = verity_devices(sysfs.path());
-        assert_eq!((verity.len(), &verity[0]["read_only"]), (1, &json!(true)));
-    }
+    fs::read(&path).map_err(failed)
 }

@@ -1,50 +1,91 @@
-//! Test only, never in a released image: looks at a running node from the inside and
-//! answers over HTTP on port 9100. `probe hello` is the only program of a test container
-//! and says on port 8080 that its pod is up.
+//! Test only: looks at a node from the inside and answers over HTTP, because a node has no
+//! shell to ask. Never part of an image that a release is made from.
+//!
+//! `probe serve` listens on port 9100; `probe hello` is the one program of the test pod's
+//! image and says on port 8080 that the pod is up.
 
 mod attempts;
-mod errno;
 mod facts;
 mod files;
-mod http;
-mod state;
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use crate::http::{Answer, Request};
+use serde_json::Value;
 
 const PROBE_PORT: u16 = 9100;
 const HELLO_PORT: u16 = 8080;
+const MAX_REQUEST_LINE: u64 = 8192;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (port, answer): (u16, fn(&Request) -> Answer) = match words.as_slice() {
-        [] => (PROBE_PORT, answer),
-        ["hello"] => (HELLO_PORT, |_| Answer::text("pod is up\n")),
-        _ => {
-            eprintln!("probe: call it without arguments, or as `probe hello`");
-            return ExitCode::FAILURE;
-        }
+    let served = match std::env::args().nth(1).as_deref() {
+        Some("serve") => serve(PROBE_PORT, answer),
+        Some("hello") => serve(HELLO_PORT, |_, _| Ok(b"pod is up\n".to_vec())),
+        _ => Err(std::io::Error::other("say `probe serve` or `probe hello`")),
     };
-    match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
-        Ok(listener) => http::serve(&listener, answer),
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("probe: cannot listen on port {port}: {error}");
+            eprintln!("probe: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn answer(request: &Request) -> Answer {
-    match request.path.as_str() {
-        "/facts" => Answer::json(&facts::all()),
-        "/files" => files::all(),
-        "/read" => files::read(request.parameter("path")),
-        "/write-probe" => Answer::json(&attempts::writes()),
-        "/load-module-probe" => attempts::load_module(request.parameter("path")),
-        "/state" => state::answer(request.parameter("key"), request.parameter("write")),
-        _ => Answer::error(404, "no such page"),
+type Answer = Result<Vec<u8>, String>;
+
+/// Answers one connection after another, for ever.
+fn serve(port: u16, answer: fn(&str, &BTreeMap<String, String>) -> Answer) -> std::io::Result<()> {
+    let listener = TcpListener::bind(("0.0.0.0", port))?;
+    println!("probe: listening on {port}");
+    for stream in listener.incoming() {
+        // A client that goes away is its own business; the next one is waiting.
+        if let Err(error) = stream.and_then(|stream| answer_one(stream, answer)) {
+            eprintln!("probe: a client went away: {error}");
+        }
+    }
+    Ok(())
+}
+
+fn answer_one(
+    mut stream: TcpStream,
+    answer: fn(&str, &BTreeMap<String, String>) -> Answer,
+) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut line = String::new();
+    BufReader::new(stream.try_clone()?.take(MAX_REQUEST_LINE)).read_line(&mut line)?;
+    let target = line.split_whitespace().nth(1).unwrap_or("/");
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let query: BTreeMap<String, String> = query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    let (status, body) = match answer(path, &query) {
+        Ok(body) => ("200 OK", body),
+        Err(problem) => ("500 Failed", problem.into_bytes()),
+    };
+    let head = format!("HTTP/1.0 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(&body)
+}
+
+fn answer(path: &str, query: &BTreeMap<String, String>) -> Answer {
+    let wanted = |key: &str| query.get(key).ok_or(format!("say {path}?{key}=…"));
+    let json = |value: Value| Ok(value.to_string().into_bytes());
+    match path {
+        "/facts" => json(facts::facts()),
+        "/files" => json(files::files()),
+        "/read" => {
+            let path = wanted("path")?;
+            std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))
+        }
+        "/write-probe" => json(attempts::writes()),
+        "/load-module-probe" => json(attempts::load_module(wanted("path")?)),
+        "/state" => facts::state(wanted("key")?, query.get("write").map(String::as_str)),
+        _ => Err(format!("{path} is unknown")),
     }
 }
