@@ -18,7 +18,7 @@ use crate::import::Outcome;
 
 /// What runs on a Slipway node.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(name = "slipwayd", version, about)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
