@@ -1,0 +1,40 @@
+# One door for people and CI: thin wrappers around cargo.
+
+CARGO ?= cargo
+# Warnings are errors here, and only here: a newer compiler must not stop a user's build.
+LINT = -D warnings
+
+.PHONY: help demo test deps lint unit vm bench deny
+
+help: ## what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST)
+
+deps: ## install what the other targets need (Debian)
+	@./setup/install-dependencies
+
+demo: deps ## build an image, boot it in a virtual machine, wait until its pod answers
+	$(CARGO) build --locked -p builder -p vm-tests
+	$(CARGO) run --locked --quiet -p vm-tests --bin demo
+
+test: deps lint unit vm ## everything that CI runs
+
+lint: ## formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- $(LINT)
+
+unit: deps ## tests without virtual machines
+	$(CARGO) test --locked --workspace --exclude vm-tests
+
+vm: deps ## tests in virtual machines, one at a time
+	$(CARGO) build --locked -p builder -p vm-tests --tests --bins
+	SLIPWAY_TEST_IMAGE="$$($(CARGO) run --locked --quiet -p vm-tests --bin build-image)" && \
+	export SLIPWAY_TEST_IMAGE && \
+	$(CARGO) test --locked -p vm-tests --no-fail-fast
+
+bench: ## compare with peers, and write docs/benchmarks.md
+	@./setup/install-dependencies bench
+	$(CARGO) build --locked --release -p builder
+	$(CARGO) run --locked --release -p vm-tests --bin bench
+
+deny: ## licences, advisories and sources of all crates (needs cargo-deny)
+	$(CARGO) deny --locked check
