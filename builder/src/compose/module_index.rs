@@ -194,6 +194,7 @@ pub fn text_indexes(
         ("modules.dep.bin", dep_index.to_bytes()),
         ("modules.alias", alias.into_bytes()),
         ("modules.alias.bin", alias_index.to_bytes()),
+        // Empty: only `symbol_request` reads it, in drivers that no node has.
         ("modules.symbols.bin", Index::default().to_bytes()),
         ("modules.softdep", softdep.into_bytes()),
         ("modules.devname", devname.into_bytes()),
