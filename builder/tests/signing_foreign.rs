@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use builder::keys::{KeyFolder, KeyName, KeyPurpose, Signer};
-use builder::secure_boot::{SecureBootError, enrolment, sign_pe, signers, verify_pe};
+use builder::keys::{KeyFolder, KeyPurpose, Signer};
+use builder::secure_boot::{SecureBootError, sign_pe, signers, verify_pe};
 use builder::uki::{self, Sections};
 use tempfile::TempDir;
 
@@ -54,18 +54,20 @@ fn text(path: &Path) -> &str {
 fn sbverify_accepts_what_was_signed_and_nothing_else() {
     let folder = TempDir::new().unwrap();
     let keys = keys(folder.path());
+    let stranger = TempDir::new().unwrap();
+    let other = self::keys(stranger.path());
     let (db, pk) = (folder.path().join("keys/db.pem"), folder.path().join("keys/PK.pem"));
     for program in [real_uki(), debian(LOADER)] {
-        let signed = sign_pe(&program, keys.signer(KeyName::Db)).unwrap();
-        assert_eq!(signed, sign_pe(&program, keys.signer(KeyName::Db)).unwrap());
+        let signed = sign_pe(&program, keys.signer()).unwrap();
+        assert_eq!(signed, sign_pe(&program, keys.signer()).unwrap());
         let file = folder.path().join("signed.efi");
         fs::write(&file, &signed).unwrap();
         let (good, said) = run("sbsigntool", "sbverify", &["--cert", text(&db), text(&file)]);
         assert!(good, "{said}");
         let (good, said) = run("sbsigntool", "sbverify", &["--cert", text(&pk), text(&file)]);
         assert!(!good, "{said}");
-        verify_pe(&signed, keys.signer(KeyName::Db).certificate_der()).unwrap();
-        assert!(verify_pe(&signed, keys.signer(KeyName::Pk).certificate_der()).is_err());
+        verify_pe(&signed, keys.signer().certificate_der()).unwrap();
+        assert!(verify_pe(&signed, other.signer().certificate_der()).is_err());
         assert_eq!(signers(&signed).unwrap()[0].subject, "CN=Slipway db (development)");
     }
 }
@@ -75,7 +77,7 @@ fn one_flipped_byte_in_any_section_is_noticed() {
     let folder = TempDir::new().unwrap();
     let keys = keys(folder.path());
     let certificate = folder.path().join("keys/db.pem");
-    let signed = sign_pe(&real_uki(), keys.signer(KeyName::Db)).unwrap();
+    let signed = sign_pe(&real_uki(), keys.signer()).unwrap();
     let read = uki::inspect(&signed).unwrap();
     assert!(read.sections.len() > 5);
     for section in read.sections.iter().filter(|section| !section.range.is_empty()) {
@@ -86,7 +88,7 @@ fn one_flipped_byte_in_any_section_is_noticed() {
         let arguments = ["--cert", text(&certificate), text(&file)];
         let (good, said) = run("sbsigntool", "sbverify", &arguments);
         assert!(!good, "{}: {said}", section.name);
-        let own = verify_pe(&bad, keys.signer(KeyName::Db).certificate_der());
+        let own = verify_pe(&bad, keys.signer().certificate_der());
         assert!(matches!(own, Err(SecureBootError::NotSignedBy)), "{}", section.name);
     }
 }
@@ -95,7 +97,7 @@ fn one_flipped_byte_in_any_section_is_noticed() {
 fn unsigned_and_twice_signed_programs_are_told_apart() {
     let folder = TempDir::new().unwrap();
     let keys = keys(folder.path());
-    let db = keys.signer(KeyName::Db);
+    let db = keys.signer();
     let unsigned = real_uki();
     assert!(signers(&unsigned).unwrap().is_empty());
     let judged = verify_pe(&unsigned, db.certificate_der());
@@ -141,8 +143,7 @@ fn signature_lists_are_those_of_efitools() {
     const OWNER: &str = "6ba8ae4f-5b3a-4a53-8d0e-51c9a4d0f3a1";
     let folder = TempDir::new().unwrap();
     let keys = keys(folder.path());
-    let variables = enrolment(&keys).unwrap();
-    assert_eq!(variables, enrolment(&keys).unwrap());
+    let variables = keys.enrolment().clone();
     for (name, variable) in [("PK", variables.pk), ("KEK", variables.kek), ("db", variables.db)] {
         let certificate = folder.path().join(format!("keys/{name}.pem"));
         let list = folder.path().join(format!("{name}.esl"));

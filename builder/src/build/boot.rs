@@ -8,9 +8,9 @@ use release::{Slot, UkiName};
 use super::pack::Packed;
 use super::{BuildError, slot_command_line};
 use crate::compose::{BootFiles, ComposeError, os_release};
-use crate::keys::{KeyFolder, KeyName};
+use crate::keys::KeyFolder;
 use crate::manifest::Manifest;
-use crate::secure_boot::{enrolment, sign_pe};
+use crate::secure_boot::sign_pe;
 use crate::tree::{Content, TreePath};
 use crate::uki::{self, Sections};
 
@@ -32,7 +32,7 @@ pub fn sign(
     let read =
         |what, content: &Content| content.read().map_err(|error| BuildError::BootFile(what, error));
     let (kernel, stub) = (read("kernel", &boot.kernel)?, read("stub", &boot.stub)?);
-    let signer = keys.signer(KeyName::Db);
+    let signer = keys.signer();
     let mut ukis = BTreeMap::new();
     for slot in Slot::ALL {
         let mut cmdline = slot_command_line(slot, &packed.root.root_hash);
@@ -64,7 +64,7 @@ fn esp(
     loader: Vec<u8>,
     keys: &KeyFolder,
 ) -> Result<BTreeMap<TreePath, Content>, BuildError> {
-    let variables = enrolment(keys)?;
+    let variables = keys.enrolment();
     let mut conf = String::new();
     for line in &manifest.boot.loader_conf {
         conf = conf + line + "\n";
@@ -79,8 +79,8 @@ fn esp(
     put("loader/loader.conf", Content::from_bytes(conf.into_bytes()))?;
     // Only entries of type 2 (UKIs) are there; the loader wants to be told once.
     put("loader/entries.srel", Content::from_bytes(*b"type1\n"))?;
-    for (name, bytes) in [("PK", variables.pk), ("KEK", variables.kek), ("db", variables.db)] {
-        put(&format!("loader/keys/auto/{name}.auth"), Content::from_bytes(bytes))?;
+    for (name, bytes) in [("PK", &variables.pk), ("KEK", &variables.kek), ("db", &variables.db)] {
+        put(&format!("loader/keys/auto/{name}.auth"), Content::from_bytes(bytes.as_slice()))?;
     }
     Ok(esp)
 }

@@ -15,7 +15,9 @@ pub fn keys(command: &KeysCommand, progress: &Progress) -> Result<Answer, Failed
     task.finish("done");
     Ok(Answer {
         text: format!(
-            "Keys are in {0}. Keep PK.key and KEK.key offline: they own the machines' Secure Boot.\n\
+            "Keys are in {0}.\n\
+             Move PK.key and KEK.key to where no build reaches them: they own the machines'\n\
+             Secure Boot, and a build needs only the .auth files that they have signed.\n\
              db.key signs what boots, release.key signs releases; CI needs these two.\n\
              Back the folder up: keys that are lost cannot be made again.\n",
             folder.display()

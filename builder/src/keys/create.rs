@@ -11,9 +11,11 @@ use ed25519_dalek::pkcs8::{EncodePrivateKey, EncodePublicKey};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, RsaKeySize, SerialNumber,
 };
+use rsa::pkcs8::DecodePrivateKey as _;
 use zeroize::Zeroizing;
 
-use super::{DEVELOPMENT_MARK, KeyError, KeyName, KeyPurpose};
+use super::{DEVELOPMENT_MARK, FileSigner, KeyError, KeyName, KeyPurpose};
+use crate::secure_boot::enrolment;
 
 /// Writes all keys into `folder`; on failure removes those that it wrote.
 pub fn create(folder: &Path, purpose: KeyPurpose) -> Result<(), KeyError> {
@@ -54,12 +56,23 @@ type NewFile = (String, u32, Zeroizing<Vec<u8>>);
 
 fn generate(purpose: KeyPurpose) -> Result<Vec<NewFile>, KeyError> {
     let mut files: Vec<NewFile> = Vec::new();
+    let mut signers = Vec::new();
     for name in KeyName::ALL {
-        let (key, certificate) = secure_boot_pair(name, purpose)
+        let (pair, certificate) = secure_boot_pair(name, purpose)
             .map_err(|error| KeyError::Generate(error.to_string()))?;
+        signers.push(signer(&pair, certificate.der())?);
         let name = name.variable();
-        files.push((format!("{name}.key"), 0o600, key));
-        files.push((format!("{name}.pem"), 0o644, Zeroizing::new(certificate.into_bytes())));
+        let private = Zeroizing::new(pair.serialize_pem());
+        let public = certificate.pem();
+        files.push((format!("{name}.key"), 0o600, Zeroizing::new(private.as_bytes().to_vec())));
+        files.push((format!("{name}.pem"), 0o644, Zeroizing::new(public.into_bytes())));
+    }
+    if let [pk, kek, db] = signers.as_slice() {
+        let variables = enrolment(pk, kek, db).map_err(Box::new)?;
+        let bytes = [variables.pk, variables.kek, variables.db];
+        for (name, bytes) in KeyName::ALL.into_iter().zip(bytes) {
+            files.push((format!("{}.auth", name.variable()), 0o644, Zeroizing::new(bytes)));
+        }
     }
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *seed).map_err(|error| KeyError::Generate(error.to_string()))?;
@@ -79,10 +92,17 @@ fn generate(purpose: KeyPurpose) -> Result<Vec<NewFile>, KeyError> {
     Ok(files)
 }
 
+fn signer(pair: &KeyPair, certificate: &[u8]) -> Result<FileSigner, KeyError> {
+    let private = Zeroizing::new(pair.serialize_der());
+    let key = rsa::RsaPrivateKey::from_pkcs8_der(&private)
+        .map_err(|error| KeyError::Generate(error.to_string()))?;
+    Ok(FileSigner::new(key, certificate.to_vec()))
+}
+
 fn secure_boot_pair(
     name: KeyName,
     purpose: KeyPurpose,
-) -> Result<(Zeroizing<Vec<u8>>, String), rcgen::Error> {
+) -> Result<(KeyPair, rcgen::Certificate), rcgen::Error> {
     let pair = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048)?;
     let mut certificate = CertificateParams::new(Vec::new())?;
     let mark = match purpose {
@@ -98,8 +118,7 @@ fn secure_boot_pair(
     certificate.is_ca = IsCa::ExplicitNoCa;
     certificate.serial_number = Some(SerialNumber::from(vec![1]));
     let certificate = certificate.self_signed(&pair)?;
-    let private = Zeroizing::new(pair.serialize_pem());
-    Ok((Zeroizing::new(private.as_bytes().to_vec()), certificate.pem()))
+    Ok((pair, certificate))
 }
 
 fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {

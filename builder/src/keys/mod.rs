@@ -1,8 +1,9 @@
 //! Keys: three pairs for Secure Boot and one for release metadata, in one folder.
 //!
-//! `PK`, `KEK` and `db` each have `NAME.key` (PKCS#8 PEM, RSA 2048) and `NAME.pem` (X.509,
-//! self-signed); `release.key` and `release.pub` are Ed25519 (PKCS#8 and SPKI PEM). A file
-//! `DEVELOPMENT` marks throw-away keys.
+//! `PK`, `KEK` and `db` each have `NAME.key` (PKCS#8 PEM, RSA 2048), `NAME.pem` (X.509,
+//! self-signed) and `NAME.auth` (the signed EFI variable); `release.key` and `release.pub`
+//! are Ed25519 (PKCS#8 and SPKI PEM). A file `DEVELOPMENT` marks throw-away keys. A build
+//! needs neither `PK.key` nor `KEK.key`: they belong where no build reaches them.
 //!
 //! **Invariant:** a private key is readable by its owner alone from its first byte on, is
 //! never overwritten, and never appears in an error or a log.
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey as ReleaseKey;
 
+use crate::secure_boot::{Enrolment, SecureBootError};
+
 pub use signer::{FileSigner, ReleaseSigner, SignError, Signer};
 
 /// File that marks a folder of throw-away keys.
@@ -23,7 +26,7 @@ pub const DEVELOPMENT_MARK: &str = "DEVELOPMENT";
 
 /// The name of a Secure Boot key, which is that of its EFI variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyName {
+enum KeyName {
     /// Platform key: whoever has it owns the machine's Secure Boot settings.
     Pk,
     /// Key exchange key: may change `db`.
@@ -34,10 +37,10 @@ pub enum KeyName {
 
 impl KeyName {
     /// All of them.
-    pub const ALL: [KeyName; 3] = [KeyName::Pk, KeyName::Kek, KeyName::Db];
+    const ALL: [KeyName; 3] = [KeyName::Pk, KeyName::Kek, KeyName::Db];
 
     /// The EFI variable's name, which is the file's name too.
-    pub fn variable(self) -> &'static str {
+    fn variable(self) -> &'static str {
         match self {
             KeyName::Pk => "PK",
             KeyName::Kek => "KEK",
@@ -55,13 +58,12 @@ pub enum KeyPurpose {
     Development,
 }
 
-/// All keys of a folder, checked.
+/// What a build needs of a folder of keys, checked.
 pub struct KeyFolder {
     purpose: KeyPurpose,
-    pk: FileSigner,
-    kek: FileSigner,
     db: FileSigner,
     release: ReleaseKey,
+    enrolment: Enrolment,
 }
 
 impl std::fmt::Debug for KeyFolder {
@@ -107,6 +109,9 @@ pub enum KeyError {
     /// Key generation failed.
     #[error("cannot generate a key: {0}")]
     Generate(String),
+    /// The variables cannot be signed.
+    #[error("cannot sign the enrolment of the keys")]
+    Enrolment(#[from] Box<SecureBootError>),
     /// The folder cannot be read or written.
     #[error("cannot use the key folder file {}: check path and permissions", .0.display())]
     Io(PathBuf, #[source] io::Error),
@@ -150,13 +155,14 @@ impl KeyFolder {
         self.purpose == KeyPurpose::Development
     }
 
-    /// The signer of a Secure Boot key.
-    pub fn signer(&self, name: KeyName) -> &FileSigner {
-        match name {
-            KeyName::Pk => &self.pk,
-            KeyName::Kek => &self.kek,
-            KeyName::Db => &self.db,
-        }
+    /// The signer of boot files: db.
+    pub fn signer(&self) -> &FileSigner {
+        &self.db
+    }
+
+    /// The signed variables that enrol PK, KEK and db.
+    pub fn enrolment(&self) -> &Enrolment {
+        &self.enrolment
     }
 
     /// The signer of release metadata.
@@ -209,12 +215,28 @@ mod tests {
     }
 
     #[test]
+    fn a_build_needs_neither_pk_nor_kek() {
+        let (_guard, keys) = made();
+        for name in ["PK.key", "KEK.key"] {
+            fs::remove_file(keys.join(name)).unwrap();
+        }
+        KeyFolder::open(&keys).unwrap();
+    }
+
+    #[test]
+    fn an_enrolment_of_another_db_is_refused() {
+        let ((_one, keys), (_two, others)) = (made(), made());
+        fs::copy(others.join("db.auth"), keys.join("db.auth")).unwrap();
+        assert!(matches!(KeyFolder::open(&keys), Err(KeyError::Mismatch { .. })));
+    }
+
+    #[test]
     fn missing_files_are_all_listed() {
         let (_guard, keys) = made();
-        fs::remove_file(keys.join("PK.key")).unwrap();
+        fs::remove_file(keys.join("PK.auth")).unwrap();
         fs::remove_file(keys.join("release.pub")).unwrap();
         let error = KeyFolder::open(&keys).unwrap_err().to_string();
-        assert!(error.contains("PK.key, release.pub"), "{error}");
+        assert!(error.contains("release.pub, PK.auth"), "{error}");
     }
 
     #[test]

@@ -13,18 +13,19 @@ use rsa::pkcs8::{DecodePrivateKey as _, EncodePublicKey as _};
 use x509_cert::Certificate;
 use zeroize::Zeroizing;
 
-use super::{DEVELOPMENT_MARK, FileSigner, KeyError, KeyFolder, KeyName, KeyPurpose};
+use super::{DEVELOPMENT_MARK, FileSigner, KeyError, KeyFolder, KeyName, KeyPurpose, Signer};
+use crate::secure_boot::{Enrolment, signature_list};
 
 /// Largest key or certificate that is read, in bytes.
 const MAX_KEY_BYTES: u64 = 64 << 10;
 
+/// Files that a build needs.
+const NEEDED: [&str; 7] =
+    ["db.key", "db.pem", "release.key", "release.pub", "PK.auth", "KEK.auth", "db.auth"];
+
 pub fn open(folder: &Path) -> Result<KeyFolder, KeyError> {
-    let pairs = KeyName::ALL.map(KeyName::variable).into_iter();
-    let names = pairs.flat_map(|name| [format!("{name}.key"), format!("{name}.pem")]);
-    let missing: Vec<String> = names
-        .chain(["release.key".into(), "release.pub".into()])
-        .filter(|name| !folder.join(name).exists())
-        .collect();
+    let missing = NEEDED.iter().filter(|name| !folder.join(name).exists());
+    let missing: Vec<String> = missing.map(|name| (*name).to_owned()).collect();
     if !missing.is_empty() {
         return Err(KeyError::Missing { folder: folder.into(), files: missing });
     }
@@ -33,20 +34,25 @@ pub fn open(folder: &Path) -> Result<KeyFolder, KeyError> {
     } else {
         KeyPurpose::Production
     };
-    Ok(KeyFolder {
-        purpose,
-        pk: secure_boot_signer(folder, KeyName::Pk)?,
-        kek: secure_boot_signer(folder, KeyName::Kek)?,
-        db: secure_boot_signer(folder, KeyName::Db)?,
-        release: release_key(folder)?,
-    })
+    let db = secure_boot_signer(folder, KeyName::Db)?;
+    let variable = |name: KeyName| read(&folder.join(format!("{}.auth", name.variable())));
+    let enrolment = Enrolment {
+        pk: variable(KeyName::Pk)?.to_vec(),
+        kek: variable(KeyName::Kek)?.to_vec(),
+        db: variable(KeyName::Db)?.to_vec(),
+    };
+    if !enrolment.db.ends_with(&signature_list(db.certificate_der())) {
+        let (key, certificate) = (folder.join("db.key"), folder.join("db.auth"));
+        return Err(KeyError::Mismatch { key, certificate });
+    }
+    Ok(KeyFolder { purpose, db, release: release_key(folder)?, enrolment })
 }
 
 fn secure_boot_signer(folder: &Path, name: KeyName) -> Result<FileSigner, KeyError> {
     let key_file = folder.join(format!("{}.key", name.variable()));
     let certificate_file = folder.join(format!("{}.pem", name.variable()));
     let key = read_private(&key_file)?;
-    let key = RsaPrivateKey::from_pkcs8_pem(&key).map_err(|_| KeyError::Malformed {
+    let key = RsaPrivateKey::from_pkcs8_pem(&as_text(&key)).map_err(|_| KeyError::Malformed {
         file: key_file.clone(),
         expected: "an RSA private key in PKCS#8 PEM",
     })?;
@@ -55,7 +61,7 @@ fn secure_boot_signer(folder: &Path, name: KeyName) -> Result<FileSigner, KeyErr
         expected: "an X.509 certificate in PEM",
     };
     let text = read(&certificate_file)?;
-    let certificate = Certificate::from_pem(text.as_bytes()).map_err(|_| malformed())?;
+    let certificate = Certificate::from_pem(text.as_slice()).map_err(|_| malformed())?;
     let certified =
         certificate.tbs_certificate.subject_public_key_info.to_der().map_err(|_| malformed())?;
     let own = key.to_public_key().to_public_key_der().map_err(|_| malformed())?;
@@ -69,11 +75,11 @@ fn secure_boot_signer(folder: &Path, name: KeyName) -> Result<FileSigner, KeyErr
 fn release_key(folder: &Path) -> Result<SigningKey, KeyError> {
     let (key_file, public_file) = (folder.join("release.key"), folder.join("release.pub"));
     let text = read_private(&key_file)?;
-    let key = SigningKey::from_pkcs8_pem(&text).map_err(|_| KeyError::Malformed {
+    let key = SigningKey::from_pkcs8_pem(&as_text(&text)).map_err(|_| KeyError::Malformed {
         file: key_file.clone(),
         expected: "an Ed25519 private key in PKCS#8 PEM",
     })?;
-    let public = VerifyingKey::from_public_key_pem(&read(&public_file)?);
+    let public = VerifyingKey::from_public_key_pem(&as_text(&read(&public_file)?));
     let public = public.map_err(|_| KeyError::Malformed {
         file: public_file.clone(),
         expected: "an Ed25519 public key in PEM",
@@ -84,7 +90,7 @@ fn release_key(folder: &Path) -> Result<SigningKey, KeyError> {
     Ok(key)
 }
 
-fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyError> {
+fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let metadata = path.metadata().map_err(|error| KeyError::Io(path.into(), error))?;
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(KeyError::Readable(path.into()));
@@ -92,10 +98,15 @@ fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyError> {
     read(path)
 }
 
-fn read(path: &Path) -> Result<Zeroizing<String>, KeyError> {
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let failed = |error| KeyError::Io(path.into(), error);
-    let mut text = Zeroizing::new(String::new());
+    let mut bytes = Zeroizing::new(Vec::new());
     let file = File::open(path).map_err(failed)?;
-    file.take(MAX_KEY_BYTES).read_to_string(&mut text).map_err(failed)?;
-    Ok(text)
+    file.take(MAX_KEY_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// What is not text is no PEM either; the parser says so.
+fn as_text(bytes: &[u8]) -> Zeroizing<String> {
+    Zeroizing::new(std::str::from_utf8(bytes).unwrap_or_default().to_owned())
 }

@@ -159,7 +159,10 @@ fn extend(manifest: &mut Manifest, mut source: Source) -> Result<(), ManifestErr
     manifest.boot.command_line.append(&mut source.document.append_command_line);
     manifest.exceptions.append(&mut source.document.audit.exceptions);
     if let Some(table) = source.document.initrd.take() {
-        append_to_initrd(&mut manifest.initrd, part(&source, "initrd", table)?);
+        let more = part(&source, "initrd", table)?;
+        append_to_initrd(&mut manifest.initrd, more).map_err(|key| {
+            source.invalid(format!("[initrd] cannot have `{key}` here: remove it"))
+        })?;
     }
     for (name, user) in std::mem::take(&mut source.document.users) {
         if manifest.users.insert(name.clone(), user).is_some() {
@@ -262,10 +265,23 @@ fn part(source: &Source, name: &str, table: PartTable) -> Result<Part, ManifestE
     Ok(part)
 }
 
-fn append_to_initrd(initrd: &mut Part, mut more: Part) {
-    if initrd.folder.as_os_str().is_empty() {
+/// Adds to the initrd; an error is a key that has no meaning there.
+fn append_to_initrd(initrd: &mut Part, mut more: Part) -> Result<(), &'static str> {
+    let first = initrd.folder.as_os_str().is_empty();
+    let senseless = [
+        ("go", more.go.is_some()),
+        ("workspace", !more.workspace.is_empty()),
+        ("downloads", !more.downloads.is_empty()),
+        ("container-images", !more.container_images.is_empty()),
+        ("tree", !first && more.tree.is_some()),
+        ("concatenate", !first && !more.concatenate.is_empty()),
+    ];
+    if let Some((key, _)) = senseless.into_iter().find(|(_, given)| *given) {
+        return Err(key);
+    }
+    if first {
         *initrd = more;
-        return;
+        return Ok(());
     }
     initrd.packages.append(&mut more.packages);
     initrd.files.append(&mut more.files);
@@ -274,6 +290,7 @@ fn append_to_initrd(initrd: &mut Part, mut more: Part) {
     initrd.enable.append(&mut more.enable);
     initrd.links.append(&mut more.links);
     initrd.modes.append(&mut more.modes);
+    Ok(())
 }
 
 #[cfg(test)]

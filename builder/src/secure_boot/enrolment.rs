@@ -1,6 +1,6 @@
 //! The variables that enrol our keys: `PK`, `KEK` and `db` as authenticated variables.
 //!
-//! In: a key folder. Out: files that systemd-boot enrols from `loader/keys/auto`
+//! In: three keys. Out: files that systemd-boot enrols from `loader/keys/auto`
 //! (UEFI 2.10, section 8.2.2, `EFI_VARIABLE_AUTHENTICATION_2`; signature lists: 32.4.1).
 
 use cms::signed_data::EncapsulatedContentInfo;
@@ -11,7 +11,7 @@ use uguid::{Guid, guid};
 
 use super::SecureBootError;
 use super::cms_builder::signed_data;
-use crate::keys::{KeyFolder, KeyName, Signer};
+use crate::keys::Signer;
 
 const PKCS7_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.1");
 const GLOBAL_VARIABLE: Guid = guid!("8be4df61-93ca-11d2-aa0d-00e098032b8c");
@@ -36,17 +36,21 @@ pub struct Enrolment {
     pub db: Vec<u8>,
 }
 
-/// Signs the three variables.
+/// Signs the three variables. It takes all three keys, so it is done once, when they are
+/// made: afterwards PK and KEK can be kept where no build reaches them.
 ///
 /// # Errors
 /// [`SecureBootError`] when a key cannot sign.
-pub fn enrolment(keys: &KeyFolder) -> Result<Enrolment, SecureBootError> {
-    let (pk, kek) = (keys.signer(KeyName::Pk), keys.signer(KeyName::Kek));
-    let list = |name| signature_list(keys.signer(name).certificate_der());
+pub fn enrolment(
+    pk: &dyn Signer,
+    kek: &dyn Signer,
+    db: &dyn Signer,
+) -> Result<Enrolment, SecureBootError> {
+    let list = |signer: &dyn Signer| signature_list(signer.certificate_der());
     Ok(Enrolment {
-        pk: authenticated("PK", &GLOBAL_VARIABLE, &list(KeyName::Pk), pk)?,
-        kek: authenticated("KEK", &GLOBAL_VARIABLE, &list(KeyName::Kek), pk)?,
-        db: authenticated("db", &IMAGE_SECURITY_DATABASE, &list(KeyName::Db), kek)?,
+        pk: authenticated("PK", &GLOBAL_VARIABLE, &list(pk), pk)?,
+        kek: authenticated("KEK", &GLOBAL_VARIABLE, &list(kek), pk)?,
+        db: authenticated("db", &IMAGE_SECURITY_DATABASE, &list(db), kek)?,
     })
 }
 

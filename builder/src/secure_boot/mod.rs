@@ -7,7 +7,7 @@ mod cms_builder;
 mod enrolment;
 
 pub use authenticode::{SignerInfo, sign_pe, signers, verify_pe};
-pub use enrolment::{Enrolment, enrolment};
+pub use enrolment::{Enrolment, enrolment, signature_list};
 
 use crate::keys::SignError;
 use crate::uki::InvalidPe;
