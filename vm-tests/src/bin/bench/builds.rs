@@ -1,0 +1,131 @@
+//! Warm builds of the node image, paired with mkosi's of the same Debian packages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use vm_tests::workspace;
+
+use crate::document::{head, row};
+use crate::measure::{Cost, Spread, run};
+use crate::mkosi::{Mkosi, Start, requested};
+
+/// How often each build is measured.
+const RUNS: usize = 3;
+
+const MANIFEST: &str = "manifests/images/node.toml";
+
+/// Costs of one kind of build, in the order of measurement.
+#[derive(Debug, Default)]
+struct Series {
+    unchanged: Vec<Cost>,
+    changed: Vec<Cost>,
+}
+
+/// Measures, and gives the table. The release of `MANIFEST` is left in `folder`/release.
+///
+/// # Errors
+/// When a build fails. Without mkosi the table says so.
+pub fn table(folder: &Path) -> Result<String> {
+    // Fills the caches; not measured.
+    run(&slipway(MANIFEST, &folder.join("release"))?, &folder.join("slipway-first.log"))?;
+    let mut ours = Series::default();
+    let peers = peers(folder);
+    let mut theirs = [Series::default(), Series::default()];
+    for index in 0..RUNS {
+        eprintln!("bench: builds, round {} of {RUNS}", index + 1);
+        let text = format!("round {index}\n");
+        ours.unchanged.push(measure_slipway(folder, MANIFEST, "release")?);
+        let manifest = changed_manifest(folder, &text)?;
+        ours.changed.push(measure_slipway(folder, &manifest, "release-changed")?);
+        if let Ok(peers) = &peers {
+            for (peer, series) in peers.iter().zip(&mut theirs) {
+                series.unchanged.push(run(&peer.command(), &folder.join("mkosi.log"))?);
+                peer.change(&text)?;
+                series.changed.push(run(&peer.command(), &folder.join("mkosi.log"))?);
+            }
+        }
+    }
+    match peers {
+        Ok(_) => lines(&ours, &theirs),
+        Err(error) => Ok(lines(&ours, &[])? + &format!("\nNo peer in this run: {error:#}.\n")),
+    }
+}
+
+/// mkosi from packages and from a kept root, each run once so that its caches are full.
+fn peers(folder: &Path) -> Result<Vec<Mkosi>> {
+    let packages = requested()?;
+    let mut peers = Vec::new();
+    for (name, start) in
+        [("mkosi-packages-only", Start::FromPackages), ("mkosi-kept-root", Start::FromKeptRoot)]
+    {
+        let peer = Mkosi::new(&folder.join(name), &packages, start)?;
+        peer.change("first\n")?;
+        run(&peer.command(), &folder.join(format!("{name}.log")))?;
+        peers.push(peer);
+    }
+    Ok(peers)
+}
+
+fn lines(ours: &Series, theirs: &[Series]) -> Result<String> {
+    let mut text = head(&["build", "wall s", "processor s", "peak MiB", "times Slipway's wall"]);
+    let names = ["mkosi", "mkosi, `Incremental=yes`"];
+    for (what, of) in [
+        ("nothing changed", (|series| &series.unchanged) as fn(&Series) -> &Vec<Cost>),
+        ("one file changed", |series| &series.changed),
+    ] {
+        text += &line(&format!("Slipway, {what}"), of(ours), None)?;
+        for (name, series) in names.iter().zip(theirs) {
+            text += &line(&format!("{name}, {what}"), of(series), Some(of(ours)))?;
+        }
+    }
+    Ok(text)
+}
+
+/// One line; the ratio is taken round by round, since the rounds ran back to back.
+fn line(name: &str, costs: &[Cost], base: Option<&Vec<Cost>>) -> Result<String> {
+    let spread = |of: fn(&Cost) -> f64| Spread::of(costs.iter().map(of));
+    let ratio = match base {
+        Some(base) => {
+            let pairs = costs.iter().zip(base);
+            Spread::of(pairs.map(|(peer, own)| peer.seconds / own.seconds))?.to_string()
+        }
+        None => "1".to_owned(),
+    };
+    Ok(row(&[
+        name.to_owned(),
+        spread(|cost| cost.seconds)?.to_string(),
+        spread(|cost| cost.processor)?.to_string(),
+        format!("{:.0}", spread(|cost| cost.peak)?.max),
+        ratio,
+    ]))
+}
+
+fn measure_slipway(folder: &Path, manifest: &str, out: &str) -> Result<Cost> {
+    run(&slipway(manifest, &folder.join(out))?, &folder.join("slipway.log"))
+}
+
+/// `slipway build` of the release profile. Everything is in the cache, so it is told so.
+pub fn slipway(manifest: &str, out: &Path) -> Result<Command> {
+    let program = workspace().join("target/release/slipway");
+    ensure!(program.is_file(), "there is no target/release/slipway: run `make bench`");
+    let mut command = Command::new(fs::canonicalize(program)?);
+    command.args(["build", manifest, "--keys", "keys/dev", "--quiet", "--out"]).arg(out);
+    command.current_dir(fs::canonicalize(workspace())?);
+    Ok(command)
+}
+
+/// A manifest that adds one file with `text` to the node image.
+fn changed_manifest(folder: &Path, text: &str) -> Result<String> {
+    let file = folder.join("changed/usr/share/bench/changed");
+    fs::create_dir_all(file.parent().context("no folder")?)?;
+    fs::write(file, text)?;
+    let manifest: PathBuf = folder.join("changed.toml");
+    let lines = "# The node image with one more file: for the benchmark.\n\n\
+        extends = \"../../manifests/images/node.toml\"\n\n\
+        [image]\nname = \"bench-changed\"\n\n\
+        [parts.bench]\nwhy = \"Differs from build to build.\"\ntree = \"changed\"\n";
+    fs::write(&manifest, lines)?;
+    Ok(manifest.display().to_string())
+}

@@ -1,0 +1,72 @@
+//! Measures build, size and boot beside a peer of the same run, and writes the tables of
+//! docs/benchmarks.md. `bench [builds] [sizes] [boots]`; without arguments all three.
+//!
+//! **Invariant:** nothing here passes or fails by the clock.
+
+mod builds;
+mod document;
+mod measure;
+mod mkosi;
+mod sizes;
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use vm_tests::workspace;
+
+const SECTIONS: [&str; 2] = ["builds", "sizes"];
+
+fn main() -> Result<()> {
+    let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    if wanted.is_empty() {
+        wanted = SECTIONS.map(str::to_owned).to_vec();
+    }
+    let folder = workspace().join("target/bench");
+    fs::create_dir_all(&folder)?;
+    let folder = fs::canonicalize(folder)?;
+    for section in &wanted {
+        eprintln!("bench: {section}");
+        let table = match section.as_str() {
+            "builds" => builds::table(&folder)?,
+            "sizes" => {
+                let release = folder.join("release");
+                measure::run(
+                    &builds::slipway("manifests/images/node.toml", &release)?,
+                    &folder.join("slipway.log"),
+                )?;
+                sizes::table(&release)?
+            }
+            other => bail!("there is no section {other}: choose among {SECTIONS:?}"),
+        };
+        document::put(section, &(measured()? + "\n" + &table))?;
+    }
+    Ok(())
+}
+
+/// When, on what, and of which commit a section was measured.
+fn measured() -> Result<String> {
+    let said = |program: &str, arguments: &[&str]| -> Result<String> {
+        let output = Command::new(program)
+            .args(arguments)
+            .current_dir(workspace())
+            .output()
+            .with_context(|| format!("cannot run {program}"))?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let cores = std::thread::available_parallelism()?;
+    Ok(format!(
+        "*{date}, commit {commit}, {cores} cores ({model}), load {load} at the end.*\n",
+        date = said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])?,
+        commit = said("git", &["describe", "--always", "--dirty"])?,
+        model = processor()?,
+        load = fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or("unknown"),
+    ))
+}
+
+fn processor() -> Result<String> {
+    let text = fs::read_to_string("/proc/cpuinfo")?;
+    let model = text.lines().find_map(|line| line.strip_prefix("model name"));
+    Ok(model
+        .map_or_else(|| "unknown".into(), |name| name.trim_start_matches(['\t', ':', ' ']).into()))
+}
