@@ -34,7 +34,7 @@ vm: deps ## tests in virtual machines, one at a time
 bench: ## compare with peers, and write docs/benchmarks.md
 	@./setup/install-dependencies bench
 	$(CARGO) build --locked --release -p builder
-	$(CARGO) run --locked --release -p vm-tests --bin bench
+	$(CARGO) run --locked -p vm-tests --bin bench
 
 deny: ## licences, advisories and sources of all crates (needs cargo-deny)
 	$(CARGO) deny --locked check
