@@ -81,7 +81,7 @@ fn everything_around_the_build_may_differ() {
     copy_repository(&second);
     let slipway = env!("CARGO_BIN_EXE_slipway");
     let build = ["build", MANIFEST, "--quiet"];
-    run(Command::new(slipway).args(build).args(["--out", "release"]).current_dir(&first));
+    run(Command::new(slipway).args(build).args(["--out", "out"]).current_dir(&first));
 
     // The same keys: another key gives another signature, as it should.
     fs::create_dir_all(second.join("keys/dev")).unwrap();
@@ -98,7 +98,7 @@ fn everything_around_the_build_may_differ() {
         .args(["faketime", "2031-05-06 07:08:09", "taskset", "--cpu-list", "0"])
         .args(["sh", "-c", script, "sh", slipway])
         .args(build)
-        .args(["--out", "release", "--offline", "--jobs", "1"])
+        .args(["--out", "out", "--offline", "--jobs", "1"])
         .current_dir(&second)
         .env("CARGO_HOME", std::env::var("CARGO_HOME").unwrap_or(format!("{home}/.cargo")))
         .env("RUSTUP_HOME", std::env::var("RUSTUP_HOME").unwrap_or(format!("{home}/.rustup")))
@@ -107,7 +107,7 @@ fn everything_around_the_build_may_differ() {
         .env("TZ", "Pacific/Kiritimati")
         .env("LC_ALL", "C.UTF-8")
         .env("LANG", "tr_TR.UTF-8"));
-    let (expected, found) = (digests(&first.join("release")), digests(&second.join("release")));
+    let (expected, found) = (digests(&first.join("out")), digests(&second.join("out")));
     assert_eq!(expected.len(), 7);
     for (name, digest) in &expected {
         assert_eq!(Some(digest), found.get(name), "{name} differs");
