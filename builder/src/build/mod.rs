@@ -13,6 +13,7 @@ mod pack;
 use std::path::PathBuf;
 
 use release::{Component, ReleaseDocument, ReleaseVersion, RootHash};
+use tokio::task::yield_now;
 
 use crate::audit::{self, Audited};
 use crate::cache::Cache;
@@ -59,6 +60,8 @@ pub struct Built {
 
 /// Builds and signs a release.
 ///
+/// Dropping the future between two stages ends the build and leaves nothing behind.
+///
 /// # Errors
 /// [`BuildError`]; `out` is then as it was.
 pub async fn build(
@@ -75,15 +78,19 @@ pub async fn build(
     let inputs = gather(&manifest, &lock, &gathering).await?;
     let version = request.version.clone().unwrap_or_else(|| manifest.image.version.clone());
     let naming = Naming { version, development: keys.is_development() };
+    yield_now().await;
     let composed = compose_and_audit(&manifest, &inputs, &naming, progress)?;
+    yield_now().await;
     let staging = output::Staging::new(&request.out)?;
     let packed = pack::pack(&manifest, &lock, &composed, &staging, cache, progress)?;
+    yield_now().await;
     let signed = boot::sign(&manifest, &composed.boot, &packed, keys)?;
     let disk = output::DiskFormat { qcow2: request.qcow2 };
     output::write_boot_files(&staging, &signed)?;
     let task = progress.task("disk image");
     output::write_disk(&staging, &manifest, &signed, &disk)?;
     task.finish("written");
+    yield_now().await;
     let report =
         Report::new(&manifest.image.name, &naming.version, &composed.root, &composed.initrd);
     let document = ReleaseDocument {

@@ -70,7 +70,7 @@ pub fn read_report(release: &Path) -> Result<Report, Failed> {
     let path = release.join(REPORT_FILE);
     let refuse = |problem: String| Failed {
         message: format!(
-            "{}: {problem}: give the folder that `slipway build` made",
+            "{}: {problem}: give a release folder, which `slipway build` makes",
             path.display()
         ),
         status: super::ExitStatus::Input,

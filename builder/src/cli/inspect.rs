@@ -45,6 +45,12 @@ fn refuse(path: &Path, problem: &str) -> Failed {
 
 /// Reads `release.json` of a folder.
 pub fn read_document(folder: &Path) -> Result<(ReleaseDocument, Vec<u8>), Failed> {
+    let bytes = read_document_bytes(folder)?;
+    Ok((parse_document(folder, &bytes)?, bytes))
+}
+
+/// The bytes of `release.json`, which may be anything until its signature is checked.
+pub fn read_document_bytes(folder: &Path) -> Result<Vec<u8>, Failed> {
     let path = folder.join(RELEASE_FILE);
     let bytes = fs::metadata(&path).and_then(|metadata| {
         if metadata.len() > release::document::MAX_DOCUMENT_BYTES {
@@ -52,9 +58,14 @@ pub fn read_document(folder: &Path) -> Result<(ReleaseDocument, Vec<u8>), Failed
         }
         fs::read(&path)
     });
-    let bytes = bytes.map_err(|error| refuse(folder, &error.to_string()))?;
-    let document = ReleaseDocument::from_json(&bytes).map_err(Failed::input)?;
-    Ok((document, bytes))
+    bytes.map_err(|error| refuse(folder, &error.to_string()))
+}
+
+/// Parses what [`read_document_bytes`] gave.
+pub fn parse_document(folder: &Path, bytes: &[u8]) -> Result<ReleaseDocument, Failed> {
+    ReleaseDocument::from_json(bytes).map_err(|error| {
+        refuse(folder, &format!("{RELEASE_FILE} is {}", Failed::input(error).message))
+    })
 }
 
 fn release(folder: &Path) -> Result<Answer, Failed> {

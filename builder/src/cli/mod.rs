@@ -105,8 +105,10 @@ pub async fn run() -> ExitStatus {
     };
     let progress = Progress::new(verbosity);
     let done = tokio::select! {
-        done = dispatch(arguments.command, &progress) => done,
+        // First, so that the signals are caught before anything is made.
+        biased;
         signal = interrupted() => Err(signal),
+        done = dispatch(arguments.command, &progress) => done,
     };
     match done {
         Ok(answer) => print(&answer, format),
