@@ -9,7 +9,7 @@ use vm_tests::workspace;
 
 use crate::document::{head, row};
 use crate::measure::{Cost, Spread, run};
-use crate::mkosi::{Mkosi, Start, requested};
+use crate::mkosi::{Mkosi, Product, Start, requested};
 
 /// How often each build is measured.
 const RUNS: usize = 3;
@@ -60,7 +60,7 @@ fn peers(folder: &Path) -> Result<Vec<Mkosi>> {
     for (name, start) in
         [("mkosi-packages-only", Start::FromPackages), ("mkosi-kept-root", Start::FromKeptRoot)]
     {
-        let peer = Mkosi::new(&folder.join(name), &packages, start)?;
+        let peer = Mkosi::new(&folder.join(name), &packages, start, Product::Disk)?;
         peer.change("first\n")?;
         run(&peer.command(), &folder.join(format!("{name}.log")))?;
         peers.push(peer);

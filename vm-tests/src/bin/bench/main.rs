@@ -3,11 +3,13 @@
 //!
 //! **Invariant:** nothing here passes or fails by the clock.
 
+mod boots;
 mod builds;
 mod document;
 mod measure;
 mod mkosi;
 mod sizes;
+mod stock;
 
 use std::fs;
 use std::process::Command;
@@ -15,9 +17,12 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use vm_tests::workspace;
 
-const SECTIONS: [&str; 2] = ["builds", "sizes"];
+const SECTIONS: [&str; 3] = ["builds", "sizes", "boots"];
 
 fn main() -> Result<()> {
+    if let Some(disks) = boots::given_disks() {
+        return boots::measure(&disks);
+    }
     let mut wanted: Vec<String> = std::env::args().skip(1).collect();
     if wanted.is_empty() {
         wanted = SECTIONS.map(str::to_owned).to_vec();
@@ -37,6 +42,7 @@ fn main() -> Result<()> {
                 )?;
                 sizes::table(&release)?
             }
+            "boots" => boots::table(&folder)?,
             other => bail!("there is no section {other}: choose among {SECTIONS:?}"),
         };
         document::put(section, &(measured()? + "\n" + &table))?;

@@ -19,6 +19,15 @@ pub enum Start {
     FromKeptRoot,
 }
 
+/// What mkosi makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Product {
+    /// A disk image with an ext4 root, by systemd-repart.
+    Disk,
+    /// A folder.
+    Folder,
+}
+
 /// A configuration in a folder of its own.
 #[derive(Debug)]
 pub struct Mkosi {
@@ -30,7 +39,7 @@ impl Mkosi {
     ///
     /// # Errors
     /// When mkosi cannot work here, with what it lacks.
-    pub fn new(folder: &Path, packages: &[String], start: Start) -> Result<Self> {
+    pub fn new(folder: &Path, packages: &[String], start: Start, product: Product) -> Result<Self> {
         ensure!(fs::metadata("/proc/self")?.uid() == 0, "mkosi builds for Debian only as root");
         let version = Command::new("mkosi").arg("--version").output();
         version.context("cannot run mkosi: apt install -t bookworm-backports mkosi")?;
@@ -38,10 +47,11 @@ impl Mkosi {
             fs::create_dir_all(folder.join(name))?;
         }
         let incremental = if start == Start::FromKeptRoot { "yes" } else { "no" };
+        let format = if product == Product::Disk { "disk" } else { "directory" };
         let text = format!(
             "[Distribution]\nDistribution=debian\nRelease=trixie\nArchitecture=x86-64\n\
              LocalMirror={mirror}\n\n\
-             [Output]\nFormat=disk\nOutput=peer\nOutputDirectory=out\n\
+             [Output]\nFormat={format}\nOutput=peer\nOutputDirectory=out\n\
              CacheDirectory={packages_kept}\n\n\
              [Content]\nBootable=no\nBootloader=none\nWithDocs=no\n\
              ExtraTrees=extra:/\nPackages={packages}\n\n\
@@ -69,6 +79,11 @@ impl Mkosi {
         let mut command = Command::new("mkosi");
         command.args(["--force", "build"]).current_dir(&self.folder);
         command
+    }
+
+    /// What the command leaves.
+    pub fn output(&self) -> PathBuf {
+        self.folder.join("out/peer")
     }
 }
 
