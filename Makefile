@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Warnings are errors here, and only here: a newer compiler must not stop a user's build.
 LINT = -D warnings
 
-.PHONY: help demo test deps lint unit vm bench deny
+.PHONY: help demo test deps inputs lint unit vm bench deny
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST)
@@ -12,8 +12,11 @@ help: ## what there is
 deps: ## install what the other targets need (Debian)
 	@./setup/install-dependencies
 
-demo: deps ## build an image, boot it in a virtual machine, wait until its pod answers
-	$(CARGO) build --locked -p builder -p vm-tests
+inputs: deps ## fetch the locked packages, or lock afresh when they are gone
+	$(CARGO) build --locked -p builder
+	@./setup/fetch-inputs
+
+demo: inputs ## build an image, boot it in a virtual machine, wait until its pod answers
 	$(CARGO) run --locked --quiet -p vm-tests --bin demo
 
 test: deps lint unit vm ## everything that CI runs
@@ -22,11 +25,10 @@ lint: ## formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- $(LINT)
 
-unit: deps ## tests without virtual machines
+unit: inputs ## tests without virtual machines
 	$(CARGO) test --locked --workspace --exclude vm-tests
 
-vm: deps ## tests in virtual machines, one at a time
-	$(CARGO) build --locked -p builder -p vm-tests --tests --bins
+vm: inputs ## tests in virtual machines, one at a time
 	SLIPWAY_TEST_IMAGE="$$($(CARGO) run --locked --quiet -p vm-tests --bin build-image)" && \
 	export SLIPWAY_TEST_IMAGE && \
 	$(CARGO) test --locked -p vm-tests --no-fail-fast

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -11,9 +11,6 @@ use crate::{artefacts, workspace};
 /// Variable with the release folder, when it is built already.
 pub const VARIABLE: &str = "SLIPWAY_TEST_IMAGE";
 
-/// Exit code of `slipway` when a locked input is no longer to be had.
-const GONE: i32 = 4;
-
 /// Release folder of `manifests/images/test.toml`.
 ///
 /// # Errors
@@ -21,50 +18,24 @@ const GONE: i32 = 4;
 pub fn test_image() -> Result<PathBuf> {
     match std::env::var_os(VARIABLE) {
         Some(folder) => Ok(PathBuf::from(folder)),
-        None => build("test", None),
+        None => build("test"),
     }
 }
 
-/// Builds `manifests/images/NAME.toml` and gives the release folder. When Debian has
-/// dropped a locked package, locks afresh into `target/` and says so.
+/// Builds `manifests/images/NAME.toml` and gives the release folder.
 ///
 /// # Errors
-/// When the build fails for any other reason.
-pub fn build(name: &str, version: Option<&str>) -> Result<PathBuf> {
+/// When the build fails.
+pub fn build(name: &str) -> Result<PathBuf> {
     fs::create_dir_all(artefacts())?;
     let alone = File::create(artefacts().join("one-build-at-a-time"))?;
     alone.lock().context("cannot wait for another build")?;
-    let manifest = workspace().join(format!("manifests/images/{name}.toml"));
-    let suffix = version.map_or_else(String::new, |version| format!("-{version}"));
-    let out = artefacts().join(format!("release-{name}{suffix}"));
-    let fresh_lock = artefacts().join(format!("{name}.lock"));
-    let build = |lock: Option<&Path>| -> Result<ExitStatus> {
-        let mut command = slipway()?;
-        command.arg("build").arg(&manifest).arg("--out").arg(&out);
-        command.args(["--keys", "keys/dev"]);
-        if let Some(version) = version {
-            command.args(["--version", version]);
-        }
-        if let Some(lock) = lock {
-            command.arg("--lock").arg(lock);
-        }
-        // The summary is the caller's to print.
-        Ok(command.stdout(std::process::Stdio::null()).status()?)
-    };
-    let status = build(None)?;
-    if status.code() != Some(GONE) {
-        ensure!(status.success(), "`slipway build` failed; its own message is above");
-        return Ok(out);
-    }
-    eprintln!(
-        "\n*** A locked Debian package is no longer on the mirror.\n\
-         *** This run locks afresh, into {}. The committed lock is out of date:\n\
-         *** run `slipway lock manifests/images/node.toml` and commit the difference.\n",
-        fresh_lock.display()
-    );
-    let locked = slipway()?.arg("lock").arg(&manifest).arg("--out").arg(&fresh_lock).status()?;
-    ensure!(locked.success(), "`slipway lock` failed; its own message is above");
-    let status = build(Some(&fresh_lock))?;
+    let out = artefacts().join(format!("release-{name}"));
+    let mut command = slipway()?;
+    command.arg("build").arg(workspace().join(format!("manifests/images/{name}.toml")));
+    command.arg("--out").arg(&out).args(["--keys", "keys/dev"]);
+    // The summary is the caller's to print.
+    let status = command.stdout(Stdio::null()).status()?;
     ensure!(status.success(), "`slipway build` failed; its own message is above");
     Ok(out)
 }

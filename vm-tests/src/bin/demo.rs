@@ -19,7 +19,7 @@ fn main() -> Result<()> {
     println!(
         "1. Building the image (kubelet, containerd and friends; minutes at first, then seconds)"
     );
-    let release = image::build("demo", None)?.canonicalize()?;
+    let release = image::build("demo")?.canonicalize()?;
     let status = isolation::namespace()
         .arg(std::env::current_exe()?)
         .env(ISOLATED, &release)
