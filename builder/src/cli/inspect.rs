@@ -12,7 +12,7 @@ use super::{Answer, ExitStatus, Failed};
 use crate::build::RELEASE_FILE;
 use crate::disk::Disk;
 use crate::erofs::{self, ReadKind};
-use crate::secure_boot::signers;
+use crate::secure_boot::{SignerInfo, signers};
 use crate::uki::{self, MAX_UKI_BYTES};
 
 /// Tells by looking what `path` is, and describes it.
@@ -95,22 +95,29 @@ fn describe_uki(bytes: &[u8]) -> Result<(String, Value), Failed> {
     {
         text += &format!("  {:<10} {}\n", section.name, size(section.range.len() as u64));
     }
-    if signed_by.is_empty() {
-        text += "  signed by  nobody\n";
-    }
-    for signer in &signed_by {
-        text += &format!("  signed by  {} (SHA-256 {})\n", signer.subject, signer.sha256);
-    }
+    text += &signers_text(&signed_by);
     let json = json!({
         "kernel": uki.uname,
         "cmdline": uki.cmdline,
         "rootHash": root_hash_of(&uki.cmdline),
-        "signedBy": signed_by
-            .iter()
-            .map(|signer| json!({ "subject": signer.subject, "sha256": signer.sha256 }))
-            .collect::<Vec<_>>(),
+        "signedBy": signers_json(&signed_by),
     });
     Ok((text, json))
+}
+
+fn signers_text(signers: &[SignerInfo]) -> String {
+    if signers.is_empty() {
+        return "  signed by  nobody\n".into();
+    }
+    let line = |signer: &SignerInfo| {
+        format!("  signed by  {} (SHA-256 {})\n", signer.subject, signer.sha256)
+    };
+    signers.iter().map(line).collect()
+}
+
+fn signers_json(signers: &[SignerInfo]) -> Vec<Value> {
+    let one = |signer: &SignerInfo| json!({ "subject": signer.subject, "sha256": signer.sha256 });
+    signers.iter().map(one).collect()
 }
 
 fn disk(path: &Path) -> Result<Answer, Failed> {
@@ -128,13 +135,17 @@ fn disk(path: &Path) -> Result<Answer, Failed> {
             json!({ "label": partition.label, "start": partition.start, "bytes": partition.bytes }),
         );
     }
-    let mut ukis = Vec::new();
+    let (mut ukis, mut loaders) = (Vec::new(), Vec::new());
     for (file, bytes) in disk.esp_files().map_err(Failed::input)? {
         text += &format!("{file}  {}\n", size(bytes.len() as u64));
         if file.as_str().starts_with(ESP_UKI_DIR) {
             let (described, json) = describe_uki(&bytes)?;
             text += &described;
             ukis.push(json);
+        } else if file.as_str().starts_with("EFI/") {
+            let signed_by = signers(&bytes).map_err(Failed::input)?;
+            text += &signers_text(&signed_by);
+            loaders.push(json!({ "file": file, "signedBy": signers_json(&signed_by) }));
         }
     }
     let root = disk.partition(&Slot::A.root_label()).map_err(Failed::input)?;
@@ -150,6 +161,7 @@ fn disk(path: &Path) -> Result<Answer, Failed> {
     let json = json!({
         "partitions": partitions,
         "ukis": ukis,
+        "loaders": loaders,
         "root": { "entries": entries.len(), "bytes": bytes },
     });
     Ok(Answer { text, json })
