@@ -94,7 +94,7 @@ pub async fn build(
     for binary in request.programs {
         let crates = metadata.crates_of(binary)?;
         let key = format!(
-            "1\n{binary}\n{PROFILE} {TARGET}\n{}\n{}\n{}",
+            "2\n{binary}\n{PROFILE} {TARGET}\n{}\n{}\n{}",
             crates.digest(&root)?,
             host.rustc,
             host.c_library
@@ -157,15 +157,18 @@ async fn metadata(root: &Path) -> Result<Metadata, WorkspaceError> {
 }
 
 async fn host(root: &Path) -> Result<Host, WorkspaceError> {
-    // Version and sysroot in one start of the compiler.
     let mut rustc = command("rustc", root);
-    rustc.args(["-vV", "--print", "sysroot"]);
+    rustc.arg("-vV");
+    // Not in one start with the version, which silences every `--print`.
+    let mut printing = command("rustc", root);
+    printing.args(["--print", "sysroot"]);
     let mut cc = command("cc", root);
     cc.arg("-print-file-name=libc.a");
-    let (rustc, library) =
-        tokio::try_join!(output(rustc, "rustc", INSTALL_RUST), output(cc, "cc", INSTALL_C))?;
-    let (sysroot, version): (Vec<&str>, Vec<&str>) =
-        rustc.lines().partition(|line| line.starts_with('/'));
+    let (rustc, sysroot, library) = tokio::try_join!(
+        output(rustc, "rustc", INSTALL_RUST),
+        output(printing, "rustc", INSTALL_RUST),
+        output(cc, "cc", INSTALL_C)
+    )?;
     // The C library goes into the programs: a fixed one must not be missed.
     let library = PathBuf::from(library.trim());
     let digest = File::open(&library).and_then(|mut file| digest_reader(&mut file));
@@ -174,7 +177,7 @@ async fn host(root: &Path) -> Result<Host, WorkspaceError> {
         next_step: INSTALL_C,
         source,
     })?;
-    Ok(Host { rustc: version.join("\n"), sysroot: sysroot.join(""), c_library })
+    Ok(Host { rustc, sysroot: sysroot.trim().to_owned(), c_library })
 }
 
 /// The program of an earlier build, when it is still in the cache with its size.
@@ -200,7 +203,7 @@ fn keep(built: &Path, file: &Path, cache: &Cache) -> Result<Content, WorkspaceEr
 }
 
 /// Compiler flags: static, and with no path of this host in the program.
-fn flags(root: &Path, sysroot: &str) -> String {
+fn flags(root: &Path, sysroot: &str, target: &Path) -> String {
     let home = |variable: &str, name: &str| match std::env::var_os(variable) {
         Some(folder) => PathBuf::from(folder),
         None => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(name),
@@ -211,6 +214,8 @@ fn flags(root: &Path, sysroot: &str) -> String {
         remap(&home("CARGO_HOME", ".cargo"), "/cargo"),
         remap(Path::new(sysroot), "/rust"),
         remap(root, "/slipway"),
+        // What build scripts write, and is compiled from there.
+        remap(target, "/target"),
     ];
     // Unlike RUSTFLAGS this form takes folders with spaces.
     flags.join("\u{1f}")
@@ -222,13 +227,16 @@ async fn compile(
     package: &str,
     bench: &Workbench<'_>,
 ) -> Result<PathBuf, WorkspaceError> {
-    let target_folder = bench.cache.folder("cargo")?;
+    // Cargo takes crates that were compiled with other remapped paths for current ones;
+    // so a toolchain at another place gets a folder of its own.
+    let places = Digest::of(flags(Path::new(""), &bench.host.sysroot, Path::new("")).as_bytes());
+    let target_folder = bench.cache.folder(&format!("cargo/{places}"))?;
     let mut cargo = command("cargo", bench.root);
     cargo.args(["build", "--locked", "--profile", PROFILE, "--target", TARGET]);
     cargo.args(["--package", package, "--bin", binary]);
     cargo.args(["--jobs", &request.jobs.max(1).to_string()]);
     cargo.arg("--target-dir").arg(&target_folder);
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(bench.root, &bench.host.sysroot));
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(bench.root, &bench.host.sysroot, &target_folder));
     cargo.env("RUSTC_WRAPPER", "").env("CARGO_TERM_COLOR", "never");
     if request.offline {
         cargo.arg("--offline");
