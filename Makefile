@@ -7,7 +7,8 @@ LINT = -D warnings
 .PHONY: help demo test deps inputs lint unit vm bench deny
 
 help: ## what there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | \
+		while read -r target text; do printf '  make %-8s %s\n' "$$target" "$$text"; done
 
 deps: ## install what the other targets need (Debian)
 	@./setup/install-dependencies
@@ -39,4 +40,6 @@ bench: ## compare with peers, and write docs/benchmarks.md
 	$(CARGO) run --locked -p vm-tests --bin bench
 
 deny: ## licences, advisories and sources of all crates (needs cargo-deny)
+	@$(CARGO) deny --version >/dev/null 2>&1 || \
+		{ echo "make deny: cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
 	$(CARGO) deny --locked check
