@@ -104,21 +104,28 @@ fn pack_root(
 fn pack_initrd(tree: &Tree, cache: &Cache, progress: &Progress) -> Result<Vec<u8>, BuildError> {
     let kept = cache.folder("initrd")?.join(format!("{}.zst", fingerprint(tree)));
     match std::fs::read(&kept) {
-        Ok(bytes) => return Ok(bytes),
+        // A damaged file is made anew: its first 32 bytes are the digest of the rest.
+        Ok(bytes) => {
+            if let Some((digest, initrd)) = bytes.split_first_chunk::<32>()
+                && Digest::of(initrd).as_bytes() == digest
+            {
+                return Ok(initrd.to_vec());
+            }
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(BuildError::Write(kept, error)),
     }
     let task = progress.task("initrd");
     let mut bytes = Vec::new();
     initrd::write(tree, &mut bytes)?;
-    cache.write(&kept, &bytes)?;
+    cache.write(&kept, &[Digest::of(&bytes).as_bytes().as_slice(), &bytes].concat())?;
     task.finish(&format!("{} KiB", bytes.len() >> 10));
     Ok(bytes)
 }
 
 /// Digest of everything that decides an initrd's bytes.
 fn fingerprint(tree: &Tree) -> Digest {
-    let mut text = String::from("1\n");
+    let mut text = String::from("2\n");
     for (path, entry) in tree.iter() {
         let node = match &entry.node {
             Node::File(content) => content.digest().to_string(),
