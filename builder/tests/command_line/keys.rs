@@ -33,7 +33,7 @@ fn refuses_keys(bench: &Bench, words: &[&str]) {
 #[test]
 fn a_missing_key_folder_names_the_command_that_makes_one() {
     let bench = Bench::new("");
-    refuses_keys(&bench, &["PK.key", "release.pub", "slipway keys new"]);
+    refuses_keys(&bench, &["db.key", "release.pub", "PK.auth", "slipway keys new"]);
     assert!(!bench.path().join("keys").exists());
 }
 
