@@ -82,8 +82,10 @@ impl Machine {
         }
         fs::write(folder.join("serial.log"), "")?;
         let forward = |port: u16| format!("hostfwd=tcp:127.0.0.1:{port}-:{port}");
-        let mut command = Command::new("qemu-system-x86_64");
+        // QEMU goes with its test, even when that is killed and cannot clean up.
+        let mut command = Command::new("setpriv");
         command
+            .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
             .args(["-M", "q35,smm=on", "-accel", &accelerator, "-cpu", "max"])
             .args(["-smp", "2", "-m", "1024", "-display", "none", "-nodefaults"])
             .args(["-global", "driver=cfi.pflash01,property=secure,value=on"])
@@ -107,7 +109,7 @@ impl Machine {
         if on_reset == OnReset::Exit {
             command.arg("-no-reboot");
         }
-        let qemu = command.spawn().context("cannot run QEMU: run setup/install-dependencies")?;
+        let qemu = command.spawn().context("cannot run setpriv: run setup/install-dependencies")?;
         Ok(Self { folder: folder.into(), qemu, started: Instant::now(), seen: 0 })
     }
 
