@@ -128,7 +128,7 @@ fn the_hash_tree_is_veritysetups_own() {
     for blocks in [1_usize, 2, 128, 129, 16_385] {
         let bytes: Vec<u8> = (0..blocks * 4096).map(|at| ((at * 31) >> 5) as u8).collect();
         fs::write(&data, &bytes).unwrap();
-        let options = verity::Options { salt: [0xab; 32].into(), uuid: *uuid.as_bytes() };
+        let options = verity::Options { salt: [0xab; 32].into(), uuid };
         let mut out = Vec::new();
         let root =
             verity::format(&mut bytes.as_slice(), bytes.len() as u64, &options, &mut out).unwrap();
@@ -153,7 +153,7 @@ fn written_disk(folder: &Path) -> std::path::PathBuf {
     let (root, hashes) = (folder.join("root.erofs"), folder.join("verity"));
     write_erofs(&varied_tree(), &root);
     let data = fs::read(&root).unwrap();
-    let options = verity::Options { salt: [1; 32].into(), uuid: [2; 16] };
+    let options = verity::Options { salt: [1; 32].into(), uuid: uuid::Uuid::from_bytes([2; 16]) };
     let mut out = File::create(&hashes).unwrap();
     verity::format(&mut data.as_slice(), data.len() as u64, &options, &mut out).unwrap();
     let mut esp = BTreeMap::new();

@@ -1,6 +1,7 @@
 //! `release.json`: what a release is, and the one thing that vouches for its parts.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{Architecture, Digest, ReleaseVersion, RootHash};
 
@@ -50,6 +51,8 @@ pub struct RootDescription {
     pub root_hash: RootHash,
     /// dm-verity salt, 64 hexadecimal digits.
     pub salt: Digest,
+    /// UUID in the superblock of the hash tree; a node that makes the tree again needs it.
+    pub verity_uuid: Uuid,
     /// Image size in bytes, a multiple of 4096.
     pub bytes: u64,
     /// Size of the hash tree with its superblock, in bytes.
@@ -125,7 +128,11 @@ impl ReleaseDocument {
         self.files.iter().find(|file| file.name == name)
     }
 
-    fn check(&self) -> Result<(), InvalidDocument> {
+    /// Checks what the types alone do not.
+    ///
+    /// # Errors
+    /// [`InvalidDocument`].
+    pub fn check(&self) -> Result<(), InvalidDocument> {
         if self.root.bytes == 0 || !self.root.bytes.is_multiple_of(crate::layout::BLOCK_BYTES) {
             return Err(InvalidDocument::RootSize(self.root.bytes));
         }
@@ -142,36 +149,39 @@ impl ReleaseDocument {
     }
 }
 
+/// A small, correct document for tests.
+#[cfg(test)]
+pub(crate) fn example() -> ReleaseDocument {
+    ReleaseDocument {
+        schema: SCHEMA,
+        image: "node".into(),
+        version: "1.0.0".parse().unwrap(),
+        architecture: Architecture::X86_64,
+        development: true,
+        components: vec![Component { name: "linux".into(), version: "6.12".into() }],
+        root: RootDescription {
+            root_hash: [1; 32].into(),
+            salt: [2; 32].into(),
+            verity_uuid: Uuid::from_bytes([3; 16]),
+            bytes: 8192,
+            verity_bytes: 8192,
+        },
+        files: vec![FileDescription {
+            name: "root.erofs".into(),
+            bytes: 8192,
+            sha256: Digest::of(b"x"),
+        }],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn document() -> ReleaseDocument {
-        ReleaseDocument {
-            schema: SCHEMA,
-            image: "node".into(),
-            version: "1.0.0".parse().unwrap(),
-            architecture: Architecture::X86_64,
-            development: true,
-            components: vec![Component { name: "linux".into(), version: "6.12".into() }],
-            root: RootDescription {
-                root_hash: [1; 32].into(),
-                salt: [2; 32].into(),
-                bytes: 8192,
-                verity_bytes: 8192,
-            },
-            files: vec![FileDescription {
-                name: "root.erofs".into(),
-                bytes: 8192,
-                sha256: Digest::of(b"x"),
-            }],
-        }
-    }
-
     #[test]
     fn survives_a_round_trip() {
-        let text = document().to_json().unwrap();
-        assert_eq!(ReleaseDocument::from_json(text.as_bytes()).unwrap(), document());
+        let text = example().to_json().unwrap();
+        assert_eq!(ReleaseDocument::from_json(text.as_bytes()).unwrap(), example());
     }
 
     #[test]
@@ -183,7 +193,7 @@ mod tests {
     #[test]
     fn a_file_outside_the_folder_is_refused() {
         for name in ["../root.erofs", "/etc/passwd", "", ".hidden"] {
-            let mut hostile = document();
+            let mut hostile = example();
             hostile.files[0].name = name.into();
             let text = hostile.to_json().unwrap();
             assert!(ReleaseDocument::from_json(text.as_bytes()).is_err(), "{name}");

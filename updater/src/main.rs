@@ -1,10 +1,5 @@
 //! `slipwayd`: what runs on the node. This file parses, wires and prints.
 
-mod grpc;
-mod health;
-mod import;
-mod oci_layout;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,9 +7,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
-use crate::grpc::Client;
-use crate::health::{HttpAddress, Node};
-use crate::import::Outcome;
+use updater::grpc::Client;
+use updater::health::{self, HttpAddress, Node};
+use updater::import::{self, Outcome};
 
 /// What runs on a Slipway node.
 #[derive(Debug, Parser)]

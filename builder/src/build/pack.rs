@@ -89,14 +89,20 @@ fn pack_root(
         return Err(BuildError::RootTooLarge { bytes, partition: ROOT_BYTES });
     }
     let salt = Digest::of(format!("dm-verity salt of {}", manifest.image.name).as_bytes());
-    let options = verity::Options { salt, uuid: uuid("verity") };
+    let options = verity::Options { salt, uuid: Uuid::new_v5(&seed, b"verity") };
     let hashes = staging.hash_tree();
     let mut out = BufWriter::new(File::create_new(&hashes).map_err(failed(&hashes))?);
     let mut data = BufReader::new(File::open(&path).map_err(failed(&path))?);
     let root_hash = verity::format(&mut data, bytes, &options, &mut out)?;
     out.flush().map_err(failed(&hashes))?;
     task.finish(&format!("{} MiB", bytes / MIB));
-    Ok(RootDescription { root_hash, salt, bytes, verity_bytes: verity::tree_bytes(bytes) })
+    Ok(RootDescription {
+        root_hash,
+        salt,
+        verity_uuid: options.uuid,
+        bytes,
+        verity_bytes: verity::tree_bytes(bytes),
+    })
 }
 
 /// The compressed initrd, from the cache when nothing in it has changed: compressing is

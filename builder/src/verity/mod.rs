@@ -7,12 +7,12 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
 
 use release::layout::BLOCK_BYTES;
+use release::verity::{BLOCK, BlockHasher, HASH, HashTree, parse_superblock, superblock};
 use release::{Digest, RootHash};
-use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
-const BLOCK: usize = BLOCK_BYTES as usize;
-const HASH: usize = 32;
-const MAGIC: &[u8; 8] = b"verity\0\0";
+pub use release::verity::tree_bytes;
+
 /// Bytes that are hashed at a time, by all threads together.
 const PIECE: usize = 8 << 20;
 
@@ -22,7 +22,7 @@ pub struct Options {
     /// Salt that every block is hashed with.
     pub salt: Digest,
     /// UUID of the superblock.
-    pub uuid: [u8; 16],
+    pub uuid: Uuid,
 }
 
 /// Why there is no tree, or why it does not fit.
@@ -65,17 +65,6 @@ pub enum VerityError {
     Io(#[from] io::Error),
 }
 
-/// Bytes of superblock and tree for `data_bytes` of data.
-pub fn tree_bytes(data_bytes: u64) -> u64 {
-    let mut blocks = data_bytes / BLOCK_BYTES;
-    let mut total = 1;
-    while blocks > 1 {
-        blocks = blocks.div_ceil((BLOCK / HASH) as u64);
-        total += blocks;
-    }
-    total * BLOCK_BYTES
-}
-
 /// Writes superblock and tree for `data_bytes` of `data`, and gives the root hash.
 ///
 /// # Errors
@@ -86,12 +75,10 @@ pub fn format(
     options: &Options,
     out: &mut impl Write,
 ) -> Result<RootHash, VerityError> {
-    let (levels, root) = compute(data, data_bytes, &options.salt)?;
-    out.write_all(&superblock(data_bytes / BLOCK_BYTES, options))?;
-    for level in levels.iter().rev() {
-        out.write_all(level)?;
-    }
-    Ok(root)
+    let made = compute(data, data_bytes, &options.salt)?;
+    out.write_all(&superblock(data_bytes, &options.salt, &options.uuid))?;
+    made.on_disk().try_for_each(|level| out.write_all(level))?;
+    Ok(made.root)
 }
 
 /// Recomputes the tree of `data` and compares it with `tree` and `expected`.
@@ -108,8 +95,8 @@ pub fn verify(
     let start = tree.stream_position()?;
     let mut block = [0; BLOCK];
     tree.read_exact(&mut block)?;
-    let salt = salt_of(&block, data_bytes).ok_or(VerityError::Superblock)?;
-    let (levels, found) = compute(data, data_bytes, &salt)?;
+    let (salt, _) = parse_superblock(&block, data_bytes).ok_or(VerityError::Superblock)?;
+    let HashTree { levels, root: found } = compute(data, data_bytes, &salt)?;
     tree.seek(SeekFrom::Start(start + BLOCK_BYTES))?;
     let mut number = 0;
     for (level, blocks) in levels.iter().enumerate().rev() {
@@ -144,55 +131,36 @@ fn first_difference(
     VerityError::Data { block: index }
 }
 
-/// All levels from the leaves upwards, each padded to whole blocks, and the root hash.
-fn compute(
-    data: &mut impl Read,
-    data_bytes: u64,
-    salt: &Digest,
-) -> Result<(Vec<Vec<u8>>, RootHash), VerityError> {
+/// The tree over all data blocks, computed on all cores.
+fn compute(data: &mut impl Read, data_bytes: u64, salt: &Digest) -> Result<HashTree, VerityError> {
     if data_bytes == 0 || !data_bytes.is_multiple_of(BLOCK_BYTES) {
         return Err(VerityError::Size(data_bytes));
     }
-    let mut salted = Sha256::new();
-    salted.update(salt.as_bytes());
-    let mut level = Vec::with_capacity((data_bytes / BLOCK_BYTES) as usize * HASH);
+    let hasher = BlockHasher::new(salt);
+    let mut leaves = Vec::with_capacity((data_bytes / BLOCK_BYTES) as usize * HASH);
     let mut left = data_bytes;
     let mut piece = vec![0; PIECE.min(usize::try_from(left).unwrap_or(PIECE))];
     while left > 0 {
         let count = piece.len().min(usize::try_from(left).unwrap_or(PIECE));
         data.read_exact(&mut piece[..count])?;
-        hash_blocks(&piece[..count], &salted, &mut level);
+        hash_blocks(&piece[..count], &hasher, &mut leaves);
         left -= count as u64;
     }
-    let mut levels = Vec::new();
-    // A single data block has no level above it: its hash is the root hash.
-    while level.len() > HASH {
-        level.resize(level.len().next_multiple_of(BLOCK), 0);
-        let mut above = Vec::new();
-        hash_blocks(&level, &salted, &mut above);
-        levels.push(std::mem::replace(&mut level, above));
-    }
-    let root = <[u8; HASH]>::try_from(level.as_slice()).unwrap_or_default();
-    Ok((levels, root.into()))
+    HashTree::over(leaves, &hasher).ok_or(VerityError::Size(data_bytes))
 }
 
 /// Appends the hash of every block, computed on all cores, in order.
-fn hash_blocks(bytes: &[u8], salted: &Sha256, out: &mut Vec<u8>) {
-    let hash_all = |bytes: &[u8]| -> Vec<u8> {
-        bytes
-            .chunks_exact(BLOCK)
-            .flat_map(|block| {
-                let mut hasher = salted.clone();
-                hasher.update(block);
-                <[u8; HASH]>::from(hasher.finalize())
-            })
-            .collect()
-    };
+fn hash_blocks(bytes: &[u8], hasher: &BlockHasher, out: &mut Vec<u8>) {
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let share = (bytes.len() / BLOCK).div_ceil(threads).max(64) * BLOCK;
     std::thread::scope(|scope| {
+        let hash_share = |part| {
+            let mut hashes = Vec::new();
+            hasher.hash_all(part, &mut hashes);
+            hashes
+        };
         let workers: Vec<_> =
-            bytes.chunks(share).map(|part| scope.spawn(move || hash_all(part))).collect();
+            bytes.chunks(share).map(|part| scope.spawn(move || hash_share(part))).collect();
         for worker in workers {
             match worker.join() {
                 Ok(hashes) => out.extend(hashes),
@@ -202,29 +170,6 @@ fn hash_blocks(bytes: &[u8], salted: &Sha256, out: &mut Vec<u8>) {
     });
 }
 
-fn superblock(data_blocks: u64, options: &Options) -> [u8; BLOCK] {
-    let mut block = [0; BLOCK];
-    block[0..8].copy_from_slice(MAGIC);
-    block[8..12].copy_from_slice(&1_u32.to_le_bytes());
-    block[12..16].copy_from_slice(&1_u32.to_le_bytes());
-    block[16..32].copy_from_slice(&options.uuid);
-    block[32..38].copy_from_slice(b"sha256");
-    block[64..68].copy_from_slice(&(BLOCK as u32).to_le_bytes());
-    block[68..72].copy_from_slice(&(BLOCK as u32).to_le_bytes());
-    block[72..80].copy_from_slice(&data_blocks.to_le_bytes());
-    block[80..82].copy_from_slice(&(HASH as u16).to_le_bytes());
-    block[88..88 + HASH].copy_from_slice(options.salt.as_bytes());
-    block
-}
-
-/// The salt of a superblock that is in every other field the one expected.
-fn salt_of(block: &[u8; BLOCK], data_bytes: u64) -> Option<Digest> {
-    let salt = <[u8; HASH]>::try_from(&block[88..88 + HASH]).ok()?;
-    let uuid = <[u8; 16]>::try_from(&block[16..32]).ok()?;
-    let options = Options { salt: salt.into(), uuid };
-    (superblock(data_bytes / BLOCK_BYTES, &options) == *block).then_some(salt.into())
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
@@ -232,7 +177,7 @@ mod tests {
     use super::*;
 
     fn options() -> Options {
-        Options { salt: [7; 32].into(), uuid: [9; 16] }
+        Options { salt: [7; 32].into(), uuid: Uuid::from_bytes([9; 16]) }
     }
 
     fn formatted(blocks: usize) -> (Vec<u8>, Vec<u8>, RootHash) {

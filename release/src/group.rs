@@ -1,0 +1,188 @@
+//! A node group: which releases its nodes run, when they may restart, and what a good boot
+//! is. Operators write it as YAML; the channel carries it as JSON, a TUF target of the role
+//! `groups`; a cluster takes the same document as a custom resource.
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+use crate::waves::Waves;
+use crate::window::Window;
+use crate::{ChannelName, GroupName, ReleaseVersion};
+
+/// The only `apiVersion` that is read.
+pub const API_VERSION: &str = "slipway.dev/v1alpha1";
+/// The only `kind` that is read.
+pub const KIND: &str = "NodeGroup";
+/// Largest document that is read, in bytes.
+pub const MAX_GROUP_BYTES: u64 = 64 << 10;
+/// Settling time of a group that names none.
+pub const DEFAULT_SETTLE: SignedDuration = SignedDuration::from_secs(60);
+/// Deadline of a group that names none.
+pub const DEFAULT_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
+
+/// A node group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct NodeGroup {
+    /// [`API_VERSION`].
+    pub api_version: String,
+    /// [`KIND`].
+    pub kind: String,
+    /// Its name.
+    pub metadata: Metadata,
+    /// What is wanted of its nodes.
+    pub spec: Spec,
+}
+
+/// The part of Kubernetes' object metadata that a group needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// Name of the group.
+    pub name: GroupName,
+}
+
+/// What is wanted of a group's nodes. Exactly one of `channel` and `release` is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Spec {
+    /// Follow this channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelName>,
+    /// Run exactly this release, also when it is an older one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseVersion>,
+    /// Never run a newer one, whatever the channel says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum_version: Option<ReleaseVersion>,
+    /// When nodes may restart; always, when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Window>,
+    /// Waves of this group, instead of the channel's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waves: Option<Waves>,
+    /// Nodes that may be down for updates at a time; a fleet controller keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot_budget: Option<u32>,
+    /// How long all must be well without a break before a boot is blessed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settle: Option<SignedDuration>,
+    /// How long after power-on a boot must be blessed; else the node falls back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<SignedDuration>,
+    /// Why no node of the group may start an update at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+}
+
+/// Why a document is no node group. `field` is a path such as `spec.windows[0].length`.
+#[derive(Debug, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct InvalidGroup {
+    /// Where.
+    pub field: String,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+}
+
+impl NodeGroup {
+    /// Checks what the types alone do not.
+    ///
+    /// # Errors
+    /// [`InvalidGroup`] with the first wrong field.
+    pub fn check(&self) -> Result<(), InvalidGroup> {
+        let wrong =
+            |field: &str, problem: String| Err(InvalidGroup { field: field.to_owned(), problem });
+        if self.api_version != API_VERSION {
+            return wrong(
+                "apiVersion",
+                format!("`{}` is unknown: write {API_VERSION}", self.api_version),
+            );
+        }
+        if self.kind != KIND {
+            return wrong("kind", format!("`{}` is unknown: write {KIND}", self.kind));
+        }
+        let spec = &self.spec;
+        match (&spec.channel, &spec.release) {
+            (None, None) => return wrong("spec", "give `channel` or `release`".to_owned()),
+            (Some(_), Some(_)) => {
+                return wrong("spec.release", "give `channel` or `release`, not both".to_owned());
+            }
+            _ => {}
+        }
+        if let (Some(release), Some(maximum)) = (&spec.release, &spec.maximum_version)
+            && release > maximum
+        {
+            return wrong(
+                "spec.maximumVersion",
+                format!("{maximum} is older than release {release}"),
+            );
+        }
+        for (index, window) in spec.windows.iter().enumerate() {
+            if let Err(error) = window.check() {
+                return wrong(&format!("spec.windows[{index}]"), error.to_string());
+            }
+        }
+        let (settle, deadline) = (self.settle(), self.deadline());
+        if settle.is_negative() || settle >= deadline {
+            return wrong(
+                "spec.settle",
+                "must be at least 0s and shorter than `deadline`".to_owned(),
+            );
+        }
+        if deadline > SignedDuration::from_hours(24) {
+            return wrong("spec.deadline", "must be at most 24h".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Settling time, given or default.
+    pub fn settle(&self) -> SignedDuration {
+        self.spec.settle.unwrap_or(DEFAULT_SETTLE)
+    }
+
+    /// Deadline, given or default.
+    pub fn deadline(&self) -> SignedDuration {
+        self.spec.deadline.unwrap_or(DEFAULT_DEADLINE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group() -> NodeGroup {
+        serde_json::from_str(
+            r#"{"apiVersion": "slipway.dev/v1alpha1", "kind": "NodeGroup",
+                "metadata": {"name": "workers"},
+                "spec": {"channel": "stable", "settle": "30s", "deadline": "5m"}}"#,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_group_survives_a_round_trip() {
+        group().check().unwrap();
+        let text = serde_json::to_string(&group()).unwrap();
+        assert_eq!(serde_json::from_str::<NodeGroup>(&text).unwrap(), group());
+    }
+
+    #[test]
+    fn wrong_fields_are_named() {
+        type Change = fn(&mut NodeGroup);
+        let changes: [(&str, Change); 6] = [
+            ("apiVersion", |group| group.api_version = "v2".into()),
+            ("kind", |group| group.kind = "Node".into()),
+            ("spec", |group| group.spec.channel = None),
+            ("spec.release", |group| group.spec.release = "1.0.0".parse().ok()),
+            ("spec.settle", |group| group.spec.settle = Some(SignedDuration::from_hours(1))),
+            ("spec.deadline", |group| group.spec.deadline = Some(SignedDuration::from_hours(25))),
+        ];
+        for (field, change) in changes {
+            let mut wrong = group();
+            change(&mut wrong);
+            assert_eq!(wrong.check().unwrap_err().field, field);
+        }
+        assert!(serde_json::from_str::<NodeGroup>(r#"{"spec": {"chanel": "x"}}"#).is_err());
+    }
+}

@@ -1,0 +1,211 @@
+//! Everything that an update does to the machine goes through these traits: partitions, the
+//! EFI system partition, the state partition, power and clock.
+//!
+//! The real implementations reach the hardware; the fake one records every effect in one
+//! ordered log and can cut the power after any of them. **Invariant:** nothing outside this
+//! module opens a device, mounts, syncs or restarts.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use release::{Slot, UkiName};
+
+/// The slot that the running root was booted from. Nothing here writes to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BootedSlot(Slot);
+
+/// The other slot: the only one that can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TargetSlot(Slot);
+
+impl BootedSlot {
+    /// The slot that the kernel command line names. Only boot facts may make this value.
+    pub fn from_command_line(slot: Slot) -> Self {
+        Self(slot)
+    }
+
+    /// The slot that may be written.
+    pub fn target(self) -> TargetSlot {
+        match self.0 {
+            Slot::A => TargetSlot(Slot::B),
+            Slot::B => TargetSlot(Slot::A),
+        }
+    }
+
+    /// The plain name.
+    pub fn slot(self) -> Slot {
+        self.0
+    }
+}
+
+impl TargetSlot {
+    /// The plain name.
+    pub fn slot(self) -> Slot {
+        self.0
+    }
+}
+
+/// One of the two partitions of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Area {
+    /// The root file system.
+    Root,
+    /// Its hash tree.
+    Verity,
+}
+
+/// The partitions of both slots. Offsets and sizes are bytes.
+pub trait Slots: Send + Sync {
+    /// Reads from the running slot, past dm-verity: the caller checks what it gets.
+    ///
+    /// # Errors
+    /// As the device gives them.
+    fn read_booted(&self, area: Area, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Reads from the target slot, from the device and not from a cache.
+    ///
+    /// # Errors
+    /// As the device gives them.
+    fn read_target(
+        &self,
+        target: TargetSlot,
+        area: Area,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> io::Result<()>;
+
+    /// Writes to the target slot; `sync_target` makes it last.
+    ///
+    /// # Errors
+    /// As the device gives them.
+    fn write_target(
+        &self,
+        target: TargetSlot,
+        area: Area,
+        offset: u64,
+        bytes: &[u8],
+    ) -> io::Result<()>;
+
+    /// Returns when everything written to the target slot is on the device.
+    ///
+    /// # Errors
+    /// As the device gives them.
+    fn sync_target(&self, target: TargetSlot) -> io::Result<()>;
+}
+
+/// The EFI system partition, as far as UKIs go. One file that no loader looks at, the
+/// *temporary* one, receives a UKI until [`Esp::rename_temporary`] gives it its name.
+pub trait Esp: Send + Sync {
+    /// Every UKI whose name is ours.
+    ///
+    /// # Errors
+    /// When the partition cannot be mounted or read.
+    fn list(&self) -> io::Result<Vec<UkiName>>;
+
+    /// The whole of a UKI.
+    ///
+    /// # Errors
+    /// When it is missing or cannot be read.
+    fn read(&self, name: &UkiName) -> io::Result<Vec<u8>>;
+
+    /// Free room in bytes, with that of the temporary file counted as free.
+    ///
+    /// # Errors
+    /// When the partition cannot be mounted.
+    fn free_bytes(&self) -> io::Result<u64>;
+
+    /// Writes the temporary file anew; `sync` makes it last.
+    ///
+    /// # Errors
+    /// When the partition is full or fails.
+    fn write_temporary(&self, bytes: &[u8]) -> io::Result<()>;
+
+    /// The temporary file, read from the device; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read_temporary(&self) -> io::Result<Option<Vec<u8>>>;
+
+    /// Gives the temporary file its name; `sync` makes it last.
+    ///
+    /// # Errors
+    /// When there is no temporary file, or the partition fails.
+    fn rename_temporary(&self, name: &UkiName) -> io::Result<()>;
+
+    /// Renames a UKI in one step; `sync` makes it last.
+    ///
+    /// # Errors
+    /// When it is missing, or the partition fails.
+    fn rename(&self, from: &UkiName, to: &UkiName) -> io::Result<()>;
+
+    /// Removes a UKI; `sync` makes it last. One that is not there is not an error.
+    ///
+    /// # Errors
+    /// When the partition fails.
+    fn remove(&self, name: &UkiName) -> io::Result<()>;
+
+    /// Returns when everything above is on the device.
+    ///
+    /// # Errors
+    /// As the device gives them.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Small named documents on the state partition.
+pub trait StateStore: Send + Sync {
+    /// A document, or `None` when it was never saved.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// Replaces a document in one step, and returns when it will outlast a power cut.
+    ///
+    /// # Errors
+    /// When the partition is full or fails; the old document is then still there.
+    fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// Removes a document; one that is not there is not an error.
+    ///
+    /// # Errors
+    /// When the partition fails.
+    fn remove(&self, name: &str) -> io::Result<()>;
+}
+
+/// The machine's power.
+pub trait Power: Send + Sync {
+    /// Starts a restart, and returns before it happens.
+    ///
+    /// # Errors
+    /// When the system manager refuses.
+    fn reboot(&self) -> io::Result<()>;
+}
+
+/// Time.
+pub trait Clock: Send + Sync {
+    /// The system's clock, right or wrong.
+    fn now(&self) -> Timestamp;
+
+    /// Time since the kernel started.
+    fn uptime(&self) -> Duration;
+
+    /// True once a time server has set the clock in this boot.
+    fn is_synchronized(&self) -> bool;
+}
+
+/// Everything that an update may do to this machine.
+#[derive(Clone)]
+pub struct Effects {
+    /// Partitions of both slots.
+    pub slots: Arc<dyn Slots>,
+    /// EFI system partition.
+    pub esp: Arc<dyn Esp>,
+    /// State partition.
+    pub state: Arc<dyn StateStore>,
+    /// Power.
+    pub power: Arc<dyn Power>,
+    /// Clock.
+    pub clock: Arc<dyn Clock>,
+}

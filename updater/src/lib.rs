@@ -1,0 +1,11 @@
+//! `slipwayd`: what runs on a node.
+//!
+//! In: signed documents of a channel, and the settings of the node. Out: a verified release
+//! in the other slot, a boot that is judged, and answers to operators. **Invariant:** the
+//! running slot is never written.
+
+pub mod effects;
+pub mod grpc;
+pub mod health;
+pub mod import;
+pub mod oci_layout;
