@@ -47,6 +47,31 @@ impl TargetSlot {
     }
 }
 
+/// Proof that the loader will not boot the target slot: it has no UKI. Only then may the slot
+/// be written.
+#[derive(Debug)]
+#[must_use]
+pub struct Disarmed(TargetSlot);
+
+impl Disarmed {
+    /// Removes every UKI of the target slot, and returns when they are gone from the device.
+    ///
+    /// # Errors
+    /// When the EFI system partition fails; the slot must then be left as it is.
+    pub fn disarm(esp: &dyn Esp, target: TargetSlot) -> io::Result<Self> {
+        for name in esp.list()?.into_iter().filter(|name| name.slot == target.slot()) {
+            esp.remove(&name)?;
+        }
+        esp.sync()?;
+        Ok(Self(target))
+    }
+
+    /// The slot that may be written.
+    pub fn target(&self) -> TargetSlot {
+        self.0
+    }
+}
+
 /// One of the two partitions of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Area {
@@ -96,7 +121,8 @@ pub trait Slots: Send + Sync {
 }
 
 /// The EFI system partition, as far as UKIs go. One file that no loader looks at, the
-/// *temporary* one, receives a UKI until [`Esp::rename_temporary`] gives it its name.
+/// *temporary* one, receives a UKI until [`Esp::rename_temporary`] gives it its name. UKIs are
+/// read and written in pieces, because a node has not the memory to hold two.
 pub trait Esp: Send + Sync {
     /// Every UKI whose name is ours.
     ///
@@ -104,11 +130,17 @@ pub trait Esp: Send + Sync {
     /// When the partition cannot be mounted or read.
     fn list(&self) -> io::Result<Vec<UkiName>>;
 
-    /// The whole of a UKI.
+    /// Size of a UKI in bytes.
     ///
     /// # Errors
-    /// When it is missing or cannot be read.
-    fn read(&self, name: &UkiName) -> io::Result<Vec<u8>>;
+    /// When it is missing.
+    fn uki_bytes(&self, name: &UkiName) -> io::Result<u64>;
+
+    /// Reads a part of a UKI, from a byte offset on.
+    ///
+    /// # Errors
+    /// When it is missing, ends before the buffer is full, or cannot be read.
+    fn read(&self, name: &UkiName, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
     /// Free room in bytes, with that of the temporary file counted as free.
     ///
@@ -116,17 +148,29 @@ pub trait Esp: Send + Sync {
     /// When the partition cannot be mounted.
     fn free_bytes(&self) -> io::Result<u64>;
 
-    /// Writes the temporary file anew; `sync` makes it last.
+    /// Makes the temporary file anew with this size in bytes; what it holds is of no meaning.
     ///
     /// # Errors
     /// When the partition is full or fails.
-    fn write_temporary(&self, bytes: &[u8]) -> io::Result<()>;
+    fn create_temporary(&self, bytes: u64) -> io::Result<()>;
 
-    /// The temporary file, read from the device; `None` when there is none.
+    /// Size of the temporary file in bytes; `None` when there is none.
     ///
     /// # Errors
-    /// When it cannot be read.
-    fn read_temporary(&self) -> io::Result<Option<Vec<u8>>>;
+    /// When the partition cannot be mounted or read.
+    fn temporary_bytes(&self) -> io::Result<Option<u64>>;
+
+    /// Writes a part of the temporary file, within its size; `sync` makes it last.
+    ///
+    /// # Errors
+    /// When there is no temporary file, or the partition fails.
+    fn write_temporary(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Reads a part of the temporary file, from the device and not from a cache.
+    ///
+    /// # Errors
+    /// When there is none, it ends before the buffer is full, or cannot be read.
+    fn read_temporary(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
     /// Gives the temporary file its name; `sync` makes it last.
     ///
