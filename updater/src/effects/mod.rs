@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use release::{Slot, UkiName};
+use release::{Digest, RootHash, Slot, UkiName};
 
 /// The slot that the running root was booted from. Nothing here writes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,38 @@ impl Disarmed {
     /// The slot that may be written.
     pub fn target(&self) -> TargetSlot {
         self.0
+    }
+}
+
+/// Proof that a release is whole in the target slot, and its UKI in the temporary file: both
+/// were read back from the devices after a sync, and compared with the verified offer.
+#[derive(Debug)]
+#[must_use]
+pub struct Staged {
+    target: TargetSlot,
+    root_hash: RootHash,
+    uki: Digest,
+}
+
+impl Staged {
+    /// What was read back. Only the code that read it back may make this value.
+    pub fn from_read_back(disarmed: Disarmed, root_hash: RootHash, uki: Digest) -> Self {
+        Self { target: disarmed.0, root_hash, uki }
+    }
+
+    /// The slot that holds the release.
+    pub fn target(&self) -> TargetSlot {
+        self.target
+    }
+
+    /// Root hash of what the slot holds.
+    pub fn root_hash(&self) -> RootHash {
+        self.root_hash
+    }
+
+    /// SHA-256 of the temporary file.
+    pub fn uki(&self) -> Digest {
+        self.uki
     }
 }
 
