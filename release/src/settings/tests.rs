@@ -1,0 +1,159 @@
+//! Settings are read strictly, and never give a secret away.
+
+use super::*;
+
+fn full() -> serde_json::Value {
+    let certificate = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+    serde_json::json!({
+        "schema": 1,
+        "hostname": "node-1.example",
+        "channel": {
+            "mirrors": ["https://updates.example.com/slipway/", "http://[::1]:8080/"],
+            "root": {"signed": {"_type": "root"}, "signatures": []},
+            "group": "workers", "follow": "stable", "pollInterval": "5m", "jitter": "0s"
+        },
+        "mode": "staged-only",
+        "health": {
+            "probes": [
+                {"kind": "http", "name": "ingress", "url": "http://127.0.0.1:8080/ready"},
+                {"kind": "file", "name": "disk", "path": "/run/disk-ready"}
+            ],
+            "settle": "30s", "deadline": "5m"
+        },
+        "network": {
+            "interfaces": [{"match": "en*", "addresses": ["10.0.0.5/24", "fd00::5/64"],
+                "gateway": "10.0.0.1", "dns": ["10.0.0.2"]}],
+            "timeServers": ["time.example.com", "10.0.0.3"],
+            "proxy": {"url": "http://proxy.example.com:3128", "user": "node",
+                "password": "hunter2", "except": [".example.org", "10.0.0.0/8"]},
+            "certificates": [certificate]
+        },
+        "api": {"certificate": certificate, "clientAuthority": certificate,
+            "key": "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"}
+    })
+}
+
+fn parse(value: &serde_json::Value) -> Result<Settings, InvalidSettings> {
+    Settings::from_json(value.to_string().as_bytes())
+}
+
+#[test]
+fn a_full_document_is_read() {
+    let settings = parse(&full()).unwrap();
+    assert_eq!(settings.mode, UpdateMode::StagedOnly);
+    assert_eq!(settings.api.as_ref().unwrap().port, DEFAULT_API_PORT);
+    assert_eq!(settings.health.probes[0].name(), "ingress");
+    let addresses = &settings.network.interfaces[0].addresses;
+    assert_eq!(addresses[1].to_string(), "fd00::5/64");
+}
+
+#[test]
+fn the_shortest_document_is_read() {
+    let settings = Settings::from_json(br#"{"schema": 1}"#).unwrap();
+    assert_eq!(settings.mode, UpdateMode::Automatic);
+    assert_eq!(settings.channel, None);
+}
+
+#[test]
+fn no_secret_is_printed_or_serialised() {
+    let settings = parse(&full()).unwrap();
+    assert_eq!(
+        settings.network.proxy.as_ref().unwrap().password.as_ref().unwrap().expose(),
+        "hunter2"
+    );
+    let shown = [
+        format!("{settings:?}"),
+        serde_json::to_string(&settings).unwrap(),
+        serde_json::to_string(&settings.redacted()).unwrap(),
+        format!("{:?}", settings.redacted()),
+    ];
+    for text in shown {
+        assert!(!text.contains("hunter2") && !text.contains("c2VjcmV0"), "{text}");
+        assert!(text.contains(REDACTED));
+    }
+}
+
+#[test]
+fn a_wrong_address_is_not_repeated_in_the_error() {
+    let mut hostile = full();
+    hostile["network"]["proxy"]["url"] = "http://node:hunter2@proxy/".into();
+    let error = parse(&hostile).unwrap_err();
+    let text = format!("{error} {:?}", std::error::Error::source(&error));
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn what_was_shown_cannot_be_set_again_without_its_secrets() {
+    let shown = serde_json::to_value(parse(&full()).unwrap().redacted()).unwrap();
+    let error = parse(&shown).unwrap_err();
+    assert!(error.to_string().contains("placeholder"), "{error}");
+}
+
+#[test]
+fn wrong_fields_are_named() {
+    let cases: [(&str, &str, serde_json::Value); 17] = [
+        ("hostname", "/hostname", "Node\n1".into()),
+        ("channel.mirrors", "/channel/mirrors", serde_json::json!([])),
+        ("channel.root", "/channel/root", serde_json::json!({"signed": {"_type": "targets"}})),
+        ("channel.pollInterval", "/channel/pollInterval", "1s".into()),
+        ("channel.jitter", "/channel/jitter", "-1s".into()),
+        ("health.probes[0].name", "/health/probes/0/name", "a b".into()),
+        ("health.probes[1].name", "/health/probes/1/name", "ingress".into()),
+        ("health.probes[0].url", "/health/probes/0/url", "https://127.0.0.1:1/".into()),
+        ("health.probes[0].url", "/health/probes/0/url", "http://127.0.0.1/".into()),
+        ("health.probes[1].path", "/health/probes/1/path", "run/x".into()),
+        ("health.settle", "/health/settle", "10m".into()),
+        ("health.deadline", "/health/deadline", "25h".into()),
+        ("network.interfaces[0].match", "/network/interfaces/0/match", "en*\n[Route]".into()),
+        (
+            "network.interfaces[0].addresses",
+            "/network/interfaces/0/addresses",
+            serde_json::json!([]),
+        ),
+        ("network.timeServers[0]", "/network/timeServers/0", "a b".into()),
+        ("network.certificates[0]", "/network/certificates/0", "no".into()),
+        ("api.key", "/api/key", "no".into()),
+    ];
+    for (field, pointer, value) in cases {
+        let mut hostile = full();
+        *hostile.pointer_mut(pointer).unwrap() = value;
+        match parse(&hostile) {
+            Err(InvalidSettings::Field { field: found, .. }) => assert_eq!(found, field),
+            other => panic!("{field}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn unknown_fields_later_schemas_and_large_documents_are_refused() {
+    for place in ["", "/channel", "/health", "/health/probes/1", "/network", "/api"] {
+        let mut hostile = full();
+        hostile.pointer_mut(place).unwrap()["colour"] = "blue".into();
+        assert!(matches!(parse(&hostile), Err(InvalidSettings::Json(_))), "{place}");
+    }
+    let later = Settings::from_json(br#"{"schema": 2, "novel": true}"#);
+    assert!(matches!(later, Err(InvalidSettings::Schema(2))));
+    let large = vec![b' '; MAX_SETTINGS_BYTES as usize + 1];
+    assert!(matches!(Settings::from_json(&large), Err(InvalidSettings::TooLarge(_))));
+}
+
+#[test]
+fn addresses_that_could_hide_something_are_refused() {
+    for text in [
+        "ftp://example.com/",
+        "https://",
+        "https:///path",
+        "https://user@example.com/",
+        "https://example.com/?token=1",
+        "https://example.com:0/",
+        "https://example.com:port/",
+        "https://exa mple.com/",
+        "https://[::1/",
+        "https://-example.com/",
+    ] {
+        assert!(text.parse::<HttpUrl>().is_err(), "{text}");
+    }
+    for text in ["10.0.0.1", "10.0.0.1/33", "10.0.0.1/0", "fd00::1/129", "a/8", "10.0.0.1/ 8"] {
+        assert!(text.parse::<AddressPrefix>().is_err(), "{text}");
+    }
+}
