@@ -85,7 +85,54 @@ pub struct InvalidGroup {
     pub problem: String,
 }
 
+/// Why the JSON of a channel's group was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidGroupJson {
+    /// Not JSON, or not this shape.
+    #[error("not a node group")]
+    Json(#[from] serde_json::Error),
+    /// A field is wrong.
+    #[error("the node group is wrong")]
+    Group(#[from] InvalidGroup),
+    /// Over [`MAX_GROUP_BYTES`].
+    #[error("the node group has {0} bytes, more than the allowed {MAX_GROUP_BYTES}")]
+    TooLarge(u64),
+    /// It belongs to another group.
+    #[error("this is the document of group `{found}`, not of `{expected}`")]
+    Name {
+        /// Whose document was asked for.
+        expected: GroupName,
+        /// Whose it is.
+        found: GroupName,
+    },
+}
+
 impl NodeGroup {
+    /// Parses and checks the document of group `name`.
+    ///
+    /// # Errors
+    /// [`InvalidGroupJson`].
+    pub fn from_json(name: &GroupName, bytes: &[u8]) -> Result<Self, InvalidGroupJson> {
+        if bytes.len() as u64 > MAX_GROUP_BYTES {
+            return Err(InvalidGroupJson::TooLarge(bytes.len() as u64));
+        }
+        let group: Self = serde_json::from_slice(bytes)?;
+        group.check()?;
+        if group.metadata.name != *name {
+            let (expected, found) = (name.clone(), group.metadata.name);
+            return Err(InvalidGroupJson::Name { expected, found });
+        }
+        Ok(group)
+    }
+
+    /// The text that is published.
+    ///
+    /// # Errors
+    /// Only when serialisation fails, which no value of this type causes.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
     /// Checks what the types alone do not.
     ///
     /// # Errors
@@ -162,9 +209,15 @@ mod tests {
 
     #[test]
     fn a_group_survives_a_round_trip() {
-        group().check().unwrap();
-        let text = serde_json::to_string(&group()).unwrap();
-        assert_eq!(serde_json::from_str::<NodeGroup>(&text).unwrap(), group());
+        let (name, text) = ("workers".parse().unwrap(), group().to_json().unwrap());
+        assert_eq!(NodeGroup::from_json(&name, text.as_bytes()).unwrap(), group());
+    }
+
+    #[test]
+    fn another_groups_document_is_refused() {
+        let (name, text) = ("control".parse().unwrap(), group().to_json().unwrap());
+        let result = NodeGroup::from_json(&name, text.as_bytes());
+        assert!(matches!(result, Err(InvalidGroupJson::Name { .. })));
     }
 
     #[test]

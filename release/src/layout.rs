@@ -77,6 +77,9 @@ pub enum Architecture {
 }
 
 impl Architecture {
+    /// All of them.
+    pub const ALL: [Architecture; 1] = [Architecture::X86_64];
+
     /// Debian's and Go's name.
     pub fn debian(self) -> &'static str {
         match self {

@@ -3,6 +3,9 @@
 //! A node's place is a number in [0, 1) that follows from the node and the release alone, so
 //! that static files steer any fleet, and another node goes first with each release.
 
+use std::fmt;
+use std::str::FromStr;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -48,6 +51,9 @@ pub enum InvalidWaves {
     /// Nodes that would never be updated.
     #[error("the last wave's share is {0}: it must be 1, or some nodes would never update")]
     Last(f64),
+    /// A text that is no list of waves.
+    #[error("`{0}` is not a wave: write a share, `@` and a time, such as 10%@0s or 50%@4h")]
+    Text(String),
 }
 
 impl Waves {
@@ -103,6 +109,35 @@ impl From<Waves> for Vec<Wave> {
     }
 }
 
+/// Waves as an operator writes them: `10%@0s,50%@4h,100%@24h`.
+impl FromStr for Waves {
+    type Err = InvalidWaves;
+
+    fn from_str(text: &str) -> Result<Self, InvalidWaves> {
+        let wave = |text: &str| {
+            let (share, after) = text.trim().split_once("%@")?;
+            let percent: f64 = share.trim().parse().ok()?;
+            Some(Wave { share: percent / 100.0, after: after.trim().parse().ok()? })
+        };
+        let waves = text.split(',').map(|text| {
+            wave(text).ok_or_else(|| InvalidWaves::Text(text.chars().take(40).collect()))
+        });
+        waves.collect::<Result<Vec<_>, _>>()?.try_into()
+    }
+}
+
+impl fmt::Display for Waves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, wave) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            // 0.07 * 100 is not quite 7.
+            let percent = (wave.share * 1e8).round() / 1e6;
+            write!(f, "{comma}{percent}%@{:#}", wave.after)?;
+        }
+        Ok(())
+    }
+}
+
 /// The place of a node in the waves of a release, in [0, 1). `node` is its machine id.
 pub fn position(node: &str, release: &ReleaseVersion) -> f64 {
     let mut hasher = Sha256::new();
@@ -146,6 +181,19 @@ mod tests {
         ] {
             assert!(waves(list).is_err(), "{list:?}");
         }
+    }
+
+    #[test]
+    fn waves_are_read_as_operators_write_them() {
+        let text = "10%@0s,50%@4h,100%@24h";
+        let read: Waves = text.parse().unwrap();
+        assert_eq!(read, waves(&[(0.1, 0), (0.5, 4), (1.0, 24)]).unwrap());
+        assert_eq!(read.to_string(), text);
+        assert_eq!("7%@0s,100%@1h".parse::<Waves>().unwrap().to_string(), "7%@0s,100%@1h");
+        for text in ["", "10", "10%", "x%@0s", "100%@soon", "100%@0s,"] {
+            assert!(matches!(text.parse::<Waves>(), Err(InvalidWaves::Text(_))), "{text}");
+        }
+        assert_eq!("50%@0s".parse::<Waves>(), Err(InvalidWaves::Last(0.5)));
     }
 
     #[test]
