@@ -9,3 +9,4 @@ pub mod grpc;
 pub mod health;
 pub mod import;
 pub mod oci_layout;
+pub mod policy;

@@ -1,0 +1,142 @@
+//! What a decision depends on, and what it is.
+//!
+//! **Invariant:** plain values; whoever makes a [`Documents`] takes its parts from documents
+//! that were verified.
+
+use jiff::Timestamp;
+use release::settings::Settings;
+use release::{ChannelDocument, NodeGroup, Offer, ReleaseVersion, RootHash};
+use semver::Version;
+
+use super::Hold;
+
+/// Everything that a decision depends on.
+#[derive(Debug, Clone)]
+pub struct PolicyInput<'a> {
+    /// The time.
+    pub now: Timestamp,
+    /// Machine id.
+    pub node: &'a str,
+    /// Version of this program.
+    pub updater: &'a Version,
+    /// Is this boot known to be good?
+    pub boot: BootState,
+    /// Root hash of what runs.
+    pub running: RootHash,
+    /// The settings, when there are any.
+    pub settings: Option<&'a Settings>,
+    /// The release that an operator pinned through the node's API.
+    pub pin: Option<&'a ReleaseVersion>,
+    /// What the channel said when it was last read and believed.
+    pub documents: Option<&'a Documents<'a>>,
+    /// Why the last look at the channel failed; none once one succeeds.
+    pub failure: Option<&'a Failure>,
+    /// Releases that were bad on this node.
+    pub refusals: &'a [Refusal],
+    /// Root hash of the release that is whole and verified in the other slot.
+    pub staged: Option<RootHash>,
+    /// Bytes that the EFI system partition has for a UKI, when it can be read.
+    pub esp_room: Option<u64>,
+    /// What an operator asked for.
+    pub order: Order,
+}
+
+/// What a channel says to this node. All of it comes from verified documents.
+#[derive(Debug, Clone)]
+pub struct Documents<'a> {
+    /// The node's group, when it has a document.
+    pub group: Option<&'a NodeGroup>,
+    /// The channel that is followed; none for a pinned release.
+    pub channel: Option<&'a ChannelDocument>,
+    /// The wanted release; none when the channel's folder does not have it.
+    pub offer: Option<OfferFacts>,
+    /// When the first of the documents expires.
+    pub expires: Timestamp,
+}
+
+/// What counts of an offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferFacts {
+    /// Version.
+    pub version: ReleaseVersion,
+    /// Root hash.
+    pub root_hash: RootHash,
+    /// The oldest `slipwayd` that can install it.
+    pub minimum_updater: Version,
+    /// Bytes that it needs on the EFI system partition.
+    pub esp_bytes: u64,
+}
+
+impl From<&Offer> for OfferFacts {
+    fn from(offer: &Offer) -> Self {
+        Self {
+            version: offer.release.version.clone(),
+            root_hash: offer.release.root.root_hash,
+            minimum_updater: offer.minimum_updater.clone(),
+            esp_bytes: offer.esp_bytes,
+        }
+    }
+}
+
+/// Is this boot known to be good?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootState {
+    /// Yes.
+    Blessed,
+    /// It is being judged, or was judged to be bad.
+    Pending,
+}
+
+/// A look at the channel that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What failed, in one sentence.
+    pub sentence: String,
+    /// The clock was the reason.
+    pub is_clock: bool,
+    /// When it is tried again.
+    pub next: Option<Timestamp>,
+}
+
+/// A release that was bad on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its root hash: another build under the same version is another release.
+    pub root_hash: RootHash,
+    /// What failed.
+    pub cause: String,
+}
+
+/// What an operator asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing.
+    #[default]
+    None,
+    /// Stage, and no more.
+    Stage,
+    /// Stage and restart.
+    Apply,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Stay.
+    Nothing,
+    /// Write the wanted release to the other slot.
+    Stage,
+    /// Arm the staged release, and restart.
+    Apply,
+}
+
+/// An action, and why it is not another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What to do.
+    pub action: Action,
+    /// The wanted release, unless it runs already.
+    pub target: Option<OfferFacts>,
+    /// Each rule that holds the node.
+    pub holds: Vec<Hold>,
+}

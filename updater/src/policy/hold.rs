@@ -1,0 +1,269 @@
+//! The rules that hold a node, each in one sentence with its next step.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use release::{ChannelName, GroupName, ReleaseVersion};
+use semver::Version;
+
+/// A rule that holds the node where it is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Hold {
+    /// This boot is being judged; the other slot is the way back.
+    Judging,
+    /// There are no settings.
+    NoSettings,
+    /// The settings name no channel.
+    NoChannel,
+    /// The channel was not read since this program started, or not since a pin changed.
+    NotChecked,
+    /// The last look at the channel failed; what it said before still counts.
+    CheckFailed {
+        /// What failed.
+        sentence: String,
+        /// When it is tried again.
+        next: Option<Timestamp>,
+    },
+    /// The clock cannot be trusted, so that nobody knows what has expired.
+    Clock {
+        /// Why.
+        sentence: String,
+        /// When it is looked at again.
+        next: Option<Timestamp>,
+    },
+    /// What the channel said has expired since it was read.
+    Expired {
+        /// When it expired.
+        since: Timestamp,
+    },
+    /// There is no document for the node's group.
+    NoGroup {
+        /// The group of the settings.
+        group: Option<GroupName>,
+    },
+    /// The wanted release is not in the channel's folder.
+    NoOffer {
+        /// Its version.
+        version: ReleaseVersion,
+    },
+    /// The wanted release runs.
+    UpToDate {
+        /// Its version.
+        version: ReleaseVersion,
+    },
+    /// An operator pinned a release on this node.
+    Pinned {
+        /// Its version.
+        version: ReleaseVersion,
+    },
+    /// The release was bad on this node.
+    Refused {
+        /// Its version.
+        version: ReleaseVersion,
+        /// What failed.
+        cause: String,
+    },
+    /// The group allows no such new release.
+    MaximumVersion {
+        /// The wanted version.
+        version: ReleaseVersion,
+        /// The highest one allowed.
+        maximum: ReleaseVersion,
+        /// Who says so.
+        group: GroupName,
+    },
+    /// Nobody in the group may start an update.
+    GroupPaused {
+        /// The group.
+        name: GroupName,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody who follows the channel may start an update.
+    ChannelPaused {
+        /// The channel.
+        name: ChannelName,
+        /// Why.
+        reason: String,
+    },
+    /// The release needs a newer `slipwayd`.
+    MinimumUpdater {
+        /// The wanted version.
+        version: ReleaseVersion,
+        /// What it needs.
+        needed: Version,
+        /// What runs.
+        have: Version,
+    },
+    /// The EFI system partition has no room for the release's UKI, or cannot be read.
+    EspRoom {
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes that there are, when known.
+        room: Option<u64>,
+    },
+    /// The node's wave has not come.
+    Wave {
+        /// The wanted version.
+        version: ReleaseVersion,
+        /// The node's place in [0, 1).
+        position: f64,
+        /// When it may start.
+        opens: Timestamp,
+    },
+    /// Outside of the maintenance windows.
+    Window {
+        /// When the next one opens, when that is known.
+        opens: Option<Timestamp>,
+    },
+    /// The node stages by itself, and restarts when told to.
+    RestartsByHand {
+        /// The wanted version.
+        version: ReleaseVersion,
+    },
+    /// The node acts when told to.
+    Manual {
+        /// The wanted version.
+        version: ReleaseVersion,
+    },
+    /// The release is whole in the other slot, and waits for the other rules.
+    Staged {
+        /// Its version.
+        version: ReleaseVersion,
+    },
+}
+
+// `position` is never NaN: see `release::waves::position`.
+impl Eq for Hold {}
+
+impl Hold {
+    /// When the rule ends by itself, as far as that is known.
+    pub fn ends(&self) -> Option<Timestamp> {
+        match self {
+            Hold::Wave { opens, .. } => Some(*opens),
+            Hold::Window { opens } => *opens,
+            Hold::CheckFailed { next, .. } | Hold::Clock { next, .. } => *next,
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hold::Judging => f.write_str(
+                "This boot is still being judged, and the other slot is the way back until it is \
+                 blessed.",
+            ),
+            Hold::NoSettings => f.write_str(
+                "The node has no settings: give them as the credential `slipway.settings`, on a \
+                 disk with the label `cidata`, or with `slipway node settings set`.",
+            ),
+            Hold::NoChannel => f.write_str(
+                "The settings name no channel: add `channel` with `slipway node settings set`.",
+            ),
+            Hold::NotChecked => f.write_str("The channel is about to be read."),
+            Hold::CheckFailed { sentence, .. } | Hold::Clock { sentence, .. } => {
+                f.write_str(sentence)
+            }
+            Hold::Expired { since } => write!(
+                f,
+                "What the channel said expired at {}: refresh it with `slipway channel refresh`, \
+                 and check that the node can reach it.",
+                Minute(*since)
+            ),
+            Hold::NoGroup { group: Some(group) } => write!(
+                f,
+                "The channel has no document for the group {group}: publish one with `slipway \
+                 group set`, or name a channel as `channel.follow` in the settings."
+            ),
+            Hold::NoGroup { group: None } => f.write_str(
+                "The settings name neither a group nor a channel to follow: set `channel.group`.",
+            ),
+            Hold::NoOffer { version } => write!(
+                f,
+                "Release {version} is not in the channel for this architecture: publish it with \
+                 `slipway publish`."
+            ),
+            Hold::UpToDate { version } => {
+                write!(f, "The node runs release {version}, which is the wanted one.")
+            }
+            Hold::Pinned { version } => write!(
+                f,
+                "An operator pinned this node to release {version}, whatever its group says, \
+                 until `slipway node unpin`."
+            ),
+            Hold::Refused { version, cause } => write!(
+                f,
+                "Release {version} failed on this node ({cause}) and is not tried again before \
+                 `slipway node clear {version}`."
+            ),
+            Hold::MaximumVersion { version, maximum, group } => write!(
+                f,
+                "Release {version} is newer than {maximum}, the highest that the group {group} \
+                 allows: raise `maximumVersion` with `slipway group set`."
+            ),
+            Hold::GroupPaused { name, reason } => write!(
+                f,
+                "The group {name} is paused ({reason}): take `paused` out with `slipway group \
+                 set`."
+            ),
+            Hold::ChannelPaused { name, reason } => write!(
+                f,
+                "The channel {name} is paused ({reason}) until `slipway channel set --resume`."
+            ),
+            Hold::MinimumUpdater { version, needed, have } => write!(
+                f,
+                "Release {version} needs slipwayd {needed} and this is {have}: update to a \
+                 release between them first."
+            ),
+            Hold::EspRoom { needed, room: Some(room) } => write!(
+                f,
+                "The EFI system partition has room for {room} bytes and the release needs \
+                 {needed}: remove foreign files from it."
+            ),
+            Hold::EspRoom { needed, room: None } => write!(
+                f,
+                "The EFI system partition cannot be read, and the release needs {needed} bytes \
+                 on it: see `slipway node logs`."
+            ),
+            Hold::Wave { version, position, opens } => write!(
+                f,
+                "This node is at {:.1}% of the fleet, and may start with release {version} at {}.",
+                position * 100.0,
+                Minute(*opens)
+            ),
+            Hold::Window { opens: Some(opens) } => write!(
+                f,
+                "The node may restart in a maintenance window only, and the next one opens at {}.",
+                Minute(*opens)
+            ),
+            Hold::Window { opens: None } => f.write_str(
+                "The node may restart in a maintenance window only, and none opens within a week.",
+            ),
+            Hold::RestartsByHand { version } => write!(
+                f,
+                "The node restarts into release {version} when told to: `slipway node update`."
+            ),
+            Hold::Manual { version } => write!(
+                f,
+                "There is release {version}, and the node updates when told to: `slipway node \
+                 update`."
+            ),
+            Hold::Staged { version } => {
+                write!(f, "Release {version} is staged and verified, and waits for its start.")
+            }
+        }
+    }
+}
+
+/// A time to the minute, in UTC; rounded up, so that a rule has ended at the time shown.
+struct Minute(Timestamp);
+
+impl fmt::Display for Minute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let up = self.0.as_second().saturating_add(59).div_euclid(60).saturating_mul(60);
+        let shown = Timestamp::from_second(up).unwrap_or(self.0);
+        write!(f, "{}", shown.strftime("%Y-%m-%d %H:%M UTC"))
+    }
+}

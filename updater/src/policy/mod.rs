@@ -1,0 +1,280 @@
+//! What a node does next, and each rule that holds it where it is.
+//!
+//! In: signed documents that were verified, the settings, what runs and what is staged, what an
+//! operator asked for, and the time. Out: a [`Decision`]: an action, and the [`Hold`]s in words.
+//! Pure: no I/O, no clock, no randomness.
+//!
+//! How rules and actions meet:
+//! - *Staging* waits for the node's wave and a delay of its own after it, so that a release is
+//!   not fetched by a whole fleet at once. It does not wait for a maintenance window: nothing
+//!   stops working while bytes are written to the other slot.
+//! - *Restarting* waits for the wave and for a window.
+//! - A pin, the group's or an operator's, has no waves: nobody wrote down since when it holds.
+//! - An order of an operator passes waves, windows and the mode. It passes neither a pause nor
+//!   the maximum version, which say that a release is not wanted; nor a refusal, which has a
+//!   call of its own; and nothing passes a signature.
+//!
+//! **Invariant:** without documents that are verified and not expired, the action is
+//! [`Action::Nothing`]; so it is for a refused release, and while this boot is judged, because
+//! the other slot is then the way back.
+
+use jiff::{SignedDuration, Timestamp};
+use release::settings::{HealthSettings, Settings, UpdateMode};
+use release::{ChannelDocument, NodeGroup, ReleaseVersion, waves};
+
+mod facts;
+mod hold;
+mod poll;
+mod source;
+
+pub use facts::{
+    Action, BootState, Decision, Documents, Failure, OfferFacts, Order, PolicyInput, Refusal,
+};
+pub use hold::Hold;
+pub use poll::poll_delay;
+pub use source::{Source, source};
+
+/// What a hold keeps the node from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Keeps {
+    /// Nothing; it is worth knowing.
+    Nothing,
+    /// Restarting into a staged release.
+    Restart,
+    /// Staging as well.
+    Everything,
+}
+
+/// Holds, and the strongest of them.
+#[derive(Debug)]
+struct Collected {
+    holds: Vec<Hold>,
+    keeps: Keeps,
+}
+
+impl Collected {
+    fn add(&mut self, keeps: Keeps, hold: Hold) {
+        self.keeps = self.keeps.max(keeps);
+        self.holds.push(hold);
+    }
+
+    fn nothing(self, target: Option<OfferFacts>) -> Decision {
+        Decision { action: Action::Nothing, target, holds: self.holds }
+    }
+}
+
+/// Weighs all rules.
+pub fn decide(input: &PolicyInput<'_>) -> Decision {
+    let mut found = Collected { holds: Vec::new(), keeps: Keeps::Nothing };
+    if input.boot == BootState::Pending {
+        found.add(Keeps::Everything, Hold::Judging);
+    }
+    let Some(settings) = input.settings else {
+        found.add(Keeps::Everything, Hold::NoSettings);
+        return found.nothing(None);
+    };
+    if let Some(version) = input.pin {
+        found.add(Keeps::Nothing, Hold::Pinned { version: version.clone() });
+    }
+    let Some((documents, offer)) = known(input, settings, &mut found) else {
+        return found.nothing(None);
+    };
+    if offer.root_hash == input.running {
+        found.add(Keeps::Everything, Hold::UpToDate { version: offer.version });
+        return found.nothing(None);
+    }
+    weigh_release(input, documents, &offer, &mut found);
+    weigh_time(input, settings, documents, &offer, &mut found);
+    weigh_mode(input, settings, &offer, &mut found);
+
+    let staged = input.staged == Some(offer.root_hash);
+    let action = match (staged, input.order) {
+        _ if found.keeps == Keeps::Everything => Action::Nothing,
+        (false, _) => Action::Stage,
+        (true, _) if found.keeps == Keeps::Restart => Action::Nothing,
+        (true, Order::Stage) => Action::Nothing,
+        (true, Order::None | Order::Apply) => Action::Apply,
+    };
+    if staged && action == Action::Nothing {
+        found.holds.push(Hold::Staged { version: offer.version.clone() });
+    }
+    Decision { action, target: Some(offer), holds: found.holds }
+}
+
+/// The documents and the wanted release, as far as both are known and still count.
+fn known<'a>(
+    input: &PolicyInput<'a>,
+    settings: &Settings,
+    found: &mut Collected,
+) -> Option<(&'a Documents<'a>, OfferFacts)> {
+    let Some(channel) = &settings.channel else {
+        found.add(Keeps::Everything, Hold::NoChannel);
+        return None;
+    };
+    if let Some(failure) = input.failure {
+        let Failure { sentence, next, .. } = failure.clone();
+        // What was read before stays good until it expires, but only a good clock tells when.
+        match failure.is_clock {
+            true => found.add(Keeps::Everything, Hold::Clock { sentence, next }),
+            false => found.add(Keeps::Nothing, Hold::CheckFailed { sentence, next }),
+        }
+    }
+    let Some(documents) = input.documents else {
+        if input.failure.is_none() {
+            found.add(Keeps::Everything, Hold::NotChecked);
+        }
+        return None;
+    };
+    if documents.expires < input.now {
+        found.add(Keeps::Everything, Hold::Expired { since: documents.expires });
+        return None;
+    }
+    let wanted = match source(input.pin, documents.group, channel) {
+        Err(hold) => {
+            found.add(Keeps::Everything, hold);
+            return None;
+        }
+        Ok(source) => match source.version(documents.channel) {
+            Some(version) => version,
+            None => {
+                found.add(Keeps::Everything, Hold::NotChecked);
+                return None;
+            }
+        },
+    };
+    match &documents.offer {
+        Some(offer) if offer.version == wanted => Some((documents, offer.clone())),
+        // An offer of another version was read before the pin changed.
+        Some(_) => {
+            found.add(Keeps::Everything, Hold::NotChecked);
+            None
+        }
+        None => {
+            found.add(Keeps::Everything, Hold::NoOffer { version: wanted });
+            None
+        }
+    }
+}
+
+/// Rules that say that this release is not wanted here. An order passes none of them.
+fn weigh_release(
+    input: &PolicyInput<'_>,
+    documents: &Documents<'_>,
+    offer: &OfferFacts,
+    found: &mut Collected,
+) {
+    let version = || offer.version.clone();
+    if let Some(refusal) = input.refusals.iter().find(|known| known.root_hash == offer.root_hash) {
+        let cause = refusal.cause.clone();
+        found.add(Keeps::Everything, Hold::Refused { version: version(), cause });
+    }
+    if let Some(group) = documents.group {
+        let name = group.metadata.name.clone();
+        if let Some(maximum) = &group.spec.maximum_version
+            && offer.version > *maximum
+        {
+            let maximum = maximum.clone();
+            let hold = Hold::MaximumVersion { version: version(), maximum, group: name.clone() };
+            found.add(Keeps::Everything, hold);
+        }
+        if let Some(reason) = &group.spec.paused {
+            found.add(Keeps::Everything, Hold::GroupPaused { name, reason: reason.clone() });
+        }
+    }
+    if let Some(channel) = followed(input, documents)
+        && let Some(reason) = &channel.paused
+    {
+        let (name, reason) = (channel.channel.clone(), reason.clone());
+        found.add(Keeps::Everything, Hold::ChannelPaused { name, reason });
+    }
+    if offer.minimum_updater > *input.updater {
+        let (needed, have) = (offer.minimum_updater.clone(), input.updater.clone());
+        found.add(Keeps::Everything, Hold::MinimumUpdater { version: version(), needed, have });
+    }
+    match input.esp_room {
+        Some(room) if room >= offer.esp_bytes => {}
+        room => found.add(Keeps::Everything, Hold::EspRoom { needed: offer.esp_bytes, room }),
+    }
+}
+
+/// The channel, unless a pin stands over it.
+fn followed<'a>(input: &PolicyInput<'_>, documents: &Documents<'a>) -> Option<&'a ChannelDocument> {
+    let pinned = documents.group.is_some_and(|group| group.spec.release.is_some());
+    documents.channel.filter(|_| input.pin.is_none() && !pinned)
+}
+
+/// Waves and windows. An order passes both.
+fn weigh_time(
+    input: &PolicyInput<'_>,
+    settings: &Settings,
+    documents: &Documents<'_>,
+    offer: &OfferFacts,
+    found: &mut Collected,
+) {
+    if input.order == Order::None
+        && let Some(channel) = followed(input, documents)
+    {
+        let own = documents.group.and_then(|group| group.spec.waves.as_ref());
+        let position = waves::position(input.node, &offer.version);
+        let longest = settings.channel.as_ref().map_or(SignedDuration::ZERO, |it| it.jitter);
+        let opens = own.unwrap_or(&channel.waves).opens(position, channel.since);
+        let delay = start_delay(input.node, &offer.version, longest);
+        let opens = opens.checked_add(delay).unwrap_or(Timestamp::MAX);
+        if input.now < opens {
+            let version = offer.version.clone();
+            found.add(Keeps::Everything, Hold::Wave { version, position, opens });
+        }
+    }
+    let windows = documents.group.map_or(&[][..], |group| &group.spec.windows);
+    // A window of an unknown time zone is closed: it must not open at a time of chance.
+    let open = windows.iter().any(|window| window.is_open(input.now).unwrap_or(false));
+    if input.order != Order::Apply && !windows.is_empty() && !open {
+        let starts =
+            windows.iter().filter_map(|window| window.next_start(input.now).ok().flatten());
+        found.add(Keeps::Restart, Hold::Window { opens: starts.min() });
+    }
+}
+
+/// The node's own part of the delay after its wave: the same each time it is asked.
+fn start_delay(node: &str, version: &ReleaseVersion, longest: SignedDuration) -> SignedDuration {
+    let share = waves::position(&format!("{node}/start"), version);
+    SignedDuration::try_from_secs_f64(longest.as_secs_f64() * share).unwrap_or(longest)
+}
+
+/// What the node does without being told to.
+fn weigh_mode(
+    input: &PolicyInput<'_>,
+    settings: &Settings,
+    offer: &OfferFacts,
+    found: &mut Collected,
+) {
+    let version = || offer.version.clone();
+    match (settings.mode, input.order) {
+        (UpdateMode::Automatic, _) | (_, Order::Apply) => {}
+        (UpdateMode::StagedOnly, _) | (UpdateMode::Manual, Order::Stage) => {
+            found.add(Keeps::Restart, Hold::RestartsByHand { version: version() });
+        }
+        (UpdateMode::Manual, Order::None) => {
+            found.add(Keeps::Everything, Hold::Manual { version: version() });
+        }
+    }
+}
+
+/// Settling time and deadline of a boot: the group's, else the settings', else the defaults.
+pub fn verdict_times(
+    group: Option<&NodeGroup>,
+    health: Option<&HealthSettings>,
+) -> (SignedDuration, SignedDuration) {
+    let spec = group.map(|group| &group.spec);
+    let settle = spec.and_then(|spec| spec.settle).or(health.and_then(|health| health.settle));
+    let deadline =
+        spec.and_then(|spec| spec.deadline).or(health.and_then(|health| health.deadline));
+    let deadline = deadline.unwrap_or(release::group::DEFAULT_DEADLINE);
+    let settle = settle.unwrap_or(release::group::DEFAULT_SETTLE);
+    // Each document is consistent; a settling time of one and a deadline of the other may not
+    // be, and a boot that cannot be blessed in time would fall back for nothing.
+    (settle.min(deadline / 2), deadline)
+}
+
+#[cfg(test)]
+mod tests;

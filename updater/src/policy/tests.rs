@@ -1,0 +1,404 @@
+//! Which rule holds a node when, and that none is ever passed by accident.
+
+use proptest::prelude::*;
+use release::RootHash;
+use release::waves::Wave;
+use semver::Version;
+
+use super::*;
+
+const NODE: &str = "4c2f0e6ad1b74cd0a6a2a4b6b9b0c1d2";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn settings(text: &str) -> Settings {
+    let mut value: serde_json::Value = serde_json::from_str(text).unwrap();
+    value["schema"] = 1.into();
+    value["channel"] = serde_json::json!({
+        "mirrors": ["http://channel.example/"], "group": "workers", "jitter": "0s",
+        "root": {"signed": {"_type": "root"}, "signatures": []}
+    });
+    Settings::from_json(value.to_string().as_bytes()).unwrap()
+}
+
+fn group(spec: &str) -> NodeGroup {
+    let text = format!(
+        r#"{{"apiVersion": "slipway.dev/v1alpha1", "kind": "NodeGroup",
+            "metadata": {{"name": "workers"}}, "spec": {spec}}}"#
+    );
+    let group: NodeGroup = serde_json::from_str(&text).unwrap();
+    group.check().unwrap();
+    group
+}
+
+fn channel(release: &str) -> ChannelDocument {
+    ChannelDocument {
+        schema: 1,
+        channel: "stable".parse().unwrap(),
+        release: release.parse().unwrap(),
+        since: at("2026-11-27T00:00:00Z"),
+        waves: Default::default(),
+        paused: None,
+    }
+}
+
+fn offer(version: &str, root: u8) -> OfferFacts {
+    OfferFacts {
+        version: version.parse().unwrap(),
+        root_hash: [root; 32].into(),
+        minimum_updater: Version::new(1, 0, 0),
+        esp_bytes: 100,
+    }
+}
+
+#[derive(Debug)]
+/// A node with release 1.0.0 (root hash 1) whose channel points at 1.1.0 (root hash 2).
+struct World {
+    settings: Option<Settings>,
+    group: Option<NodeGroup>,
+    channel: Option<ChannelDocument>,
+    offer: Option<OfferFacts>,
+    expires: Timestamp,
+    read: bool,
+    failure: Option<Failure>,
+    pin: Option<ReleaseVersion>,
+    refusals: Vec<Refusal>,
+    staged: Option<RootHash>,
+    esp_room: Option<u64>,
+    boot: BootState,
+    order: Order,
+    now: Timestamp,
+    updater: Version,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            settings: Some(settings("{}")),
+            group: Some(group(r#"{"channel": "stable"}"#)),
+            channel: Some(channel("1.1.0")),
+            offer: Some(offer("1.1.0", 2)),
+            expires: at("2026-12-10T00:00:00Z"),
+            read: true,
+            failure: None,
+            pin: None,
+            refusals: Vec::new(),
+            staged: None,
+            esp_room: Some(100),
+            boot: BootState::Blessed,
+            order: Order::None,
+            now: at("2026-11-27T12:00:00Z"),
+            updater: Version::new(1, 0, 0),
+        }
+    }
+
+    fn decide(&self) -> Decision {
+        let documents = Documents {
+            group: self.group.as_ref(),
+            channel: self.channel.as_ref(),
+            offer: self.offer.clone(),
+            expires: self.expires,
+        };
+        decide(&PolicyInput {
+            now: self.now,
+            node: NODE,
+            updater: &self.updater,
+            boot: self.boot,
+            running: [1; 32].into(),
+            settings: self.settings.as_ref(),
+            pin: self.pin.as_ref(),
+            documents: self.read.then_some(&documents),
+            failure: self.failure.as_ref(),
+            refusals: &self.refusals,
+            staged: self.staged,
+            esp_room: self.esp_room,
+            order: self.order,
+        })
+    }
+}
+
+/// The action, and the start of each hold's name.
+fn outcome(world: &World) -> (Action, Vec<String>) {
+    let decision = world.decide();
+    let name = |hold: &Hold| {
+        let text = format!("{hold:?}");
+        text.chars().take_while(|c| c.is_alphanumeric()).collect::<String>()
+    };
+    (decision.action, decision.holds.iter().map(name).collect())
+}
+
+fn check(change: impl Fn(&mut World), action: Action, holds: &[&str]) {
+    let mut world = World::new();
+    change(&mut world);
+    let expected: Vec<String> = holds.iter().map(|hold| (*hold).to_owned()).collect();
+    assert_eq!(outcome(&world), (action, expected));
+}
+
+#[test]
+fn a_new_release_is_staged_and_then_applied() {
+    check(|_| {}, Action::Stage, &[]);
+    check(|world| world.staged = Some([2; 32].into()), Action::Apply, &[]);
+    check(|world| world.staged = Some([9; 32].into()), Action::Stage, &[]);
+}
+
+#[test]
+fn an_older_release_is_taken_when_the_documents_say_so() {
+    let older = |world: &mut World| {
+        world.offer = Some(offer("0.9.0", 2));
+        world.group = Some(group(r#"{"release": "0.9.0"}"#));
+    };
+    check(older, Action::Stage, &[]);
+}
+
+#[test]
+fn rules_that_an_order_does_not_pass() {
+    type Change = fn(&mut World);
+    let rules: [(&str, Change); 15] = [
+        ("Judging", |world| world.boot = BootState::Pending),
+        ("NoSettings", |world| world.settings = None),
+        ("NoChannel", |world| world.settings.as_mut().unwrap().channel = None),
+        ("NotChecked", |world| world.read = false),
+        ("NotChecked", |world| world.channel = None),
+        ("NotChecked", |world| world.offer = Some(offer("1.0.5", 2))),
+        ("Expired", |world| world.now = at("2026-12-10T00:00:01Z")),
+        ("NoGroup", |world| world.group = None),
+        ("NoOffer", |world| world.offer = None),
+        ("UpToDate", |world| world.offer = Some(offer("1.1.0", 1))),
+        ("Refused", |world| {
+            let cause = "kubelet never became healthy".to_owned();
+            world.refusals = vec![Refusal { root_hash: [2; 32].into(), cause }];
+        }),
+        ("MaximumVersion", |world| {
+            world.group = Some(group(r#"{"channel": "stable", "maximumVersion": "1.0.9"}"#));
+        }),
+        ("GroupPaused", |world| {
+            world.group = Some(group(r#"{"channel": "stable", "paused": "holidays"}"#));
+        }),
+        ("MinimumUpdater", |world| world.updater = Version::new(0, 9, 0)),
+        ("EspRoom", |world| world.esp_room = Some(99)),
+    ];
+    for (name, change) in rules {
+        for order in [Order::None, Order::Stage, Order::Apply] {
+            check(
+                |world| {
+                    change(world);
+                    world.order = order;
+                },
+                Action::Nothing,
+                &[name],
+            );
+        }
+    }
+    check(|world| world.esp_room = None, Action::Nothing, &["EspRoom"]);
+}
+
+#[test]
+fn a_paused_channel_holds_those_who_follow_it() {
+    let pause = |world: &mut World| world.channel.as_mut().unwrap().paused = Some("bad".into());
+    check(pause, Action::Nothing, &["ChannelPaused"]);
+    let pinned = |world: &mut World| {
+        pause(world);
+        world.pin = "1.1.0".parse().ok();
+    };
+    check(pinned, Action::Stage, &["Pinned"]);
+}
+
+#[test]
+fn a_wave_holds_staging_until_it_opens() {
+    let waves = |world: &mut World| {
+        let hour = |share, hours| Wave { share, after: SignedDuration::from_hours(hours) };
+        // One wave for everybody, so that the place of the node does not matter.
+        let waves = vec![hour(1.0, 13)];
+        world.channel.as_mut().unwrap().waves = waves.try_into().unwrap();
+    };
+    check(waves, Action::Nothing, &["Wave"]);
+    let mut world = World::new();
+    waves(&mut world);
+    let hold = &world.decide().holds[0];
+    assert_eq!(hold.ends(), Some(at("2026-11-27T13:00:00Z")));
+    assert!(hold.to_string().contains("2026-11-27 13:00 UTC"), "{hold}");
+    for order in [Order::Stage, Order::Apply] {
+        world.order = order;
+        assert_eq!(world.decide().action, Action::Stage);
+    }
+    (world.order, world.now) = (Order::None, at("2026-11-27T13:00:00Z"));
+    assert_eq!(world.decide().action, Action::Stage);
+    world.now = at("2026-11-27T12:00:00Z");
+    world.group = Some(group(r#"{"channel": "stable", "waves": [{"share": 1.0, "after": "1h"}]}"#));
+    assert_eq!(world.decide().action, Action::Stage, "the group's own waves come first");
+}
+
+#[test]
+fn nodes_of_one_wave_start_at_different_times() {
+    let version: ReleaseVersion = "1.1.0".parse().unwrap();
+    let longest = SignedDuration::from_mins(10);
+    let delay = |node: u32| start_delay(&format!("node-{node}"), &version, longest);
+    let delays: std::collections::BTreeSet<_> = (0..100).map(delay).collect();
+    assert!(delays.len() > 90, "{} different delays", delays.len());
+    assert!(delays.iter().all(|delay| !delay.is_negative() && *delay < longest));
+    assert_eq!(delay(1), delay(1));
+}
+
+#[test]
+fn a_window_holds_the_restart_and_not_the_staging() {
+    let window = |world: &mut World| {
+        world.group = Some(group(
+            r#"{"channel": "stable", "windows": [
+                {"days": ["friday"], "start": "22:00", "length": "4h", "timeZone": "Europe/Berlin"},
+                {"days": ["monday"], "start": "02:00", "length": "1h"}]}"#,
+        ));
+    };
+    check(window, Action::Stage, &["Window"]);
+    let staged = |world: &mut World| {
+        window(world);
+        world.staged = Some([2; 32].into());
+    };
+    check(staged, Action::Nothing, &["Window", "Staged"]);
+    let mut world = World::new();
+    staged(&mut world);
+    assert_eq!(world.decide().holds[0].ends(), Some(at("2026-11-27T21:00:00Z")));
+    world.order = Order::Apply;
+    assert_eq!(world.decide().action, Action::Apply);
+    (world.order, world.now) = (Order::None, at("2026-11-27T21:30:00Z"));
+    assert_eq!(world.decide().action, Action::Apply);
+}
+
+#[test]
+fn modes_leave_the_rest_to_an_operator() {
+    let world = |mode: &str, staged: bool, order| {
+        let mut world = World::new();
+        world.settings = Some(settings(&format!(r#"{{"mode": "{mode}"}}"#)));
+        world.staged = staged.then(|| [2; 32].into());
+        world.order = order;
+        world.decide().action
+    };
+    assert_eq!(world("staged-only", false, Order::None), Action::Stage);
+    assert_eq!(world("staged-only", true, Order::None), Action::Nothing);
+    assert_eq!(world("staged-only", true, Order::Stage), Action::Nothing);
+    assert_eq!(world("staged-only", true, Order::Apply), Action::Apply);
+    assert_eq!(world("manual", false, Order::None), Action::Nothing);
+    assert_eq!(world("manual", false, Order::Stage), Action::Stage);
+    assert_eq!(world("manual", true, Order::Stage), Action::Nothing);
+    assert_eq!(world("manual", true, Order::Apply), Action::Apply);
+    assert_eq!(world("automatic", true, Order::Stage), Action::Nothing);
+}
+
+#[test]
+fn a_failed_look_lets_the_earlier_one_count_unless_the_clock_is_why() {
+    let failed = |is_clock| {
+        move |world: &mut World| {
+            let next = Some(at("2026-11-27T12:05:00Z"));
+            world.failure = Some(Failure { sentence: "No route.".into(), is_clock, next });
+        }
+    };
+    check(failed(false), Action::Stage, &["CheckFailed"]);
+    check(failed(true), Action::Nothing, &["Clock"]);
+    let never = |world: &mut World| {
+        failed(false)(world);
+        world.read = false;
+    };
+    check(never, Action::Nothing, &["CheckFailed"]);
+}
+
+#[test]
+fn an_operators_pin_goes_before_the_group_and_not_over_its_maximum() {
+    let pin = |world: &mut World| {
+        world.pin = "0.8.0".parse().ok();
+        world.offer = Some(offer("0.8.0", 2));
+        world.group = Some(group(r#"{"release": "1.0.5"}"#));
+    };
+    check(pin, Action::Stage, &["Pinned"]);
+    let high = |world: &mut World| {
+        world.pin = "2.0.0".parse().ok();
+        world.offer = Some(offer("2.0.0", 2));
+        world.group = Some(group(r#"{"channel": "stable", "maximumVersion": "1.9.0"}"#));
+    };
+    check(high, Action::Nothing, &["Pinned", "MaximumVersion"]);
+}
+
+#[test]
+fn the_settings_name_a_channel_for_nodes_without_a_group_document() {
+    let follow = |world: &mut World| {
+        world.group = None;
+        let channel = world.settings.as_mut().unwrap().channel.as_mut().unwrap();
+        channel.follow = "stable".parse().ok();
+    };
+    check(follow, Action::Stage, &[]);
+}
+
+#[test]
+fn times_of_a_verdict_come_from_the_group_first() {
+    let health: HealthSettings =
+        serde_json::from_str(r#"{"settle": "5m", "deadline": "20m"}"#).unwrap();
+    let minutes = |times: (SignedDuration, SignedDuration)| (times.0.as_mins(), times.1.as_mins());
+    assert_eq!(minutes(verdict_times(None, None)), (1, 10));
+    assert_eq!(minutes(verdict_times(None, Some(&health))), (5, 20));
+    let short = group(r#"{"channel": "stable", "settle": "1m", "deadline": "4m"}"#);
+    assert_eq!(minutes(verdict_times(Some(&short), Some(&health))), (1, 4));
+    let mixed = group(r#"{"channel": "stable", "settle": "1m", "deadline": "4m"}"#);
+    let mut mixed = mixed;
+    mixed.spec.settle = None;
+    assert_eq!(minutes(verdict_times(Some(&mixed), Some(&health))), (2, 4));
+}
+
+prop_compose! {
+    fn any_world()(
+        version in 0_u64..4, maximum in proptest::option::of(0_u64..4), root in 1_u8..4,
+        refused in proptest::collection::vec(1_u8..4, 0..3), staged in proptest::option::of(1_u8..4),
+        pin in proptest::option::of(0_u64..4), follow in 0_u64..4, order in 0_usize..3, mode in 0_usize..3,
+        pending in any::<bool>(), read in any::<bool>(), room in proptest::option::of(98_u64..102),
+        hours in 0_i64..500, updater in 0_u64..3, paused in any::<bool>(), offered in any::<bool>(),
+    ) -> World {
+        let mut world = World::new();
+        let maximum = maximum.map_or(String::new(), |it| format!(r#", "maximumVersion": "1.{it}.0""#));
+        world.group = Some(group(&format!(r#"{{"channel": "stable"{maximum}}}"#)));
+        world.channel = Some(channel(&format!("1.{follow}.0")));
+        world.channel.as_mut().unwrap().paused = paused.then(|| "bad".into());
+        world.offer = offered.then(|| offer(&format!("1.{version}.0"), root));
+        world.pin = pin.map(|pin| format!("1.{pin}.0").parse().unwrap());
+        world.refusals = refused
+            .into_iter()
+            .map(|root| Refusal { root_hash: [root; 32].into(), cause: "x".into() })
+            .collect();
+        world.staged = staged.map(|root| [root; 32].into());
+        world.order = [Order::None, Order::Stage, Order::Apply][order];
+        let modes = ["automatic", "staged-only", "manual"];
+        world.settings = Some(settings(&format!(r#"{{"mode": "{}"}}"#, modes[mode])));
+        world.boot = if pending { BootState::Pending } else { BootState::Blessed };
+        (world.read, world.esp_room) = (read, room);
+        world.now += SignedDuration::from_hours(hours);
+        world.updater = Version::new(updater, 0, 0);
+        world
+    }
+}
+
+proptest! {
+    /// Whatever else is the case: an action is for a release that is wanted, allowed, good
+    /// here, installable, and not the running one.
+    #[test]
+    fn no_rule_is_ever_passed_by_accident(world in any_world()) {
+        let decision = world.decide();
+        if decision.action == Action::Nothing {
+            prop_assert!(!decision.holds.is_empty() || world.order == Order::Stage);
+            return Ok(());
+        }
+        let target = decision.target.expect("an action has a target");
+        let wanted = world.pin.clone().unwrap_or(world.channel.unwrap().release);
+        prop_assert_eq!(&target.version, &wanted);
+        prop_assert!(world.read && world.now <= world.expires);
+        prop_assert!(world.boot == BootState::Blessed);
+        prop_assert!(target.root_hash != RootHash::from([1; 32]));
+        prop_assert!(world.refusals.iter().all(|refusal| refusal.root_hash != target.root_hash));
+        if let Some(maximum) = world.group.and_then(|group| group.spec.maximum_version) {
+            prop_assert!(target.version <= maximum);
+        }
+        prop_assert!(target.minimum_updater <= world.updater);
+        prop_assert!(world.esp_room.is_some_and(|room| room >= target.esp_bytes));
+        if decision.action == Action::Apply {
+            prop_assert_eq!(world.staged, Some(target.root_hash));
+            prop_assert!(world.order != Order::Stage);
+        }
+    }
+}
