@@ -3,6 +3,7 @@
 //!
 //! Pure types and formats. **Invariant:** no I/O, no clock, no async.
 
+pub mod api;
 pub mod channel;
 pub mod digest;
 pub mod document;
