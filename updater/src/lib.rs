@@ -4,6 +4,7 @@
 //! in the other slot, a boot that is judged, and answers to operators. **Invariant:** the
 //! running slot is never written.
 
+pub mod api;
 pub mod effects;
 pub mod grpc;
 pub mod health;
