@@ -9,5 +9,6 @@ pub mod effects;
 pub mod grpc;
 pub mod health;
 pub mod import;
+pub mod metrics;
 pub mod oci_layout;
 pub mod policy;
