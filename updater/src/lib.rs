@@ -5,6 +5,7 @@
 //! running slot is never written.
 
 pub mod api;
+pub mod console;
 pub mod effects;
 pub mod grpc;
 pub mod health;
