@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod console;
+pub mod drift;
 pub mod effects;
 pub mod grpc;
 pub mod health;
