@@ -14,3 +14,4 @@ pub mod import;
 pub mod metrics;
 pub mod oci_layout;
 pub mod policy;
+pub mod staging;

@@ -1,0 +1,246 @@
+//! One part while it is put together, frame by frame. In: a frame's compressed bytes, or a
+//! guess where its blocks are. Out: the frame at its place, and the hash of each block.
+//!
+//! Everything here blocks and runs on worker threads. **Invariant:** a frame counts as done
+//! only with the hashes of the very bytes that were written or found.
+
+use std::sync::{Arc, Mutex};
+
+use release::Digest;
+use release::offer::Payload;
+use release::verity::{BLOCK, BlockHasher, HASH};
+use tokio::sync::OwnedMutexGuard;
+use zstd::bulk::Decompressor;
+
+use super::destination::Destination;
+use super::error::WayError;
+use super::hash::lock;
+use super::index::{LeafIndex, Locations, leaf_of};
+use super::journal::{Journal, claim};
+use super::remote::Piece;
+
+/// Holds off the next staging until the last worker of this one is done: a worker cannot be
+/// called back, and would else write into what the next one has verified.
+pub type Lane = Arc<OwnedMutexGuard<()>>;
+
+/// A part that is being put together.
+pub struct Assembly {
+    payload: Payload,
+    /// Where each frame starts in the container, in bytes.
+    starts: Vec<u64>,
+    destination: Destination,
+    hasher: BlockHasher,
+    journal: Arc<Journal>,
+    record: Mutex<Record>,
+    tools: Mutex<Vec<Tools>>,
+    _lane: Lane,
+}
+
+struct Record {
+    done: Vec<bool>,
+    /// Hash of every block, in order.
+    hashes: Vec<u8>,
+}
+
+/// What a worker needs for a frame; kept, because allocating it costs as much as hashing.
+struct Tools {
+    decompressor: Decompressor<'static>,
+    content: Vec<u8>,
+    hashes: Vec<u8>,
+}
+
+impl Assembly {
+    /// Nothing is done yet.
+    pub fn new(
+        payload: &Payload,
+        destination: Destination,
+        salt: &Digest,
+        journal: Arc<Journal>,
+        lane: Lane,
+    ) -> Self {
+        let mut end = 0;
+        let starts = payload.frames.iter().map(|frame| {
+            let start = end;
+            end += u64::from(frame.bytes);
+            start
+        });
+        Self {
+            starts: starts.collect(),
+            destination,
+            hasher: BlockHasher::new(salt),
+            journal,
+            record: Mutex::new(Record {
+                done: vec![false; payload.frames.len()],
+                hashes: vec![0; payload.blocks() as usize * HASH],
+            }),
+            tools: Mutex::default(),
+            payload: payload.clone(),
+            _lane: lane,
+        }
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// Where it goes.
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Hashes blocks with the release's salt.
+    pub fn hasher(&self) -> &BlockHasher {
+        &self.hasher
+    }
+
+    /// The frames that are not done, as pieces of the container.
+    pub fn missing(&self) -> Vec<Piece> {
+        let record = lock(&self.record);
+        let frames = self.payload.frames.iter().zip(&self.starts).zip(&record.done).enumerate();
+        let missing = frames.filter(|(_, (_, done))| !**done);
+        let piece = |(index, ((frame, start), _)): (usize, ((&release::offer::Frame, &u64), _))| {
+            Piece { index, start: *start, bytes: u64::from(frame.bytes), sha256: frame.sha256 }
+        };
+        missing.map(piece).collect()
+    }
+
+    /// The hashes of all blocks; zeros where a frame is not done.
+    pub fn hashes(&self) -> Vec<u8> {
+        lock(&self.record).hashes.clone()
+    }
+
+    /// Counts every frame as not done, and drops what the journal claims.
+    pub fn forget(&self) {
+        lock(&self.record).done.fill(false);
+        self.journal.forget(self.destination.part());
+    }
+
+    /// Decodes a frame whose digest was checked, and writes it.
+    pub fn unpack(&self, index: usize, compressed: &[u8]) -> Result<(), WayError> {
+        self.with_tools(index, |tools, offset| {
+            let wrong = |what| WayError::Frame { index, what };
+            let written = tools
+                .decompressor
+                .decompress_to_buffer(compressed, &mut tools.content[..])
+                .map_err(|_| wrong("is not a zstd frame of the right size"))?;
+            if written != tools.content.len() {
+                return Err(wrong("is shorter than it should be"));
+            }
+            self.hasher.hash_all(&tools.content, &mut tools.hashes);
+            self.destination.write(offset, &tools.content)?;
+            self.finish(index, &tools.hashes, written)
+        })
+    }
+
+    /// True when the frame at its place is the one that the journal claims.
+    pub fn keep(&self, index: usize, claimed: u64) -> Result<bool, WayError> {
+        if index >= self.starts.len() {
+            return Ok(false);
+        }
+        self.with_tools(index, |tools, offset| {
+            if self.destination.read(offset, &mut tools.content).is_err() {
+                // Perhaps a bad sector, which writing will replace.
+                return Ok(false);
+            }
+            self.hasher.hash_all(&tools.content, &mut tools.hashes);
+            if claim(&tools.hashes) != claimed {
+                return Ok(false);
+            }
+            self.finish(index, &tools.hashes, 0).map(|()| true)
+        })
+    }
+
+    /// Puts a frame together from blocks that are at their place already and blocks of the
+    /// running system. False when one of its blocks is in neither; nothing is then written.
+    pub fn gather(
+        &self,
+        index: usize,
+        leaves: &LeafIndex,
+        locations: Option<&Locations>,
+    ) -> Result<bool, WayError> {
+        self.with_tools(index, |tools, offset| {
+            if self.destination.read(offset, &mut tools.content).is_err() {
+                tools.content.fill(0);
+            }
+            self.hasher.hash_all(&tools.content, &mut tools.hashes);
+            let first = offset / BLOCK as u64;
+            let mut copied = None;
+            let blocks = tools.content.chunks_mut(BLOCK).zip(tools.hashes.as_chunks_mut().0);
+            for (number, (block, hash)) in blocks.enumerate() {
+                let leaf = leaves.leaf(first + number as u64);
+                if leaf == Some(leaf_of(hash)) {
+                    continue;
+                }
+                let found =
+                    leaf.zip(locations).and_then(|(leaf, from)| from.find(leaf).zip(locations));
+                let Some((place, from)) = found else { return Ok(false) };
+                if from.read(place, block).is_err() {
+                    return Ok(false);
+                }
+                *hash = self.hasher.hash(block);
+                if leaf != Some(leaf_of(hash)) {
+                    return Ok(false);
+                }
+                copied = Some((copied.map_or(number, |(start, _)| start), number + 1));
+            }
+            let written = match copied {
+                None => 0,
+                Some((start, end)) => {
+                    let (start, end) = (start * BLOCK, (end * BLOCK).min(tools.content.len()));
+                    self.destination.write(offset + start as u64, &tools.content[start..end])?;
+                    end - start
+                }
+            };
+            self.finish(index, &tools.hashes, written).map(|()| true)
+        })
+    }
+
+    fn finish(&self, index: usize, hashes: &[u8], written: usize) -> Result<(), WayError> {
+        {
+            let mut record = lock(&self.record);
+            let start = index * (self.payload.frame_bytes as usize / BLOCK) * HASH;
+            if let Some(place) = record.hashes.get_mut(start..start + hashes.len()) {
+                place.copy_from_slice(hashes);
+            }
+            if let Some(done) = record.done.get_mut(index) {
+                *done = true;
+            }
+        }
+        let part = self.destination.part();
+        if self.journal.note(part, index, claim(hashes), written as u64) {
+            // What the journal claims is worth something after a power cut only if it lasts.
+            self.destination.sync()?;
+            self.journal.save();
+        }
+        Ok(())
+    }
+
+    /// Runs `work` with buffers of the frame's size, and its place in bytes.
+    fn with_tools<T>(
+        &self,
+        index: usize,
+        work: impl FnOnce(&mut Tools, u64) -> Result<T, WayError>,
+    ) -> Result<T, WayError> {
+        let idle = lock(&self.tools).pop();
+        let mut tools = match idle {
+            Some(tools) => tools,
+            None => Tools {
+                decompressor: Decompressor::new().map_err(|_| WayError::Stopped)?,
+                content: Vec::new(),
+                hashes: Vec::new(),
+            },
+        };
+        tools.hashes.clear();
+        tools.content.resize(self.payload.frame_content_bytes(index) as usize, 0);
+        let offset = index as u64 * u64::from(self.payload.frame_bytes);
+        let result = work(&mut tools, offset);
+        lock(&self.tools).push(tools);
+        result
+    }
+}

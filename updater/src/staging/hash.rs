@@ -1,0 +1,72 @@
+//! Hashing a long run of bytes block by block, on all cores.
+
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use release::layout::MIB;
+use release::verity::{BLOCK, BlockHasher, HASH};
+
+/// Bytes that a thread reads at a time.
+const SEGMENT: usize = MIB as usize;
+
+/// Where in the run reading failed, and why.
+#[derive(Debug)]
+pub struct ReadFailed {
+    /// In bytes.
+    pub offset: u64,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// The hash of every block of `bytes` bytes, read piece by piece. Blocks the caller.
+///
+/// # Errors
+/// The first failure of `read`.
+pub fn hash_blocks(
+    bytes: u64,
+    hasher: &BlockHasher,
+    read: impl Fn(u64, &mut [u8]) -> io::Result<()> + Sync,
+) -> Result<Vec<u8>, ReadFailed> {
+    let mut hashes = vec![0; bytes.div_ceil(BLOCK as u64) as usize * HASH];
+    let segments = Mutex::new(hashes.chunks_mut(SEGMENT / BLOCK * HASH).enumerate());
+    let failure = Mutex::new(None);
+    let stop = AtomicBool::new(false);
+    let work = || {
+        let mut buffer = vec![0; SEGMENT];
+        while !stop.load(Ordering::Relaxed) {
+            let Some((index, out)) = lock(&segments).next() else { break };
+            let offset = index as u64 * SEGMENT as u64;
+            let length = (bytes - offset).min(SEGMENT as u64) as usize;
+            let piece = &mut buffer[..length];
+            if let Err(source) = read(offset, piece) {
+                stop.store(true, Ordering::Relaxed);
+                lock(&failure).get_or_insert(ReadFailed { offset, source });
+                break;
+            }
+            for (block, hash) in piece.chunks(BLOCK).zip(out.chunks_mut(HASH)) {
+                hash.copy_from_slice(&hasher.hash(block));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..cores() {
+            scope.spawn(work);
+        }
+        work();
+    });
+    match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        Some(failed) => Err(failed),
+        None => Ok(hashes),
+    }
+}
+
+/// Threads that are worth starting.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Locks. What our locks guard stays whole when a thread panics while it holds one.
+pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
