@@ -5,6 +5,10 @@
 //! ordered log and can cut the power after any of them. **Invariant:** nothing outside this
 //! module opens a device, mounts, syncs or restarts.
 
+pub mod boot;
+#[cfg(test)]
+pub mod fake;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,412 @@
+//! A node that exists only in memory, for tests.
+//!
+//! In: the effects that code under test performs. Out: one ordered log of them, and what a
+//! reboot finds. The power can be cut after any effect; what was not synced then survives in
+//! part, block by block and name by name, as a seed decides. **Invariant:** nothing is lost
+//! that was synced, and nothing can be read or done while the power is off.
+
+mod devices;
+mod esp;
+mod loader;
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use release::{Slot, UkiName};
+
+use super::boot::BootId;
+use super::{Area, Clock, Effects, Power, StateStore};
+use devices::Device;
+use esp::Fat;
+
+/// Size of the blocks that survive a power cut each by itself, in bytes.
+pub const BLOCK: usize = 4096;
+
+/// Something that changed the node, or made a change last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Bytes written to the target slot.
+    WriteTarget {
+        /// Root or hash tree.
+        area: Area,
+        /// Where, in bytes.
+        offset: u64,
+        /// How many.
+        bytes: usize,
+    },
+    /// The target slot was synced.
+    SyncTarget,
+    /// The temporary file was made anew.
+    CreateTemporary(u64),
+    /// Bytes written to the temporary file.
+    WriteTemporary {
+        /// Where, in bytes.
+        offset: u64,
+        /// How many.
+        bytes: usize,
+    },
+    /// The temporary file got its name.
+    RenameTemporary(UkiName),
+    /// A UKI got another name.
+    Rename(UkiName, UkiName),
+    /// A UKI was removed.
+    Remove(UkiName),
+    /// The EFI system partition was synced.
+    SyncEsp,
+    /// A document was saved.
+    Save(String),
+    /// A document was removed.
+    RemoveDocument(String),
+    /// A restart was asked for.
+    Reboot,
+}
+
+/// What goes wrong instead of an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The device fails: EIO.
+    Device,
+    /// No room: ENOSPC.
+    Full,
+    /// Only that many bytes are written, then the device fails.
+    Short(usize),
+}
+
+impl Fault {
+    fn error(self) -> io::Error {
+        io::Error::from_raw_os_error(match self {
+            Fault::Device | Fault::Short(_) => 5,
+            Fault::Full => 28,
+        })
+    }
+}
+
+/// How large the node's parts are, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Each root partition.
+    pub root: usize,
+    /// Each hash partition.
+    pub verity: usize,
+    /// The EFI system partition.
+    pub esp: usize,
+    /// All documents together.
+    pub state: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { root: 64 << 10, verity: 16 << 10, esp: 256 << 10, state: 1 << 20 }
+    }
+}
+
+/// What the loader started.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    /// Name of the UKI after the loader counted the try.
+    pub name: UkiName,
+    /// Content of the UKI.
+    pub uki: Vec<u8>,
+    /// This boot.
+    pub boot_id: BootId,
+}
+
+type Disturb = Box<dyn FnMut(&Effect) -> Option<Fault> + Send>;
+
+struct Parts {
+    random: u64,
+    powered: bool,
+    /// How the power went: with a cut, what was not synced is at risk.
+    cut: bool,
+    effects_left: Option<usize>,
+    disturb: Option<Disturb>,
+    log: Vec<Effect>,
+    devices: BTreeMap<(Slot, AreaKey), Device>,
+    esp: Fat,
+    documents: BTreeMap<String, Vec<u8>>,
+    sizes: Sizes,
+    booted: Slot,
+    boots: u128,
+    now: Timestamp,
+    uptime: Duration,
+    synchronized: bool,
+}
+
+/// `Area` with an order, to be a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum AreaKey {
+    Root,
+    Verity,
+}
+
+impl From<Area> for AreaKey {
+    fn from(area: Area) -> Self {
+        match area {
+            Area::Root => AreaKey::Root,
+            Area::Verity => AreaKey::Verity,
+        }
+    }
+}
+
+/// The node. Clones are the same node.
+#[derive(Clone)]
+pub struct FakeNode(Arc<Mutex<Parts>>);
+
+impl FakeNode {
+    /// A node that runs slot A and has no UKI. The seed decides what a power cut loses.
+    pub fn new(seed: u64, sizes: Sizes) -> Self {
+        let devices = Slot::ALL.into_iter().flat_map(|slot| {
+            [
+                ((slot, AreaKey::Root), Device::new(sizes.root)),
+                ((slot, AreaKey::Verity), Device::new(sizes.verity)),
+            ]
+        });
+        Self(Arc::new(Mutex::new(Parts {
+            random: seed,
+            powered: true,
+            cut: false,
+            effects_left: None,
+            disturb: None,
+            log: Vec::new(),
+            devices: devices.collect(),
+            esp: Fat::new(sizes.esp),
+            documents: BTreeMap::new(),
+            sizes,
+            booted: Slot::A,
+            boots: 0,
+            now: Timestamp::UNIX_EPOCH + Duration::from_secs(1_790_000_000),
+            uptime: Duration::ZERO,
+            synchronized: true,
+        })))
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.0.lock().unwrap()
+    }
+
+    /// The node as code under test gets it.
+    pub fn effects(&self) -> Effects {
+        let node = Arc::new(self.clone());
+        Effects {
+            slots: node.clone(),
+            esp: node.clone(),
+            state: node.clone(),
+            power: node.clone(),
+            clock: node,
+        }
+    }
+
+    /// Every effect so far, in order.
+    pub fn log(&self) -> Vec<Effect> {
+        self.parts().log.clone()
+    }
+
+    /// Cuts the power after so many more effects; with 0, at once.
+    pub fn cut_power_after(&self, effects: usize) {
+        let mut parts = self.parts();
+        parts.powered = effects > 0;
+        parts.cut = effects == 0;
+        parts.effects_left = Some(effects);
+    }
+
+    /// False once the power was cut or a restart was asked for.
+    pub fn is_powered(&self) -> bool {
+        self.parts().powered
+    }
+
+    /// Asks `disturb` before each effect whether, and how, it fails. Ends with a boot.
+    pub fn disturb(&self, disturb: impl FnMut(&Effect) -> Option<Fault> + Send + 'static) {
+        self.parts().disturb = Some(Box::new(disturb));
+    }
+
+    /// Switches the power on: what was not synced may be lost (after a cut), the loader takes
+    /// a UKI and counts. `None` when there is no UKI.
+    pub fn boot(&self) -> Option<Boot> {
+        let mut parts = self.parts();
+        let parts = &mut *parts;
+        if std::mem::take(&mut parts.cut) {
+            parts.devices.values_mut().for_each(|device| device.lose_power(&mut parts.random));
+            parts.esp.lose_power(&mut parts.random);
+        } else {
+            parts.devices.values_mut().for_each(Device::sync);
+            parts.esp.sync();
+        }
+        parts.powered = true;
+        parts.effects_left = None;
+        parts.disturb = None;
+        parts.uptime = Duration::ZERO;
+        parts.boots += 1;
+        let chosen = loader::choose(&parts.esp.names())?;
+        let name = loader::counted(chosen);
+        parts.esp.rename_by_loader(chosen, name);
+        parts.booted = name.slot;
+        let uki = parts.esp.content(&name)?;
+        Some(Boot { name, uki, boot_id: BootId::from_u128(parts.boots) })
+    }
+
+    /// The id of this boot.
+    pub fn boot_id(&self) -> BootId {
+        BootId::from_u128(self.parts().boots)
+    }
+
+    /// Sets the clock.
+    pub fn set_now(&self, now: Timestamp) {
+        self.parts().now = now;
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, time: Duration) {
+        let mut parts = self.parts();
+        parts.now += time;
+        parts.uptime += time;
+    }
+
+    /// Says whether a time server was reached.
+    pub fn set_synchronized(&self, synchronized: bool) {
+        self.parts().synchronized = synchronized;
+    }
+
+    /// Puts a UKI on the EFI system partition, synced, past the log.
+    pub fn install_uki(&self, name: UkiName, content: &[u8]) {
+        self.parts().esp.install(name, content.to_vec());
+    }
+
+    /// Puts bytes at the start of a partition, synced, past the log.
+    pub fn install_slot(&self, slot: Slot, area: Area, content: &[u8]) {
+        if let Some(device) = self.parts().devices.get_mut(&(slot, area.into())) {
+            device.install(content);
+        }
+    }
+
+    /// Flips a bit of a partition, past the log, as a failing disk does.
+    pub fn flip_bit(&self, slot: Slot, area: Area, offset: usize) {
+        if let Some(device) = self.parts().devices.get_mut(&(slot, area.into())) {
+            device.flip_bit(offset);
+        }
+    }
+
+    /// What a partition holds on the device, without what was not synced.
+    pub fn durable(&self, slot: Slot, area: Area) -> Vec<u8> {
+        self.parts().devices[&(slot, area.into())].durable().to_vec()
+    }
+
+    /// Every UKI on the EFI system partition, as the running system sees them.
+    pub fn ukis(&self) -> Vec<UkiName> {
+        self.parts().esp.names()
+    }
+
+    /// A document, also while the power is off.
+    pub fn document(&self, name: &str) -> Option<Vec<u8>> {
+        self.parts().documents.get(name).cloned()
+    }
+
+    /// Appends to a document, past the log: what the initrd does with its mark.
+    pub fn append(&self, name: &str, text: &str) {
+        self.parts().documents.entry(name.to_owned()).or_default().extend(text.as_bytes());
+    }
+
+    /// Performs one effect: checks power and faults, logs it, and cuts the power if its time
+    /// has come. `act` is told how many bytes a write may move.
+    fn perform(
+        &self,
+        effect: Effect,
+        act: impl FnOnce(&mut Parts, usize) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut parts = self.parts();
+        parts.check_power()?;
+        let fault = parts.disturb.as_mut().and_then(|disturb| disturb(&effect));
+        match fault {
+            Some(fault @ Fault::Short(bytes)) => {
+                act(&mut parts, bytes)?;
+                return Err(fault.error());
+            }
+            Some(fault) => return Err(fault.error()),
+            None => act(&mut parts, usize::MAX)?,
+        }
+        parts.log.push(effect);
+        if let Some(left) = &mut parts.effects_left {
+            *left = left.saturating_sub(1);
+            parts.cut = *left == 0;
+            parts.powered &= !parts.cut;
+        }
+        Ok(())
+    }
+}
+
+impl Parts {
+    fn check_power(&self) -> io::Result<()> {
+        if self.powered { Ok(()) } else { Err(io::Error::other("the power is off")) }
+    }
+
+    fn device(&mut self, slot: Slot, area: Area) -> io::Result<&mut Device> {
+        self.devices.get_mut(&(slot, area.into())).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl StateStore for FakeNode {
+    fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let parts = self.parts();
+        parts.check_power()?;
+        Ok(parts.documents.get(name).cloned())
+    }
+
+    fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.perform(Effect::Save(name.to_owned()), |parts, _| {
+            let others = parts.documents.iter().filter(|(other, _)| *other != name);
+            let used: usize = others.map(|(_, document)| document.len()).sum();
+            if used + bytes.len() > parts.sizes.state {
+                return Err(Fault::Full.error());
+            }
+            parts.documents.insert(name.to_owned(), bytes.to_vec());
+            Ok(())
+        })
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.perform(Effect::RemoveDocument(name.to_owned()), |parts, _| {
+            parts.documents.remove(name);
+            Ok(())
+        })
+    }
+}
+
+impl Power for FakeNode {
+    fn reboot(&self) -> io::Result<()> {
+        self.perform(Effect::Reboot, |parts, _| {
+            parts.powered = false;
+            Ok(())
+        })
+    }
+}
+
+impl Clock for FakeNode {
+    fn now(&self) -> Timestamp {
+        self.parts().now
+    }
+
+    fn uptime(&self) -> Duration {
+        self.parts().uptime
+    }
+
+    fn is_synchronized(&self) -> bool {
+        self.parts().synchronized
+    }
+}
+
+/// The next number of a sequence that the seed decides (Steele and others, splitmix64).
+fn next(random: &mut u64) -> u64 {
+    *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *random;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A coin.
+fn survives(random: &mut u64) -> bool {
+    next(random) & 1 == 1
+}
