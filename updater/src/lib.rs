@@ -15,3 +15,4 @@ pub mod metrics;
 pub mod oci_layout;
 pub mod policy;
 pub mod staging;
+pub mod update;

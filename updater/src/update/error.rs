@@ -1,0 +1,85 @@
+//! Why a step of an update failed.
+
+use std::io;
+
+use release::uki_name::MAX_GENERATION;
+use release::{RootHash, Slot};
+
+use super::journal::{DOCUMENT, SCHEMA};
+use super::refusal::Refusal;
+
+/// Why a step of an update failed. Whatever it was, the running slot is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    /// The journal cannot be read.
+    #[error("cannot read {DOCUMENT} on the state partition")]
+    Load(#[source] io::Error),
+    /// The journal is of a later generation of this software. It stays as it is.
+    #[error(
+        "{DOCUMENT} has schema {found}, this slipwayd reads {SCHEMA}: update to a release that \
+         reads it, or give it up with `slipway node clear`"
+    )]
+    Schema {
+        /// What was found.
+        found: u32,
+    },
+    /// A document cannot be saved.
+    #[error("cannot save {DOCUMENT} on the state partition: see that it has room (`df /var`)")]
+    Save(#[source] io::Error),
+    /// The EFI system partition fails.
+    #[error("cannot {action} on the EFI system partition: see `systemctl status efi.mount`")]
+    Esp {
+        /// What was tried.
+        action: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The settings cannot be handed to the target slot.
+    #[error("cannot copy the settings for slot {slot}")]
+    Settings {
+        /// The slot that is to boot.
+        slot: Slot,
+        /// What the store says.
+        #[source]
+        source: io::Error,
+    },
+    /// The system manager does not restart.
+    #[error("cannot restart the node: see `systemctl list-jobs`")]
+    Reboot(#[source] io::Error),
+    /// The release failed here before.
+    #[error("{0}; `slipway node clear` lets it be tried again")]
+    Refused(Box<Refusal>),
+    /// This boot still has to prove itself, and the other slot is what it would fall back to.
+    #[error(
+        "this boot is not yet found good, and the other slot is its fallback: wait for the \
+             verdict (`slipway node status`)"
+    )]
+    NotYetJudged,
+    /// What was staged is not what is to be armed.
+    #[error(
+        "the slot holds a root with hash {found}, which is not what is being installed: \
+             stage the release again"
+    )]
+    NotStaged {
+        /// Root hash of the slot.
+        found: RootHash,
+    },
+    /// No generation is left for another installation.
+    #[error("generation {MAX_GENERATION} is the last one: write the disk image anew to go on")]
+    GenerationsExhausted,
+    /// Roll back to what?
+    #[error(
+        "the other slot holds no release that ran here before: choose one with \
+             `slipway node pin`"
+    )]
+    NothingToRollBackTo,
+}
+
+impl UpdateError {
+    /// An error of the EFI system partition.
+    pub(super) fn esp(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let action = action.into();
+        move |source| UpdateError::Esp { action, source }
+    }
+}

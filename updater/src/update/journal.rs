@@ -1,0 +1,283 @@
+//! `update.json`: what both slots know of updates, across restarts.
+//!
+//! In: the document as an earlier boot, perhaps of another release, left it. Out: the same,
+//! one step further. **Invariant:** a document of a later schema is never overwritten. So a
+//! release that raises [`SCHEMA`] must write the old one until it is blessed, or its fallback
+//! cannot read what happened.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+use jiff::Timestamp;
+use release::{Digest, ReleaseVersion, RootHash, Slot};
+use serde::{Deserialize, Serialize};
+
+use super::UpdateError;
+use super::refusal::{Cause, Failure, Refusal};
+use crate::effects::StateStore;
+use crate::effects::boot::BootId;
+
+/// Name of the document on the state partition.
+pub const DOCUMENT: &str = "update.json";
+/// Where a document goes that is no journal at all.
+pub const DAMAGED: &str = "update.json.damaged";
+/// Where a document goes that an operator gave up.
+pub const GIVEN_UP: &str = "update.json.given-up";
+/// The schema that is read and written.
+pub const SCHEMA: u32 = 1;
+/// Number of events that are kept.
+pub const MAX_EVENTS: usize = 100;
+/// Number of refusals that are kept; the oldest go.
+pub const MAX_REFUSALS: usize = 50;
+
+/// A release as this node tells it from others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseId {
+    /// Its version.
+    pub version: ReleaseVersion,
+    /// Its root hash.
+    pub root_hash: RootHash,
+}
+
+impl fmt::Display for ReleaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.version.fmt(f)
+    }
+}
+
+/// A release in a slot under a generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Installation {
+    /// The release.
+    pub release: ReleaseId,
+    /// The slot that holds it.
+    pub slot: Slot,
+    /// The generation of its UKI.
+    pub generation: u32,
+    /// The boot that armed it.
+    pub armed_in: BootId,
+}
+
+/// Where an update stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Phase {
+    /// Nothing is under way.
+    Steady,
+    /// The target slot is being written; what it holds has no meaning.
+    Staging {
+        /// What is written.
+        release: ReleaseId,
+    },
+    /// The target slot was verified, and its UKI waits in the temporary file. After a restart
+    /// this is a hint only: the slot must be verified again.
+    Staged {
+        /// What it holds.
+        release: ReleaseId,
+        /// SHA-256 of the UKI.
+        uki: Digest,
+    },
+    /// The UKI has its name, or gets it next.
+    Armed {
+        /// What boots next.
+        installation: Installation,
+    },
+    /// It booted, and slipwayd is judging it.
+    Pending {
+        /// What is judged.
+        installation: Installation,
+        /// What is wrong with a boot that cannot fall back, and so goes on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failing: Option<Failure>,
+    },
+    /// It was found bad; the restart into the other slot comes next.
+    Condemned {
+        /// What was found bad.
+        installation: Installation,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// What is known of a slot's content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlotRecord {
+    /// The release that it holds.
+    pub release: ReleaseId,
+    /// SHA-256 of its UKI; unknown for what an image file brought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uki: Option<Digest>,
+    /// When it was found good; `None` as long as it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blessed: Option<Timestamp>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Happening {
+    /// The other slot was verified.
+    Staged,
+    /// It boots next.
+    Armed {
+        /// Under this generation.
+        generation: u32,
+    },
+    /// An operator goes back to it.
+    RollingBack {
+        /// Under this generation.
+        generation: u32,
+    },
+    /// Its boot was found good.
+    Blessed,
+    /// Its boot was found bad.
+    Condemned {
+        /// Why.
+        failure: Failure,
+    },
+    /// The node came back from it.
+    FellBack {
+        /// Why, and how far it got.
+        cause: Cause,
+    },
+    /// An operator lets it be tried again.
+    Cleared,
+    /// The journal was unreadable and began anew; the release is the running one.
+    JournalDamaged,
+}
+
+/// An entry of the history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// When, by the node's clock, right or wrong.
+    pub at: Timestamp,
+    /// To which release.
+    pub release: ReleaseId,
+    /// What.
+    pub what: Happening,
+}
+
+/// What both slots know of updates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    /// Format version, [`SCHEMA`].
+    pub schema: u32,
+    /// The highest generation that was ever given.
+    pub generation: u32,
+    /// Where an update stands.
+    pub phase: Phase,
+    /// What the slots hold, as far as it is known.
+    pub slots: BTreeMap<Slot, SlotRecord>,
+    /// Releases that are not taken again, oldest first.
+    pub refusals: Vec<Refusal>,
+    /// The last [`MAX_EVENTS`] events, oldest first.
+    pub history: VecDeque<Event>,
+}
+
+impl Journal {
+    /// The journal of a node on which nothing happened yet.
+    pub fn new() -> Self {
+        Self {
+            schema: SCHEMA,
+            generation: 0,
+            phase: Phase::Steady,
+            slots: BTreeMap::new(),
+            refusals: Vec::new(),
+            history: VecDeque::new(),
+        }
+    }
+
+    /// Reads the journal. One that is no journal at all is set aside; the second value then
+    /// says so.
+    ///
+    /// # Errors
+    /// [`UpdateError::Schema`] for one of a later generation, which stays as it is.
+    pub fn load(store: &dyn StateStore) -> Result<(Self, Condition), UpdateError> {
+        let Some(bytes) = store.load(DOCUMENT).map_err(UpdateError::Load)? else {
+            return Ok((Self::new(), Condition::Good));
+        };
+        #[derive(Deserialize)]
+        struct Head {
+            schema: u32,
+        }
+        if let Ok(Head { schema }) = serde_json::from_slice(&bytes)
+            && schema > SCHEMA
+        {
+            return Err(UpdateError::Schema { found: schema });
+        }
+        match serde_json::from_slice(&bytes) {
+            Ok(journal) => Ok((journal, Condition::Good)),
+            Err(_) => {
+                store.save(DAMAGED, &bytes).map_err(UpdateError::Save)?;
+                Ok((Self::new(), Condition::Damaged))
+            }
+        }
+    }
+
+    /// Moves a journal aside that this program cannot read, so that the node starts afresh.
+    /// Refusals are lost with it.
+    ///
+    /// # Errors
+    /// When the state partition fails.
+    pub fn give_up(store: &dyn StateStore) -> Result<(), UpdateError> {
+        if let Some(bytes) = store.load(DOCUMENT).map_err(UpdateError::Load)? {
+            store.save(GIVEN_UP, &bytes).map_err(UpdateError::Save)?;
+            store.remove(DOCUMENT).map_err(UpdateError::Save)?;
+        }
+        Ok(())
+    }
+
+    /// Saves the journal.
+    ///
+    /// # Errors
+    /// [`UpdateError::Save`]; the old one is then still there.
+    pub fn save(&self, store: &dyn StateStore) -> Result<(), UpdateError> {
+        let text = serde_json::to_vec(self).map_err(|error| UpdateError::Save(error.into()))?;
+        store.save(DOCUMENT, &text).map_err(UpdateError::Save)
+    }
+
+    /// The refusal of a release, if there is one.
+    pub fn refusal(&self, release: &ReleaseId) -> Option<&Refusal> {
+        self.refusals.iter().find(|refusal| refusal.release.root_hash == release.root_hash)
+    }
+
+    /// Adds a refusal, in memory; it takes the place of an earlier one of the same release.
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        self.permit(&refusal.release.root_hash);
+        self.refusals.push(refusal);
+        let surplus = self.refusals.len().saturating_sub(MAX_REFUSALS);
+        self.refusals.drain(..surplus);
+    }
+
+    /// Drops the refusal of a root, in memory.
+    pub(super) fn permit(&mut self, root_hash: &RootHash) {
+        self.refusals.retain(|refusal| refusal.release.root_hash != *root_hash);
+    }
+
+    /// Adds an event, in memory; the oldest go.
+    pub(super) fn record(&mut self, at: Timestamp, release: &ReleaseId, what: Happening) {
+        self.history.push_back(Event { at, release: release.clone(), what });
+        let surplus = self.history.len().saturating_sub(MAX_EVENTS);
+        self.history.drain(..surplus);
+    }
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How a journal was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// Whole, or absent.
+    Good,
+    /// Unreadable, and set aside.
+    Damaged,
+}

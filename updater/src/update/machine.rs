@@ -1,0 +1,279 @@
+//! The machine as updates see it: what runs, what the other slot holds, what was decided.
+//!
+//! In: the effects and the facts of this boot. Out: [`Standing`], which says what to do first,
+//! and afterwards the steps (see `steps.rs`). **Invariant:** the journal is saved before the
+//! effect that it announces, so that whoever boots next can explain what it finds.
+
+use release::{Digest, RootHash, Slot, UkiName};
+
+use super::UpdateError;
+use super::journal::{Condition, Happening, Journal, ReleaseId, SlotRecord};
+use super::marks::Marks;
+use super::refusal::{Failure, Refusal};
+use super::settle::{Evidence, Next, Settled, fallback, own};
+use crate::effects::boot::BootFacts;
+use crate::effects::{BootedSlot, Effects};
+
+/// What is to be installed: the decision of policy or of an operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The release.
+    pub release: ReleaseId,
+}
+
+/// The other slot boots next: all that is missing is the restart.
+#[derive(Debug)]
+#[must_use]
+pub struct Armed {
+    pub(super) name: UkiName,
+}
+
+impl Armed {
+    /// The UKI that boots next.
+    pub fn name(&self) -> UkiName {
+        self.name
+    }
+}
+
+/// This boot is not yet judged.
+#[derive(Debug)]
+#[must_use]
+pub struct Pending {
+    pub(super) name: UkiName,
+    pub(super) can_fall_back: bool,
+}
+
+impl Pending {
+    /// The UKI that is on trial.
+    pub fn name(&self) -> UkiName {
+        self.name
+    }
+
+    /// Whether the other slot could take over. Without it a boot is judged without a deadline.
+    pub fn can_fall_back(&self) -> bool {
+        self.can_fall_back
+    }
+}
+
+/// This boot was found good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blessed {
+    pub(super) name: UkiName,
+}
+
+impl Blessed {
+    /// The UKI, which has no counter.
+    pub fn name(&self) -> UkiName {
+        self.name
+    }
+}
+
+/// What became of a bad verdict.
+#[derive(Debug)]
+#[must_use]
+pub enum Condemnation {
+    /// The node restarts into the other slot.
+    Restarting {
+        /// What could not be saved about it; the other slot then knows less of the cause.
+        unrecorded: Option<UpdateError>,
+    },
+    /// There is nothing to fall back to: go on judging.
+    NoFallback(Pending),
+}
+
+/// What to do first.
+#[derive(Debug)]
+#[must_use]
+pub enum Standing {
+    /// A proven release runs and nothing is under way.
+    Steady,
+    /// The other slot was armed in this boot: restart when it may be.
+    Armed(Armed),
+    /// Judge this boot.
+    Pending(Pending),
+    /// This boot was found bad and the power went before the restart: condemn it.
+    Condemned(Pending, Failure),
+}
+
+/// The machine.
+pub struct Machine {
+    pub(super) effects: Effects,
+    pub(super) facts: BootFacts,
+    pub(super) journal: Journal,
+    /// The journal in memory is ahead of the saved one.
+    unsaved: bool,
+}
+
+impl Machine {
+    /// Reads the journal and brings it up to what this boot shows: a fallback is recorded, and
+    /// what must not boot is removed.
+    ///
+    /// # Errors
+    /// [`UpdateError`]; nothing that boots was changed then.
+    pub fn open(effects: Effects, facts: BootFacts) -> Result<(Self, Standing), UpdateError> {
+        let (journal, condition) = Journal::load(effects.state.as_ref())?;
+        let mut machine = Self { effects, facts, journal, unsaved: false };
+        if condition == Condition::Damaged {
+            let release = machine.booted_release();
+            let at = machine.effects.clock.now();
+            machine.journal.record(at, &release, Happening::JournalDamaged);
+            machine.unsaved = true;
+        }
+        let standing = machine.standing()?;
+        Ok((machine, standing))
+    }
+
+    /// What to do now. After a step that failed this tells where the machine stands.
+    ///
+    /// # Errors
+    /// As [`Machine::open`].
+    pub fn standing(&mut self) -> Result<Standing, UpdateError> {
+        let ukis = self.list()?;
+        let marks = Marks::load(self.effects.state.as_ref()).map_err(UpdateError::Load)?;
+        let (journal, facts) = (&self.journal, &self.facts);
+        let settled = Evidence { journal, ukis: &ukis, facts, marks: &marks }.settle();
+        let can_fall_back = fallback(&ukis, facts.slot).is_some();
+        let adopted = self.adopted(&settled, &ukis);
+        // Record first: if the power goes now, the next boot removes what is still there.
+        match self.save(adopted.clone()) {
+            Ok(()) => {}
+            // A full state partition must not keep a boot from being judged.
+            Err(_) if matches!(settled.next, Next::Judge(_) | Next::Condemn(..)) => {
+                self.journal = adopted;
+                self.unsaved = true;
+            }
+            Err(error) => return Err(error),
+        }
+        self.remove(&settled.remove)?;
+        if !self.unsaved {
+            marks.trim(self.effects.state.as_ref()).map_err(UpdateError::Save)?;
+        }
+        Ok(match settled.next {
+            Next::Rest => Standing::Steady,
+            Next::Restart(name) => Standing::Armed(Armed { name }),
+            Next::Judge(name) => Standing::Pending(Pending { name, can_fall_back }),
+            Next::Condemn(name, failure) => {
+                Standing::Condemned(Pending { name, can_fall_back }, failure)
+            }
+        })
+    }
+
+    /// The journal with what the evidence says.
+    fn adopted(&self, settled: &Settled, ukis: &[UkiName]) -> Journal {
+        let at = self.effects.clock.now();
+        let mut journal = self.journal.clone();
+        let highest = ukis.iter().map(|name| name.generation).max().unwrap_or_default();
+        journal.generation = journal.generation.max(highest);
+        journal.phase = settled.phase.clone();
+        if let Some((release, cause)) = &settled.fell_back {
+            journal.refuse(Refusal { release: release.clone(), cause: cause.clone(), at });
+            journal.record(at, release, Happening::FellBack { cause: cause.clone() });
+        }
+        let target = self.target_slot();
+        let stays = |name: &UkiName| name.slot == target && !settled.remove.contains(name);
+        if !ukis.iter().any(stays) {
+            journal.slots.remove(&target);
+        }
+        // What runs is known from the kernel, whatever the journal says.
+        let (slot, release) = (self.facts.slot.slot(), self.booted_release());
+        let known = journal.slots.remove(&slot).filter(|record| record.release == release);
+        let mut record = known.unwrap_or(SlotRecord { release, uki: None, blessed: None });
+        if own(ukis, self.facts.slot).is_some_and(|name| name.tries.is_none()) {
+            journal.permit(&self.facts.root_hash);
+            if record.blessed.is_none() {
+                record.blessed = Some(at);
+                journal.record(at, &record.release, Happening::Blessed);
+            }
+        }
+        journal.slots.insert(slot, record);
+        journal
+    }
+
+    fn remove(&self, names: &[UkiName]) -> Result<(), UpdateError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        for name in names {
+            let failed = UpdateError::esp(format!("remove {name}"));
+            self.effects.esp.remove(name).map_err(failed)?;
+        }
+        self.effects.esp.sync().map_err(UpdateError::esp("sync"))
+    }
+
+    /// Whether this boot was found good, or has nothing to fall back to. A boot of which this
+    /// is false long after the deadline has no working slipwayd.
+    ///
+    /// # Errors
+    /// When the EFI system partition cannot be read.
+    pub fn is_judged(effects: &Effects, booted: BootedSlot) -> Result<bool, UpdateError> {
+        let ukis = effects.esp.list().map_err(UpdateError::esp("list UKIs"))?;
+        let proven = own(&ukis, booted).is_none_or(|name| name.tries.is_none());
+        Ok(proven || fallback(&ukis, booted).is_none())
+    }
+
+    /// True while the journal in memory could not be saved.
+    pub fn is_unsaved(&self) -> bool {
+        self.unsaved
+    }
+
+    /// What both slots know of updates: phase, refusals, history.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// What is booted.
+    pub fn facts(&self) -> &BootFacts {
+        &self.facts
+    }
+
+    /// The running slot.
+    pub fn booted(&self) -> BootedSlot {
+        self.facts.slot
+    }
+
+    /// The release that runs.
+    pub fn booted_release(&self) -> ReleaseId {
+        ReleaseId { version: self.facts.version.clone(), root_hash: self.facts.root_hash }
+    }
+
+    /// SHA-256 of the running UKI, where the journal knows it.
+    pub fn booted_uki(&self) -> Option<Digest> {
+        self.journal.slots.get(&self.facts.slot.slot())?.uki
+    }
+
+    /// Lets refused releases be tried again: the one with this root hash, or all. Gives back
+    /// what was refused.
+    ///
+    /// # Errors
+    /// When the journal cannot be saved.
+    pub fn forget(&mut self, root_hash: Option<&RootHash>) -> Result<Vec<Refusal>, UpdateError> {
+        let chosen =
+            |refusal: &Refusal| root_hash.is_none_or(|hash| refusal.release.root_hash == *hash);
+        let mut journal = self.journal.clone();
+        let forgotten: Vec<_> = journal.refusals.extract_if(.., |one| chosen(one)).collect();
+        let at = self.effects.clock.now();
+        for refusal in &forgotten {
+            journal.record(at, &refusal.release, Happening::Cleared);
+        }
+        self.save(journal)?;
+        Ok(forgotten)
+    }
+
+    pub(super) fn target_slot(&self) -> Slot {
+        self.facts.slot.target().slot()
+    }
+
+    pub(super) fn list(&self) -> Result<Vec<UkiName>, UpdateError> {
+        self.effects.esp.list().map_err(UpdateError::esp("list UKIs"))
+    }
+
+    /// Saves a changed journal; in memory it changes only when it is saved.
+    pub(super) fn save(&mut self, journal: Journal) -> Result<(), UpdateError> {
+        if journal != self.journal || self.unsaved {
+            journal.save(self.effects.state.as_ref())?;
+            self.journal = journal;
+            self.unsaved = false;
+        }
+        Ok(())
+    }
+}

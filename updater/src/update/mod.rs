@@ -1,0 +1,26 @@
+//! An update as a chain of states: `Facts → Plan → Staged → Armed → Pending → Blessed`.
+//!
+//! In: what is booted, what the EFI system partition holds, and the journal of earlier boots.
+//! Out: a machine in which each step takes the proof of the one before. Steps inside one
+//! process are types; those across a restart are the persisted [`journal::Phase`].
+//!
+//! **Invariant:** the running slot is never written and keeps its UKI, the target slot has no
+//! UKI while it is written, and whatever is saved here, the names on the EFI system partition
+//! alone decide what boots. The journal explains; it never has to be right for a node to boot.
+
+mod error;
+pub mod journal;
+pub mod machine;
+pub mod marks;
+#[cfg(test)]
+mod power_cuts;
+pub mod refusal;
+mod settle;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+pub use error::UpdateError;
+pub use journal::{Event, Happening, Installation, Journal, Phase, ReleaseId, SlotRecord};
+pub use machine::{Armed, Blessed, Condemnation, Machine, Pending, Plan, Standing};
+pub use refusal::{Cause, Failure, Refusal};

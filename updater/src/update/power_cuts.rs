@@ -1,0 +1,393 @@
+//! Cuts the power after every effect of whole updates, good and bad, and sees where the node
+//! ends.
+//!
+//! In: a fake node with a fresh disk, releases that behave in a given way, and the effect at
+//! which the power goes. Out: after each boot, whether the slot that booted is whole; at the
+//! end, whether the node converged. A failure names seed and cut, which repeat it.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use release::{Digest, RootHash, Slot, UkiName};
+
+use super::{Cause, Failure, Machine, Plan, ReleaseId, Standing, UpdateError};
+use super::{Condemnation, marks};
+use crate::effects::boot::{BootFacts, BootId};
+use crate::effects::fake::{BLOCK, Boot, FakeNode, Fault, Sizes};
+use crate::effects::{Area, BootedSlot, Disarmed, Effects, Staged};
+
+/// More boots than any scenario needs.
+const MOST_BOOTS: usize = 40;
+
+/// How a release behaves once the loader started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Behaviour {
+    Good,
+    Panics,
+    DiesBeforeSlipwayd,
+    DiesWhileJudged,
+    FailsProbe,
+}
+
+/// A release: small, but with several blocks in each part, so that a cut can tear it.
+#[derive(Debug, Clone)]
+pub(super) struct Image {
+    pub id: ReleaseId,
+    behaviour: Behaviour,
+    root: Vec<u8>,
+    verity: Vec<u8>,
+}
+
+impl Image {
+    pub fn new(version: &str, behaviour: Behaviour) -> Self {
+        let fill = |salt: &str, blocks: u8| -> Vec<u8> {
+            let block = |index| Digest::of(format!("{salt} {version} {index}").as_bytes());
+            (0..blocks).flat_map(|index| block(index).as_bytes().repeat(BLOCK / 32)).collect()
+        };
+        let (root, verity) = (fill("root", 5), fill("verity", 2));
+        let root_hash = hash(&root, &verity);
+        let id = ReleaseId { version: version.parse().unwrap(), root_hash };
+        Self { id, behaviour, root, verity }
+    }
+
+    /// The root hash, then some blocks of a kernel.
+    pub fn uki(&self, slot: Slot) -> Vec<u8> {
+        let mut uki = format!("{} {slot} ", self.id.root_hash).into_bytes();
+        uki.resize(2 * BLOCK + 100, b'k');
+        uki
+    }
+
+    pub fn install(&self, node: &FakeNode, name: UkiName) {
+        node.install_slot(name.slot, Area::Root, &self.root);
+        node.install_slot(name.slot, Area::Verity, &self.verity);
+        node.install_uki(name, &self.uki(name.slot));
+    }
+
+    /// What staging does, in its order, with the least that is needed.
+    pub fn stage(&self, effects: &Effects, disarmed: Disarmed) -> Result<Staged, UpdateError> {
+        let target = disarmed.target();
+        let failed = |source| UpdateError::Esp { action: "stage".into(), source };
+        for (area, content) in [(Area::Root, &self.root), (Area::Verity, &self.verity)] {
+            for (index, bytes) in content.chunks(3 * BLOCK).enumerate() {
+                let offset = (index * 3 * BLOCK) as u64;
+                effects.slots.write_target(target, area, offset, bytes).map_err(failed)?;
+            }
+        }
+        effects.slots.sync_target(target).map_err(failed)?;
+        let (mut root, mut verity) = (self.root.clone(), self.verity.clone());
+        effects.slots.read_target(target, Area::Root, 0, &mut root).map_err(failed)?;
+        effects.slots.read_target(target, Area::Verity, 0, &mut verity).map_err(failed)?;
+        let uki = self.uki(target.slot());
+        effects.esp.create_temporary(uki.len() as u64).map_err(failed)?;
+        effects.esp.write_temporary(0, &uki).map_err(failed)?;
+        effects.esp.sync().map_err(failed)?;
+        let mut read = vec![0; uki.len()];
+        effects.esp.read_temporary(0, &mut read).map_err(failed)?;
+        assert_eq!(hash(&root, &verity), self.id.root_hash);
+        assert_eq!(read, uki);
+        Ok(Staged::from_read_back(disarmed, self.id.root_hash, Digest::of(&uki)))
+    }
+}
+
+fn hash(root: &[u8], verity: &[u8]) -> RootHash {
+    RootHash::from(*Digest::of(&[root, verity].concat()).as_bytes())
+}
+
+/// A node and what its channel offers.
+pub(super) struct World {
+    pub node: FakeNode,
+    images: BTreeMap<RootHash, Image>,
+    wanted: ReleaseId,
+    /// Counts of effects at which the power goes, ascending.
+    cuts: Vec<usize>,
+    roll_back: bool,
+}
+
+impl World {
+    /// A fresh disk with a good release 1.0.0, and a channel with 2.0.0.
+    fn new(seed: u64, behaviour: Behaviour, cuts: Vec<usize>) -> Self {
+        let old = Image::new("1.0.0", Behaviour::Good);
+        let new = Image::new("2.0.0", behaviour);
+        let node = FakeNode::new(seed, Sizes::default());
+        old.install(&node, UkiName::first());
+        let wanted = new.id.clone();
+        let images = [old, new].map(|image| (image.id.root_hash, image));
+        Self { node, images: images.into(), wanted, cuts, roll_back: false }
+    }
+
+    /// The slot that booted must hold the whole release that its UKI names.
+    fn check(&self, boot: &Boot) -> &Image {
+        let slot = boot.name.slot;
+        let text = String::from_utf8_lossy(&boot.uki);
+        let named = text.split(' ').next().and_then(|hash| hash.parse::<RootHash>().ok());
+        let image = named.and_then(|hash| self.images.get(&hash));
+        let image = image.unwrap_or_else(|| panic!("{} is no UKI of a release", boot.name));
+        assert_eq!(boot.uki, image.uki(slot), "the UKI {} is torn", boot.name);
+        let root = self.node.durable(slot, Area::Root);
+        let verity = self.node.durable(slot, Area::Verity);
+        let found = hash(&root[..image.root.len()], &verity[..image.verity.len()]);
+        assert_eq!(found, image.id.root_hash, "slot {slot} is torn");
+        image
+    }
+
+    /// Boots until nothing is left to do, and gives what then runs.
+    fn converge(&mut self) -> (ReleaseId, UkiName, Machine) {
+        for _ in 0..MOST_BOOTS {
+            let boot = self.node.boot().unwrap();
+            let image = self.check(&boot).clone();
+            self.arm_cut();
+            if image.behaviour == Behaviour::Panics {
+                self.node.cut_power_after(0);
+                continue;
+            }
+            self.node.append(marks::DOCUMENT, &format!("{}\n", boot.boot_id));
+            if image.behaviour == Behaviour::DiesBeforeSlipwayd {
+                self.node.cut_power_after(0);
+                continue;
+            }
+            let outcome = self.daemon(&boot, &image);
+            if self.node.is_powered() {
+                return (image.id, boot.name, outcome.unwrap());
+            }
+        }
+        panic!("no end after {MOST_BOOTS} boots: {:?}", self.node.log());
+    }
+
+    fn arm_cut(&mut self) {
+        let done = self.node.log().len();
+        self.cuts.retain(|cut| *cut > done);
+        if let Some(cut) = self.cuts.first() {
+            self.node.cut_power_after(cut - done);
+        }
+    }
+
+    /// What slipwayd does in one boot.
+    fn daemon(&mut self, boot: &Boot, image: &Image) -> Result<Machine, UpdateError> {
+        let facts = facts(boot.name.slot, &image.id, boot.boot_id);
+        let (mut machine, mut standing) = Machine::open(self.node.effects(), facts)?;
+        loop {
+            standing = match standing {
+                Standing::Armed(armed) => {
+                    machine.restart(&armed)?;
+                    return Ok(machine);
+                }
+                Standing::Condemned(pending, failure) => {
+                    return condemn(machine, pending, failure);
+                }
+                Standing::Pending(pending) => match image.behaviour {
+                    Behaviour::FailsProbe => {
+                        let failure = Failure::new("kubelet", "HTTP status 500");
+                        return condemn(machine, pending, failure);
+                    }
+                    Behaviour::DiesWhileJudged => {
+                        self.node.cut_power_after(0);
+                        return Ok(machine);
+                    }
+                    _ => {
+                        machine.bless(pending)?;
+                        machine.standing()?
+                    }
+                },
+                Standing::Steady => {
+                    let refused = machine.journal().refusal(&self.wanted).is_some();
+                    if std::mem::take(&mut self.roll_back) {
+                        Standing::Armed(machine.roll_back()?)
+                    } else if refused || machine.booted_release() == self.wanted {
+                        return Ok(machine);
+                    } else {
+                        let disarmed =
+                            machine.disarm_target(&Plan { release: self.wanted.clone() })?;
+                        let wanted = &self.images[&self.wanted.root_hash];
+                        let staged = wanted.stage(&self.node.effects(), disarmed)?;
+                        machine.record_staged(&staged)?;
+                        Standing::Armed(machine.arm(staged, &|_, _| Ok(()))?)
+                    }
+                }
+            };
+        }
+    }
+}
+
+fn condemn(
+    mut machine: Machine,
+    pending: super::Pending,
+    failure: Failure,
+) -> Result<Machine, UpdateError> {
+    match machine.condemn(pending, failure)? {
+        Condemnation::Restarting { unrecorded: None } => Ok(machine),
+        Condemnation::Restarting { unrecorded: Some(error) } => Err(error),
+        Condemnation::NoFallback(pending) => panic!("{pending:?} has a fallback"),
+    }
+}
+
+pub(super) fn facts(slot: Slot, release: &ReleaseId, boot_id: BootId) -> BootFacts {
+    BootFacts {
+        slot: BootedSlot::from_command_line(slot),
+        root_hash: release.root_hash,
+        version: release.version.clone(),
+        boot_id,
+        disk: "nvme0n1".into(),
+    }
+}
+
+fn effects_without_cut(behaviour: Behaviour) -> usize {
+    let mut world = World::new(0, behaviour, Vec::new());
+    world.converge();
+    world.node.log().len()
+}
+
+/// Runs `check` on the end of an update with one cut, for every cut and several seeds.
+fn with_every_cut(behaviour: Behaviour, check: impl Fn(ReleaseId, UkiName, &Machine)) {
+    let effects = effects_without_cut(behaviour);
+    assert!(effects > 15, "an update has more than {effects} effects");
+    for cut in 1..=effects {
+        for seed in 0..24 {
+            println!("{behaviour:?}: seed {seed}, cut after effect {cut} of {effects}");
+            let mut world = World::new(seed, behaviour, vec![cut]);
+            let (release, name, machine) = world.converge();
+            check(release, name, &machine);
+        }
+    }
+}
+
+/// The old release runs, blessed, and the new one is refused for a cause that fits.
+fn fell_back(release: &ReleaseId, name: UkiName, machine: &Machine, fits: fn(&Cause) -> bool) {
+    assert_eq!(release.version.to_string(), "1.0.0");
+    assert_eq!((name.slot, name.tries), (Slot::A, None));
+    let refusals = &machine.journal().refusals;
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    assert_eq!(refusals[0].release.version.to_string(), "2.0.0");
+    assert!(fits(&refusals[0].cause), "{:?}", refusals[0].cause);
+}
+
+#[test]
+fn a_good_release_runs_in_the_end_wherever_the_power_is_cut() {
+    with_every_cut(Behaviour::Good, |release, name, machine| {
+        assert_eq!(release.version.to_string(), "2.0.0");
+        assert_eq!(name.slot, Slot::B);
+        assert_eq!(machine.journal().refusals, []);
+        let record = &machine.journal().slots[&Slot::B];
+        assert!(record.blessed.is_some() && record.release == release);
+        assert_eq!(machine.journal().phase, super::Phase::Steady);
+    });
+}
+
+#[test]
+fn a_kernel_that_panics_is_refused_wherever_the_power_is_cut() {
+    with_every_cut(Behaviour::Panics, |release, name, machine| {
+        fell_back(&release, name, machine, |cause| matches!(cause, Cause::Kernel { tries: 3 }));
+    });
+}
+
+#[test]
+fn a_userspace_that_dies_is_refused_wherever_the_power_is_cut() {
+    with_every_cut(Behaviour::DiesBeforeSlipwayd, |release, name, machine| {
+        fell_back(&release, name, machine, |cause| {
+            *cause == Cause::Userspace { tries: 3, judging: false }
+        });
+    });
+    with_every_cut(Behaviour::DiesWhileJudged, |release, name, machine| {
+        fell_back(&release, name, machine, |cause| {
+            *cause == Cause::Userspace { tries: 3, judging: true }
+        });
+    });
+}
+
+#[test]
+fn a_failed_probe_is_the_recorded_cause_wherever_the_power_is_cut() {
+    with_every_cut(Behaviour::FailsProbe, |release, name, machine| {
+        fell_back(&release, name, machine, |cause| {
+            *cause == Cause::Verdict(Failure::new("kubelet", "HTTP status 500"))
+        });
+    });
+}
+
+#[test]
+fn a_good_boot_is_not_refused_for_a_verdict_that_only_took_one_try() {
+    let mut world = World::new(0, Behaviour::FailsProbe, Vec::new());
+    let (.., machine) = world.converge();
+    let armed: Vec<_> = machine.journal().history.iter().map(|event| &event.what).collect();
+    assert_eq!(armed.len(), 5, "{armed:?}");
+    let names = world.node.ukis();
+    assert_eq!(names.len(), 1, "the refused UKI is gone: {names:?}");
+}
+
+#[test]
+fn rolling_back_by_hand_ends_on_a_whole_slot_wherever_the_power_is_cut() {
+    let updated = |cuts| {
+        let mut world = World::new(0, Behaviour::Good, Vec::new());
+        world.converge();
+        world.roll_back = true;
+        let before = world.node.log().len();
+        world.cuts = cuts;
+        (world, before)
+    };
+    let (mut whole, before) = updated(Vec::new());
+    let (release, name, machine) = whole.converge();
+    assert_eq!((release.version.to_string().as_str(), name.generation), ("1.0.0", 3));
+    let cause = &machine.journal().refusal(&whole.wanted).unwrap().cause;
+    assert_eq!(*cause, Cause::RolledBack);
+    let effects = whole.node.log().len();
+    assert!(effects - before > 4, "{:?}", whole.node.log());
+    for cut in before + 1..=effects {
+        println!("cut after effect {cut} of {effects}");
+        let (mut world, _) = updated(vec![cut]);
+        let (release, _, machine) = world.converge();
+        let rolled_back = release.version.to_string() == "1.0.0";
+        assert_eq!(machine.journal().refusal(&world.wanted).is_some(), rolled_back);
+        assert_eq!(machine.journal().refusal(&machine.booted_release()), None);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Several cuts may use up the tries of a good release: then the old one runs, and the
+    /// refusal says so. Whatever happens, what boots is whole, and it comes to an end.
+    #[test]
+    fn several_cuts_never_boot_a_torn_slot(
+        seed in any::<u64>(),
+        behaviour in prop::sample::select(vec![
+            Behaviour::Good,
+            Behaviour::Panics,
+            Behaviour::DiesBeforeSlipwayd,
+            Behaviour::DiesWhileJudged,
+            Behaviour::FailsProbe,
+        ]),
+        gaps in prop::collection::vec(1_usize..14, 0..8),
+    ) {
+        let cuts = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
+        let mut world = World::new(seed, behaviour, cuts);
+        let (release, name, machine) = world.converge();
+        let new = release == world.wanted;
+        prop_assert!(!new || behaviour == Behaviour::Good);
+        prop_assert_eq!(machine.journal().refusals.len(), usize::from(!new));
+        prop_assert!(machine.journal().slots[&name.slot].blessed.is_some());
+    }
+
+    /// A partition that fails now and then stops an update, never the node.
+    #[test]
+    fn failing_partitions_never_boot_a_torn_slot(
+        seed in any::<u64>(),
+        period in 2_usize..9,
+        fault in prop::sample::select(vec![Fault::Device, Fault::Full, Fault::Short(100)]),
+    ) {
+        let mut world = World::new(seed, Behaviour::Good, Vec::new());
+        for _ in 0..10 {
+            let boot = world.node.boot().unwrap();
+            let image = world.check(&boot).clone();
+            let mut count = 0;
+            world.node.disturb(move |_| {
+                count += 1;
+                (count % period == 0).then_some(fault)
+            });
+            // Whatever fails, the node is then restarted by hand.
+            let outcome = world.daemon(&boot, &image);
+            prop_assert!(outcome.is_ok() || world.node.is_powered());
+            world.node.cut_power_after(0);
+        }
+        let (release, _, machine) = world.converge();
+        let new = release == world.wanted;
+        prop_assert_eq!(machine.journal().refusal(&world.wanted).is_none(), new);
+    }
+}

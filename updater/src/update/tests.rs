@@ -1,0 +1,331 @@
+//! Single steps, and what is refused.
+
+use release::uki_name::MAX_GENERATION;
+use release::{Slot, UkiName};
+
+use super::journal::{Condition, DAMAGED, DOCUMENT, MAX_EVENTS};
+use super::marks::Marks;
+use super::power_cuts::{Behaviour, Image, facts};
+use super::settle::Evidence;
+use super::*;
+use crate::effects::fake::{Effect, FakeNode, Fault, Sizes};
+
+fn name(text: &str) -> UkiName {
+    format!("slipway-{text}.efi").parse().unwrap()
+}
+
+fn old() -> Image {
+    Image::new("1.0.0", Behaviour::Good)
+}
+
+fn new() -> Image {
+    Image::new("2.0.0", Behaviour::Good)
+}
+
+fn plan() -> Plan {
+    Plan { release: new().id }
+}
+
+/// Boots a node whose slot A holds 1.0.0 under a given name.
+fn booted(uki: &str) -> FakeNode {
+    let node = FakeNode::new(0, Sizes::default());
+    old().install(&node, name(uki));
+    node.boot().unwrap();
+    node
+}
+
+fn open(node: &FakeNode) -> (Machine, Standing) {
+    Machine::open(node.effects(), facts(Slot::A, &old().id, node.boot_id())).unwrap()
+}
+
+fn steady(node: &FakeNode) -> Machine {
+    let (machine, standing) = open(node);
+    assert!(matches!(standing, Standing::Steady), "{standing:?}");
+    machine
+}
+
+fn pending(node: &FakeNode) -> (Machine, Pending) {
+    match open(node) {
+        (machine, Standing::Pending(pending)) => (machine, pending),
+        (_, standing) => panic!("{standing:?}"),
+    }
+}
+
+fn stage(machine: &mut Machine, node: &FakeNode) -> crate::effects::Staged {
+    let disarmed = machine.disarm_target(&plan()).unwrap();
+    new().stage(&node.effects(), disarmed).unwrap()
+}
+
+fn installation(text: &str, armed_in: u128) -> Installation {
+    let name = name(text);
+    Installation {
+        release: new().id,
+        slot: name.slot,
+        generation: name.generation,
+        armed_in: crate::effects::boot::BootId::from_u128(armed_in),
+    }
+}
+
+/// The cause that the old slot, in boot 9, finds for generation 2 armed in boot 5.
+fn cause(phase: Phase, uki: &str, marks: &[u128]) -> Option<Cause> {
+    let mut journal = Journal::new();
+    journal.phase = phase;
+    let facts = facts(Slot::A, &old().id, crate::effects::boot::BootId::from_u128(9));
+    let lines: String = marks
+        .iter()
+        .map(|boot| format!("{}\n", crate::effects::boot::BootId::from_u128(*boot)))
+        .collect();
+    let marks = Marks::parse(lines.as_bytes());
+    let ukis = [name("000001-a"), name(uki)];
+    let evidence = Evidence { journal: &journal, ukis: &ukis, facts: &facts, marks: &marks };
+    let settled = evidence.settle();
+    assert_eq!(settled.remove.is_empty(), ukis[1].tries.is_none());
+    settled.fell_back.map(|(_, cause)| cause)
+}
+
+#[test]
+fn the_traces_tell_how_far_a_release_got() {
+    let armed = || Phase::Armed { installation: installation("000002-b", 5) };
+    assert_eq!(cause(armed(), "000002-b+3", &[5, 9]), Some(Cause::Loader));
+    assert_eq!(cause(armed(), "000002-b+0-3", &[4, 5, 9]), Some(Cause::Kernel { tries: 3 }));
+    let userspace = Cause::Userspace { tries: 3, judging: false };
+    assert_eq!(cause(armed(), "000002-b+0-3", &[4, 5, 7, 9]), Some(userspace));
+    let judged = Phase::Pending { installation: installation("000002-b", 5), failing: None };
+    let judging = Cause::Userspace { tries: 2, judging: true };
+    assert_eq!(cause(judged, "000002-b+1-2", &[5, 7, 9]), Some(judging));
+    let failure = Failure::new("containerd", "NetworkReady is false");
+    let phase =
+        Phase::Condemned { installation: installation("000002-b", 5), failure: failure.clone() };
+    assert_eq!(cause(phase, "000002-b+0-1", &[5, 7, 9]), Some(Cause::Verdict(failure)));
+    assert_eq!(cause(armed(), "000002-b", &[5, 7, 9]), None, "a blessed one did not fail");
+}
+
+#[test]
+fn an_armed_slot_in_the_same_boot_only_needs_the_restart() {
+    let node = booted("000001-a");
+    let mut machine = steady(&node);
+    let staged = stage(&mut machine, &node);
+    let armed = machine.arm(staged, &|_, _| Ok(())).unwrap();
+    assert_eq!(armed.name(), name("000002-b+3"));
+    let (_, standing) = open(&node);
+    assert!(matches!(standing, Standing::Armed(armed) if armed.name() == name("000002-b+3")));
+}
+
+#[test]
+fn settings_go_to_the_target_before_it_is_armed() {
+    let node = booted("000001-a");
+    let mut machine = steady(&node);
+    let staged = stage(&mut machine, &node);
+    let failed = |_, _| Err(std::io::Error::other("full"));
+    let error = machine.arm(staged, &failed).unwrap_err();
+    assert!(matches!(error, UpdateError::Settings { slot: Slot::B, .. }), "{error}");
+    assert_eq!(node.ukis(), [name("000001-a")]);
+    let staged = stage(&mut machine, &node);
+    let store = node.effects().state;
+    let carry = |_: crate::effects::BootedSlot, _: crate::effects::TargetSlot| {
+        store.save("settings-b.json", b"{}")
+    };
+    let _armed = machine.arm(staged, &carry).unwrap();
+    let log = node.log();
+    let at = |effect: &Effect| log.iter().rposition(|one| one == effect).unwrap();
+    let saved = at(&Effect::Save("settings-b.json".into()));
+    assert!(saved < at(&Effect::RenameTemporary(name("000002-b+3"))));
+}
+
+#[test]
+fn a_refused_release_is_not_staged_until_it_is_cleared() {
+    let node = booted("000001-a");
+    let mut machine = steady(&node);
+    let at = node.effects().clock.now();
+    machine.journal.refuse(Refusal { release: new().id, cause: Cause::Loader, at });
+    let error = machine.disarm_target(&plan()).unwrap_err().to_string();
+    assert!(error.contains("2.0.0") && error.contains("slipway node clear"), "{error}");
+    assert_eq!(machine.forget(Some(&new().id.root_hash)).unwrap().len(), 1);
+    assert!(machine.disarm_target(&plan()).is_ok());
+    assert_eq!(steady(&node).journal().refusals, []);
+}
+
+#[test]
+fn a_fallback_is_not_overwritten_before_the_verdict() {
+    let node = booted("000003-a+3");
+    Image::new("0.9.0", Behaviour::Good).install(&node, name("000002-b"));
+    let (mut machine, on_trial) = pending(&node);
+    assert!(on_trial.can_fall_back());
+    let error = machine.disarm_target(&plan()).unwrap_err();
+    assert!(matches!(error, UpdateError::NotYetJudged), "{error}");
+    let blessed = machine.bless(on_trial).unwrap();
+    assert_eq!(blessed.name(), name("000003-a"));
+    assert!(machine.disarm_target(&plan()).is_ok());
+}
+
+#[test]
+fn a_boot_without_a_fallback_goes_on_and_can_be_updated() {
+    let node = booted("000001-a+1-2");
+    let (mut machine, on_trial) = pending(&node);
+    assert_eq!(on_trial.name(), name("000001-a+0-3"));
+    assert!(!on_trial.can_fall_back());
+    let failure = Failure::new("kubelet", "no answer");
+    let condemnation = machine.condemn(on_trial, failure.clone()).unwrap();
+    assert!(matches!(condemnation, Condemnation::NoFallback(_)));
+    assert!(node.is_powered() && node.ukis() == [name("000001-a+0-3")]);
+    let Phase::Pending { failing, .. } = &machine.journal().phase else { panic!() };
+    assert_eq!(failing.as_ref(), Some(&failure));
+    let staged = stage(&mut machine, &node);
+    let _armed = machine.arm(staged, &|_, _| Ok(())).unwrap();
+    // With its tries renewed the old one is a fallback, although it was never found good.
+    assert_eq!(node.ukis(), [name("000001-a+3"), name("000002-b+3")]);
+}
+
+#[test]
+fn a_full_state_partition_keeps_no_boot_from_its_verdict() {
+    let full = |effect: &Effect| matches!(effect, Effect::Save(_)).then_some(Fault::Full);
+    let node = booted("000003-a+3");
+    Image::new("0.9.0", Behaviour::Good).install(&node, name("000002-b"));
+    node.disturb(full);
+    let (mut machine, on_trial) = pending(&node);
+    assert!(machine.is_unsaved());
+    let condemnation = machine.condemn(on_trial, Failure::new("kubelet", "no answer")).unwrap();
+    let Condemnation::Restarting { unrecorded: Some(error) } = condemnation else {
+        panic!("{condemnation:?}")
+    };
+    assert!(matches!(error, UpdateError::Save(_)));
+    assert!(!node.is_powered());
+    assert_eq!(node.boot().unwrap().name, name("000002-b"));
+}
+
+#[test]
+fn a_partition_that_takes_no_rename_does_not_keep_a_bad_boot_up() {
+    let node = booted("000003-a+3");
+    Image::new("0.9.0", Behaviour::Good).install(&node, name("000002-b"));
+    let (mut machine, on_trial) = pending(&node);
+    node.disturb(|effect| matches!(effect, Effect::Rename(..)).then_some(Fault::Device));
+    let condemnation = machine.condemn(on_trial, Failure::new("kubelet", "no answer")).unwrap();
+    assert!(matches!(condemnation, Condemnation::Restarting { unrecorded: Some(_) }));
+    assert!(!node.is_powered());
+}
+
+#[test]
+fn a_full_esp_leaves_the_running_slot_as_it_was() {
+    let sizes = Sizes { esp: 12 << 10, ..Sizes::default() };
+    let node = FakeNode::new(0, sizes);
+    old().install(&node, name("000001-a"));
+    node.boot().unwrap();
+    let mut machine = steady(&node);
+    let disarmed = machine.disarm_target(&plan()).unwrap();
+    let error = new().stage(&node.effects(), disarmed).unwrap_err();
+    assert!(matches!(error, UpdateError::Esp { .. }), "{error}");
+    let boot = node.boot().unwrap();
+    assert_eq!((boot.name, boot.uki), (name("000001-a"), old().uki(Slot::A)));
+    assert_eq!(steady(&node).journal().phase, Phase::Steady);
+}
+
+#[test]
+fn rolling_back_needs_a_slot_that_was_good() {
+    let node = booted("000001-a");
+    let error = steady(&node).roll_back().unwrap_err();
+    assert!(matches!(error, UpdateError::NothingToRollBackTo), "{error}");
+    // A UKI of which nothing is known is not enough.
+    new().install(&node, name("000002-b"));
+    let error = steady(&node).roll_back().unwrap_err();
+    assert!(matches!(error, UpdateError::NothingToRollBackTo), "{error}");
+}
+
+#[test]
+fn a_uki_that_is_neither_proven_nor_armed_does_not_stay() {
+    let node = booted("000003-a");
+    new().install(&node, name("000002-b+3"));
+    steady(&node);
+    assert_eq!(node.ukis(), [name("000003-a")]);
+}
+
+#[test]
+fn after_the_last_generation_nothing_is_armed() {
+    let node = booted(&format!("{MAX_GENERATION}-a"));
+    let mut machine = steady(&node);
+    let staged = stage(&mut machine, &node);
+    let error = machine.arm(staged, &|_, _| Ok(())).unwrap_err();
+    assert!(matches!(error, UpdateError::GenerationsExhausted), "{error}");
+    assert_eq!(node.ukis(), [name(&format!("{MAX_GENERATION}-a"))]);
+}
+
+#[test]
+fn a_generation_is_never_given_twice() {
+    let node = booted("000001-a");
+    let mut machine = steady(&node);
+    let staged = stage(&mut machine, &node);
+    let _armed = machine.arm(staged, &|_, _| Ok(())).unwrap();
+    let staged = stage(&mut machine, &node);
+    let armed = machine.arm(staged, &|_, _| Ok(())).unwrap();
+    assert_eq!(armed.name(), name("000003-b+3"));
+    assert_eq!(node.ukis(), [name("000001-a"), name("000003-b+3")]);
+}
+
+#[test]
+fn what_was_not_staged_is_not_armed() {
+    let node = booted("000001-a");
+    let mut machine = steady(&node);
+    let disarmed = machine.disarm_target(&plan()).unwrap();
+    let other = Image::new("3.0.0", Behaviour::Good).stage(&node.effects(), disarmed).unwrap();
+    let error = machine.arm(other, &|_, _| Ok(())).unwrap_err();
+    assert!(matches!(error, UpdateError::NotStaged { .. }), "{error}");
+    assert_eq!(node.ukis(), [name("000001-a")]);
+}
+
+#[test]
+fn a_journal_of_a_later_schema_is_refused_and_stays() {
+    let node = booted("000001-a");
+    let later = br#"{"schema": 2, "phase": {"phase": "teleporting"}}"#;
+    node.append(DOCUMENT, std::str::from_utf8(later).unwrap());
+    let facts = facts(Slot::A, &old().id, node.boot_id());
+    let Err(error) = Machine::open(node.effects(), facts) else { panic!("it was read") };
+    assert!(matches!(error, UpdateError::Schema { found: 2 }), "{error}");
+    assert_eq!(node.document(DOCUMENT).unwrap(), later);
+    Journal::give_up(node.effects().state.as_ref()).unwrap();
+    steady(&node);
+    assert_eq!(node.document(journal::GIVEN_UP).unwrap(), later);
+}
+
+#[test]
+fn a_damaged_journal_is_set_aside_and_said() {
+    for damage in ["", "{", "[]", r#"{"schema": 1, "unknown": 1}"#, "\0\0\0"] {
+        let node = booted("000001-a");
+        node.append(DOCUMENT, damage);
+        let machine = steady(&node);
+        let events: Vec<_> = machine.journal().history.iter().map(|event| &event.what).collect();
+        assert!(events.contains(&&Happening::JournalDamaged), "{damage}: {events:?}");
+        assert_eq!(node.document(DAMAGED).unwrap(), damage.as_bytes());
+        let store = node.effects().state;
+        assert_eq!(Journal::load(store.as_ref()).unwrap().1, Condition::Good);
+    }
+}
+
+#[test]
+fn history_and_refusals_are_bounded() {
+    let node = booted("000001-a");
+    let mut journal = Journal::new();
+    let at = node.effects().clock.now();
+    for number in 0..300 {
+        let release = Image::new(&format!("1.0.{number}"), Behaviour::Good).id;
+        journal.record(at, &release, Happening::Staged);
+        journal.refuse(Refusal { release, cause: Cause::Loader, at });
+    }
+    assert_eq!(journal.history.len(), MAX_EVENTS);
+    assert_eq!(journal.refusals.len(), journal::MAX_REFUSALS);
+    assert_eq!(journal.refusals.last().unwrap().release.version.to_string(), "1.0.299");
+    journal.save(node.effects().state.as_ref()).unwrap();
+}
+
+#[test]
+fn a_boot_counts_as_judged_once_blessed_or_without_alternative() {
+    let judged = |node: &FakeNode| {
+        Machine::is_judged(&node.effects(), crate::effects::BootedSlot::from_command_line(Slot::A))
+            .unwrap()
+    };
+    let node = booted("000003-a+3");
+    assert!(judged(&node), "there is nothing to fall back to");
+    Image::new("0.9.0", Behaviour::Good).install(&node, name("000002-b"));
+    assert!(!judged(&node));
+    let (mut machine, on_trial) = pending(&node);
+    machine.bless(on_trial).unwrap();
+    assert!(judged(&node));
+}
