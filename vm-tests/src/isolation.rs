@@ -31,6 +31,7 @@ pub fn isolated(test: &str, scenario: impl FnOnce() -> Result<()>) {
 fn start_again(test: &str) -> Result<()> {
     // The image is built out here, where there is a network.
     let image = image::test_image()?;
+    fs::create_dir_all(artefacts())?;
     let alone = File::create(artefacts().join("one-at-a-time"))?;
     alone.lock().context("cannot wait for other VM tests")?;
     let program = std::env::current_exe()?;

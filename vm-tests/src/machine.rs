@@ -1,5 +1,5 @@
 //! One virtual machine: UEFI with Secure Boot, an NVMe disk, a serial console to read, and
-//! two ports of the guest on loopback.
+//! some ports of the guest on loopback.
 //!
 //! **Invariant:** a machine kills its own QEMU and nothing else, and leaves its serial log
 //! in `target/vm/<name>/`.
@@ -15,10 +15,16 @@ use serde_json::Value;
 
 use crate::{accelerator, artefacts, http, qmp};
 
+pub use crate::hardware::{Hardware, OnReset};
+
 /// Port of the test probe, in the guest and on loopback.
 pub const PROBE_PORT: u16 = 9100;
 /// Port of the test pod, in the guest and on loopback.
 pub const POD_PORT: u16 = 8080;
+/// Port of the node's API, in the guest and on loopback.
+pub const API_PORT: u16 = 7443;
+/// The host's loopback, as the guest sees it.
+pub const HOST: &str = "10.0.2.2";
 
 const CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
 const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
@@ -26,15 +32,6 @@ const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 const DISK_BYTES: &str = "8G";
 /// Lines of the serial log that a failure shows.
 const SHOWN_LINES: usize = 60;
-
-/// What a guest does when it resets itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnReset {
-    /// Boots again, as hardware does.
-    Boot,
-    /// QEMU exits, so that a test can tell.
-    Exit,
-}
 
 /// A running machine.
 #[derive(Debug)]
@@ -59,13 +56,7 @@ impl Machine {
         fs::create_dir_all(&folder)?;
         fs::copy(VARIABLES, folder.join("variables.fd"))
             .with_context(|| format!("{VARIABLES}: run setup/install-dependencies"))?;
-        let made = Command::new("qemu-img")
-            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-            .args([&fs::canonicalize(disk)?, &folder.join("disk.qcow2")])
-            .arg(DISK_BYTES)
-            .status()
-            .context("cannot run qemu-img: run setup/install-dependencies")?;
-        ensure!(made.success(), "qemu-img could not make the disk's overlay");
+        overlay(disk, "raw", &folder)?;
         Self::power_on(&folder, OnReset::Boot)
     }
 
@@ -73,7 +64,8 @@ impl Machine {
     ///
     /// # Errors
     /// When QEMU does not start.
-    pub fn power_on(folder: &Path, on_reset: OnReset) -> Result<Self> {
+    pub fn power_on(folder: &Path, hardware: impl Into<Hardware>) -> Result<Self> {
+        let hardware: Hardware = hardware.into();
         let accelerator = accelerator::accelerator()?;
         let file = |name: &str| folder.join(name).display().to_string();
         let drive = |rest: String| format!("format=raw,if=pflash,{rest}");
@@ -92,23 +84,16 @@ impl Machine {
             .args(["-drive", &drive(format!("unit=0,readonly=on,file={CODE}"))])
             .args(["-drive", &drive(format!("unit=1,file={}", file("variables.fd")))])
             .args([
-                "-drive",
-                &format!("if=none,id=disk,format=qcow2,cache=unsafe,file={}", file("disk.qcow2")),
+                "-netdev".to_owned(),
+                format!("user,id=net,{}", [PROBE_PORT, POD_PORT, API_PORT].map(forward).join(",")),
             ])
-            .args(["-device", "nvme,serial=slipway,drive=disk"])
-            .args([
-                "-netdev",
-                &format!("user,id=net,{},{}", forward(PROBE_PORT), forward(POD_PORT)),
-            ])
+            .args(hardware.arguments(folder)?)
             .args(["-device", "virtio-net-pci,netdev=net,romfile="])
             .args(["-device", "virtio-rng-pci"])
             .args(["-serial", &format!("file:{}", file("serial.log"))])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", file("qmp.sock"))])
             .stdin(Stdio::null())
             .stderr(fs::File::create(folder.join("qemu.log"))?);
-        if on_reset == OnReset::Exit {
-            command.arg("-no-reboot");
-        }
         let qemu = command.spawn().context("cannot run setpriv: run setup/install-dependencies")?;
         Ok(Self { folder: folder.into(), qemu, started: Instant::now(), seen: 0 })
     }
@@ -205,6 +190,23 @@ impl Machine {
         serde_json::from_slice(&body).with_context(|| format!("{path} is not JSON"))
     }
 
+    /// Shuts the system down in order, and waits until the machine is off.
+    ///
+    /// # Errors
+    /// When the probe does not answer, or the machine stays on.
+    pub fn power_off(mut self, seconds: u64) -> Result<PathBuf> {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        // The probe may be stopped before it answers; what counts is that the machine goes off.
+        while http::get(PROBE_PORT, "/systemctl?verb=poweroff").is_err()
+            && self.qemu.try_wait()?.is_none()
+        {
+            ensure!(Instant::now() < until, "the probe does not answer\n{}", self.tail());
+            sleep(Duration::from_millis(500));
+        }
+        self.wait_for_exit(seconds)?;
+        Ok(self.folder.clone())
+    }
+
     /// Cuts the power.
     ///
     /// # Errors
@@ -239,6 +241,21 @@ impl Drop for Machine {
             eprintln!("QEMU could not be stopped: {error}");
         }
     }
+}
+
+/// Makes `disk.qcow2` in `folder`: an overlay over `disk`, which stays as it is.
+///
+/// # Errors
+/// When qemu-img cannot make it.
+pub fn overlay(disk: &Path, format: &str, folder: &Path) -> Result<()> {
+    let made = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", format, "-b"])
+        .args([&fs::canonicalize(disk)?, &folder.join("disk.qcow2")])
+        .arg(DISK_BYTES)
+        .status()
+        .context("cannot run qemu-img: run setup/install-dependencies")?;
+    ensure!(made.success(), "qemu-img could not make the disk's overlay");
+    Ok(())
 }
 
 /// Removes escape sequences and carriage returns.

@@ -2,10 +2,10 @@
 //! bytes are not the signed ones.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, ensure};
-use vm_tests::machine::{Machine, OnReset};
+use vm_tests::machine::{self, Machine, OnReset};
 use vm_tests::{BOOT_SECONDS, esp, image, isolation};
 
 const LOADER: &str = "EFI/BOOT/BOOTX64.EFI";
@@ -50,7 +50,9 @@ fn scenario() -> Result<()> {
 
 /// Boots the changed disk with the enrolled keys: no kernel may start.
 fn refuses(folder: &Path, disk: &Path, what: &str) -> Result<()> {
-    fresh_overlay(folder, disk)?;
+    // The firmware's variables stay.
+    fs::remove_file(folder.join("disk.qcow2"))?;
+    machine::overlay(disk, "raw", folder)?;
     let mut machine = Machine::power_on(folder, OnReset::Exit)?;
     let mut all = vec![STARTED];
     all.extend(REFUSED);
@@ -59,19 +61,6 @@ fn refuses(folder: &Path, disk: &Path, what: &str) -> Result<()> {
     ensure!(!machine.serial().contains(STARTED), "{what} was started\n{}", machine.tail());
     println!("{what}: refused");
     machine.cut_power()?;
-    Ok(())
-}
-
-/// A new overlay over the changed disk; the firmware's variables stay.
-fn fresh_overlay(folder: &Path, disk: &Path) -> Result<()> {
-    let overlay: PathBuf = folder.join("disk.qcow2");
-    fs::remove_file(&overlay)?;
-    let status = std::process::Command::new("qemu-img")
-        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-        .args([disk, &overlay])
-        .arg("8G")
-        .status()?;
-    ensure!(status.success(), "qemu-img could not make the disk's overlay");
     Ok(())
 }
 

@@ -2,11 +2,13 @@
 //! shell to ask. Never part of an image that a release is made from.
 //!
 //! `probe serve` listens on port 9100; `probe hello` is the one program of the test pod's
-//! image and says on port 8080 that the pod is up.
+//! image and says on port 8080 that the pod is up; the others are what bad releases do.
 
+mod actions;
 mod attempts;
 mod facts;
 mod files;
+mod misbehave;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -24,7 +26,10 @@ fn main() -> ExitCode {
     let served = match std::env::args().nth(1).as_deref() {
         Some("serve") => serve(PROBE_PORT, answer),
         Some("hello") => serve(HELLO_PORT, |_, _| Ok(b"pod is up\n".to_vec())),
-        _ => Err(std::io::Error::other("say `probe serve` or `probe hello`")),
+        Some("panic") => misbehave::panic(),
+        Some("hang") => misbehave::hang(),
+        Some("stop-kubelet-when-healthy") => misbehave::stop_kubelet_when_healthy(),
+        _ => Err(std::io::Error::other("say `probe serve`, `probe hello` or what to do")),
     };
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,6 +80,9 @@ fn answer_one(
 
 fn answer(path: &str, query: &BTreeMap<String, String>) -> Answer {
     let wanted = |key: &str| query.get(key).ok_or(format!("say {path}?{key}=…"));
+    let number = |key: &str| {
+        wanted(key)?.parse::<u64>().map_err(|error| format!("{key} is not a number: {error}"))
+    };
     let json = |value: Value| Ok(value.to_string().into_bytes());
     match path {
         "/facts" => json(facts::facts()),
@@ -83,9 +91,26 @@ fn answer(path: &str, query: &BTreeMap<String, String>) -> Answer {
             let path = wanted("path")?;
             std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))
         }
+        "/list" => actions::list(wanted("path")?),
+        "/well" => well(),
+        "/unit" => actions::unit(wanted("name")?),
+        "/systemctl" => actions::systemctl(wanted("verb")?, query.get("unit").map(String::as_str)),
+        "/watchdogs" => json(actions::watchdogs()),
+        "/fetch" => actions::fetch(wanted("address")?, wanted("path")?),
+        "/flip" => actions::flip(wanted("path")?, number("offset")?),
+        "/fill" => actions::fill(wanted("path")?, number("leave")?),
+        "/unfill" => actions::unfill(wanted("path")?),
         "/write-probe" => json(attempts::writes()),
         "/load-module-probe" => json(attempts::load_module(wanted("path")?)),
         "/state" => facts::state(wanted("key")?, query.get("write").map(String::as_str)),
         _ => Err(format!("{path} is unknown")),
     }
+}
+
+/// What the scenarios' settings name as a probe of their own.
+fn well() -> Answer {
+    if std::env::var_os("PROBE_IS_SICK").is_some() {
+        return Err("the test probe is told to be sick".into());
+    }
+    Ok(b"well\n".to_vec())
 }

@@ -1,0 +1,126 @@
+//! What a machine is made of beyond disk, network card and console, as QEMU's arguments.
+//!
+//! **Invariant:** nothing in here reaches the host beyond files of the machine's folder and
+//! loopback.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// What a guest does when it resets itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnReset {
+    /// Boots again, as hardware does.
+    #[default]
+    Boot,
+    /// QEMU exits, so that a test can tell.
+    Exit,
+}
+
+/// Reads or writes of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reads fail.
+    Read,
+    /// Writes fail.
+    Write,
+}
+
+/// A sector of the disk that gives an I/O error, each time.
+#[derive(Debug, Clone, Copy)]
+pub struct BadSector {
+    /// Byte offset on the disk.
+    pub offset: u64,
+    /// What fails.
+    pub access: Access,
+}
+
+/// Everything that a scenario may change about its machine.
+#[derive(Debug, Clone, Default)]
+pub struct Hardware {
+    /// What a reset does.
+    pub on_reset: OnReset,
+    /// The node's settings, handed over as the SMBIOS string that systemd takes for the
+    /// credential `slipway.settings`.
+    pub settings: Option<String>,
+    /// A disk with the label `cidata`, as clouds attach it.
+    pub seed: Option<PathBuf>,
+    /// Time of the hardware clock at power-on, such as `1970-01-01T00:00:00`.
+    pub clock: Option<String>,
+    /// An i6300esb watchdog that resets the machine.
+    pub watchdog: bool,
+    /// Sectors that fail.
+    pub bad_sectors: Vec<BadSector>,
+}
+
+impl From<OnReset> for Hardware {
+    fn from(on_reset: OnReset) -> Self {
+        Self { on_reset, ..Self::default() }
+    }
+}
+
+impl Hardware {
+    /// QEMU's arguments; writes the files that they name into the machine's `folder`.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn arguments(&self, folder: &Path) -> Result<Vec<String>> {
+        let mut arguments = disk(folder, &self.bad_sectors)?;
+        let mut add = |words: [&str; 2]| arguments.extend(words.map(str::to_owned));
+        if self.on_reset == OnReset::Exit {
+            add(["-action", "reboot=shutdown"]);
+        }
+        if let Some(settings) = &self.settings {
+            let file = folder.join("smbios");
+            fs::write(&file, format!("io.systemd.credential:slipway.settings={settings}"))?;
+            add(["-smbios", &format!("type=11,path={}", file.display())]);
+        }
+        if let Some(seed) = &self.seed {
+            let seed = fs::canonicalize(seed).with_context(|| format!("{}", seed.display()))?;
+            let drive = format!("if=none,id=seed,format=raw,readonly=on,file={}", seed.display());
+            add(["-drive", &drive]);
+            add(["-device", "virtio-blk-pci,drive=seed"]);
+        }
+        if let Some(clock) = &self.clock {
+            add(["-rtc", &format!("base={clock},clock=vm")]);
+        }
+        if self.watchdog {
+            add(["-device", "i6300esb"]);
+            add(["-action", "watchdog=reset"]);
+        }
+        Ok(arguments)
+    }
+}
+
+/// The NVMe disk, behind QEMU's fault injection when sectors are to fail.
+fn disk(folder: &Path, bad: &[BadSector]) -> Result<Vec<String>> {
+    let image = folder.join("disk.qcow2").display().to_string();
+    let mut drive = format!("if=none,id=disk,format=qcow2,cache=unsafe,file={image}");
+    if !bad.is_empty() {
+        let file = folder.join("blkdebug.conf");
+        fs::write(&file, bad.iter().map(BadSector::rule).collect::<String>())?;
+        drive = format!(
+            "if=none,id=disk,driver=blkdebug,cache=unsafe,config={},image.driver=qcow2,\
+             image.file.driver=file,image.file.filename={image}",
+            file.display()
+        );
+    }
+    let device = "nvme,serial=slipway,drive=disk";
+    Ok(["-drive", &drive, "-device", device].map(str::to_owned).into())
+}
+
+impl BadSector {
+    /// A rule of blkdebug that is in force from the start (`docs/devel/blkdebug.rst` of QEMU).
+    fn rule(&self) -> String {
+        let kind = match self.access {
+            Access::Read => "read",
+            Access::Write => "write",
+        };
+        format!(
+            "[inject-error]\nevent = \"none\"\niotype = \"{kind}\"\nsector = \"{}\"\n\
+             errno = \"5\"\nonce = \"off\"\n\n",
+            self.offset / 512
+        )
+    }
+}
