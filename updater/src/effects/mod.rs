@@ -6,10 +6,16 @@
 //! module opens a device, mounts, syncs or restarts.
 
 pub mod boot;
+pub mod clock;
+pub mod esp;
 #[cfg(test)]
 pub mod fake;
+pub mod power;
+pub mod slots;
+pub mod state;
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -288,4 +294,19 @@ pub struct Effects {
     pub power: Arc<dyn Power>,
     /// Clock.
     pub clock: Arc<dyn Clock>,
+}
+
+impl Effects {
+    /// Those of the machine that this program runs on. `esp` is where the EFI system partition
+    /// is mounted, `state` the folder of documents on the state partition.
+    pub fn of_this_machine(facts: &boot::BootFacts, esp: &Path, state: &Path) -> Self {
+        let synchronized = Path::new("/run/systemd/timesync/synchronized");
+        Self {
+            slots: Arc::new(slots::DiskSlots::new(Path::new("/"), facts)),
+            esp: Arc::new(esp::MountedEsp::new(esp)),
+            state: Arc::new(state::StateFolder::new(state)),
+            power: Arc::new(power::Systemd::new(Path::new("/usr/bin/systemctl"))),
+            clock: Arc::new(clock::SystemClock::new(synchronized)),
+        }
+    }
 }

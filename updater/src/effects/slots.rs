@@ -1,0 +1,254 @@
+//! The partitions of both slots on the booted disk.
+//!
+//! In: the disk and slot that are booted. Out: reads and writes at byte offsets. Partitions
+//! are looked up in `/sys` below that disk, so a second disk with the same labels is never
+//! touched. **Invariant:** the booted slot is only ever opened for reading, and the target
+//! slot for writing only while nothing else (a mount, device-mapper) holds it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use release::Slot;
+use rustix::fs::{Advice, OFlags, fadvise};
+
+use super::boot::{BootFacts, partition_label};
+use super::{Area, BootedSlot, Slots, TargetSlot};
+
+/// Alignment that reads past the cache need, in bytes: the largest block size of a disk.
+const ALIGNMENT: usize = 4096;
+/// Most bytes that are read past the cache at a time.
+const PIECE: usize = 1 << 20;
+
+/// How a partition is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Access {
+    /// Through the cache.
+    Read,
+    /// Past the cache.
+    ReadDevice,
+    /// Through the cache, and alone.
+    Write,
+}
+
+/// The partitions of both slots.
+pub struct DiskSlots {
+    sys: PathBuf,
+    dev: PathBuf,
+    disk: String,
+    booted: BootedSlot,
+    open: Mutex<BTreeMap<(String, Access), Arc<File>>>,
+}
+
+impl DiskSlots {
+    /// The partitions of the disk that is booted. `system` is `/`, or a folder like it.
+    pub fn new(system: &Path, facts: &BootFacts) -> Self {
+        Self {
+            sys: system.join("sys/class/block"),
+            dev: system.join("dev"),
+            disk: facts.disk.clone(),
+            booted: facts.slot,
+            open: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    fn file(&self, slot: Slot, area: Area, access: Access) -> io::Result<Arc<File>> {
+        let label = match area {
+            Area::Root => slot.root_label(),
+            Area::Verity => slot.verity_label(),
+        };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = open.get(&(label.clone(), access)) {
+            return Ok(file.clone());
+        }
+        let path = self.partition(&label)?;
+        let mut options = OpenOptions::new();
+        let flags = match access {
+            Access::Read => OFlags::empty(),
+            Access::ReadDevice => OFlags::DIRECT,
+            // For a block device EXCL means: fail when it is mounted or otherwise claimed.
+            Access::Write => OFlags::EXCL,
+        };
+        options.read(true).write(access == Access::Write).custom_flags(flags.bits().cast_signed());
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("{} ({label}): {error}", path.display()))
+        };
+        let file = Arc::new(options.open(&path).map_err(named)?);
+        open.insert((label, access), file.clone());
+        Ok(file)
+    }
+
+    /// Device node of the partition of the booted disk with this PARTLABEL.
+    fn partition(&self, label: &str) -> io::Result<PathBuf> {
+        for entry in fs::read_dir(self.sys.join(&self.disk))? {
+            let folder = entry?.path();
+            if !folder.join("partition").exists() {
+                continue;
+            }
+            if partition_label(&fs::read_to_string(folder.join("uevent"))?).as_deref()
+                == Some(label)
+                && let Some(name) = folder.file_name()
+            {
+                return Ok(self.dev.join(name));
+            }
+        }
+        let text =
+            format!("disk {} has no partition {label}: see `/dev/disk/by-partlabel`", self.disk);
+        Err(io::Error::new(io::ErrorKind::NotFound, text))
+    }
+}
+
+impl Slots for DiskSlots {
+    fn read_booted(&self, area: Area, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file(self.booted.slot(), area, Access::Read)?.read_exact_at(buffer, offset)
+    }
+
+    fn read_target(
+        &self,
+        target: TargetSlot,
+        area: Area,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> io::Result<()> {
+        read_past_cache(&*self.file(target.slot(), area, Access::ReadDevice)?, offset, buffer)
+    }
+
+    fn write_target(
+        &self,
+        target: TargetSlot,
+        area: Area,
+        offset: u64,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        self.file(target.slot(), area, Access::Write)?.write_all_at(bytes, offset)
+    }
+
+    fn sync_target(&self, target: TargetSlot) -> io::Result<()> {
+        for area in [Area::Root, Area::Verity] {
+            let file = self.file(target.slot(), area, Access::Write)?;
+            file.sync_data()?;
+            // What was written is of no use in memory.
+            fadvise(&*file, 0, None, Advice::DontNeed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads with O_DIRECT (open(2)): offset, length and memory must be aligned.
+fn read_past_cache(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    let alignment = ALIGNMENT as u64;
+    let mut memory = vec![0; PIECE.min(buffer.len().next_multiple_of(ALIGNMENT)) + 2 * ALIGNMENT];
+    let unaligned = memory.as_ptr().align_offset(ALIGNMENT);
+    let space = memory.get_mut(unaligned..).unwrap_or_default();
+    let usable = space.len() / ALIGNMENT * ALIGNMENT;
+    let mut done = 0;
+    while done < buffer.len() {
+        let at = offset + done as u64;
+        let skip = (at % alignment) as usize;
+        let wanted = (buffer.len() - done).min(usable - skip);
+        let length = (skip + wanted).next_multiple_of(ALIGNMENT);
+        let mut got = 0;
+        while got < skip + wanted {
+            let count = file.read_at(&mut space[got..length], at - skip as u64 + got as u64)?;
+            // After a part that is not aligned nothing can follow: the device ends there.
+            if count == 0 || (got + count < skip + wanted && count % ALIGNMENT != 0) {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            got += count;
+        }
+        buffer[done..done + wanted].copy_from_slice(&space[skip..skip + wanted]);
+        done += wanted;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effects::boot::BootId;
+
+    const LABELS: [&str; 4] = ["root-a", "verity-a", "root-b", "verity-b"];
+
+    /// Two disks with the same labels; the node runs slot A of the second.
+    fn machine(folder: &Path) -> DiskSlots {
+        for disk in ["vda", "vdb"] {
+            for (number, label) in LABELS.iter().enumerate() {
+                let name = format!("{disk}{}", number + 1);
+                let sys = folder.join("sys/class/block").join(disk).join(&name);
+                fs::create_dir_all(&sys).unwrap();
+                fs::write(sys.join("partition"), "1\n").unwrap();
+                fs::write(sys.join("uevent"), format!("PARTNAME={label}\n")).unwrap();
+                fs::create_dir_all(folder.join("dev")).unwrap();
+                fs::write(folder.join("dev").join(&name), vec![number as u8; 3 << 20]).unwrap();
+            }
+            fs::create_dir_all(folder.join("sys/class/block").join(disk).join("queue")).unwrap();
+        }
+        let facts = BootFacts {
+            slot: BootedSlot::from_command_line(Slot::A),
+            root_hash: [0; 32].into(),
+            version: "1.0.0".parse().unwrap(),
+            boot_id: BootId::from_u128(1),
+            disk: "vdb".into(),
+        };
+        DiskSlots::new(folder, &facts)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_from_the_device_of_the_booted_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let slots = machine(folder.path());
+        let target = slots.booted.target();
+        let bytes: Vec<u8> = (0..(2 << 20) + 5000).map(|index| (index % 251) as u8).collect();
+        slots.write_target(target, Area::Root, 100, &bytes).unwrap();
+        slots.sync_target(target).unwrap();
+        let mut read = vec![0; bytes.len()];
+        slots.read_target(target, Area::Root, 100, &mut read).unwrap();
+        assert_eq!(read, bytes);
+        let device = fs::read(folder.path().join("dev/vdb3")).unwrap();
+        assert_eq!(device[100..100 + bytes.len()], bytes);
+        for untouched in ["vda1", "vda3", "vdb1", "vdb2", "vdb4"] {
+            let device = fs::read(folder.path().join("dev").join(untouched)).unwrap();
+            assert!(device.iter().all(|byte| *byte == device[0]), "{untouched}");
+        }
+    }
+
+    #[test]
+    fn reads_of_any_place_and_length_are_those_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let slots = machine(folder.path());
+        let content: Vec<u8> = (0..3 << 20).map(|index: usize| (index / 7 % 253) as u8).collect();
+        fs::write(folder.path().join("dev/vdb3"), &content).unwrap();
+        let target = slots.booted.target();
+        for (offset, length) in
+            [(0, 1), (4095, 2), (4096, 4096), (1, PIECE), (5, PIECE + 4090), (4000, 2 * PIECE)]
+        {
+            let mut read = vec![0; length];
+            slots.read_target(target, Area::Root, offset as u64, &mut read).unwrap();
+            assert_eq!(read, content[offset..offset + length], "{length} bytes at {offset}");
+        }
+        let mut read = [0; 2];
+        let past_the_end = slots.read_target(target, Area::Root, (3 << 20) - 1, &mut read);
+        assert_eq!(past_the_end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn the_booted_slot_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let slots = machine(folder.path());
+        let mut read = [9; 4];
+        slots.read_booted(Area::Verity, 8, &mut read).unwrap();
+        assert_eq!(read, [1; 4]);
+    }
+
+    #[test]
+    fn a_disk_without_the_slot_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let slots = machine(folder.path());
+        fs::remove_dir_all(folder.path().join("sys/class/block/vdb/vdb3")).unwrap();
+        let error = slots.sync_target(slots.booted.target()).unwrap_err().to_string();
+        assert!(error.contains("vdb") && error.contains("root-b"), "{error}");
+    }
+}
