@@ -9,10 +9,11 @@ pub mod console;
 pub mod drift;
 pub mod effects;
 pub mod grpc;
-pub mod health;
+
 pub mod import;
 pub mod metrics;
 pub mod oci_layout;
 pub mod policy;
 pub mod staging;
 pub mod update;
+pub mod verdict;

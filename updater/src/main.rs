@@ -8,8 +8,8 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use updater::grpc::Client;
-use updater::health::{self, HttpAddress, Node};
 use updater::import::{self, Outcome};
+use updater::verdict::{self, HttpAddress, Node};
 
 /// What runs on a Slipway node.
 #[derive(Debug, Parser)]
@@ -70,7 +70,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::WaitHealthy(WaitHealthy { timeout, containerd, kubelet }) => {
             let limit = Duration::from_secs(timeout);
             let node = Node { containerd, kubelet };
-            Ok(health::wait(&node, limit, |line| println!("{line}")).await?)
+            Ok(verdict::wait(&node, limit, |line| println!("{line}")).await?)
         }
     }
 }

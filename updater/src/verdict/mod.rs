@@ -1,0 +1,174 @@
+//! Is this boot good?
+//!
+//! In: probes, how long all of them must be well, and by when. Out: one verdict. **Invariant:**
+//! a boot is good only when every probe was well in every round of the settling time, and that
+//! time was over before the deadline.
+
+mod address;
+mod probes;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
+
+use crate::effects::Clock;
+use crate::update::Failure;
+
+pub use address::{HttpAddress, InvalidAddress};
+pub use probes::{Node, probes};
+pub use wait::{HealthError, wait};
+
+/// How long one probe may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How fast rounds follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Pause between two rounds.
+    pub pause: Duration,
+    /// How long one probe may take to answer.
+    pub answer: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { pause: Duration::from_secs(1), answer: ANSWER_TIMEOUT }
+    }
+}
+
+/// One thing that must hold.
+#[async_trait]
+pub trait Probe: Send + Sync {
+    /// Its name in messages.
+    fn name(&self) -> &str;
+
+    /// Asks once.
+    ///
+    /// # Errors
+    /// What is missing, with the next step.
+    async fn ask(&self) -> Result<(), String>;
+}
+
+/// By when a boot must have been well, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Without a break.
+    pub settle: Duration,
+    /// Since the kernel started. `None` judges until all is well: for a boot that has nothing
+    /// to fall back to.
+    pub deadline: Option<Duration>,
+    /// How fast rounds follow each other.
+    pub pace: Pace,
+}
+
+/// What one probe said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Name of the probe.
+    pub probe: String,
+    /// `None` when all is well.
+    pub missing: Option<String>,
+}
+
+/// One round of questions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Round {
+    /// Every probe, in order.
+    pub answers: Vec<Answer>,
+    /// How long all have been well; `None` when one is not.
+    pub well_for: Option<Duration>,
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Bless it.
+    Healthy,
+    /// Condemn it.
+    Failed(Failure),
+}
+
+/// Asks all probes in rounds until the verdict, and shows each round to `observe`.
+pub async fn judge(
+    probes: &[Box<dyn Probe>],
+    terms: Terms,
+    clock: &dyn Clock,
+    mut observe: impl FnMut(&Round),
+) -> Verdict {
+    let mut well_since = None;
+    let mut last_failure = None;
+    loop {
+        let asked_at = clock.uptime();
+        let answers = ask_all(probes, terms.pace.answer).await;
+        match failure(&answers) {
+            Some(failure) => {
+                well_since = None;
+                last_failure = Some(failure);
+            }
+            None => {
+                well_since.get_or_insert(asked_at);
+            }
+        }
+        let uptime = clock.uptime();
+        let well_for = well_since.map(|since| uptime.saturating_sub(since));
+        observe(&Round { answers, well_for });
+        let is_over = terms.deadline.is_some_and(|deadline| uptime > deadline);
+        match well_for {
+            Some(well_for) if well_for >= terms.settle && !is_over => return Verdict::Healthy,
+            _ if is_over => return Verdict::Failed(too_late(terms, well_for, last_failure)),
+            _ => sleep(terms.pace.pause).await,
+        }
+    }
+}
+
+async fn ask_all(probes: &[Box<dyn Probe>], limit: Duration) -> Vec<Answer> {
+    join_all(probes.iter().map(|probe| ask(probe.as_ref(), limit))).await
+}
+
+async fn ask(probe: &dyn Probe, limit: Duration) -> Answer {
+    let missing = match timeout(limit, probe.ask()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(missing)) => Some(missing),
+        Err(_) => Some(format!("no answer within {limit:?}")),
+    };
+    Answer { probe: probe.name().to_owned(), missing }
+}
+
+/// The first probe that is not well, with the names of the others.
+fn failure(answers: &[Answer]) -> Option<Failure> {
+    let mut missing =
+        answers.iter().filter_map(|answer| Some((&answer.probe, answer.missing.as_ref()?)));
+    let (probe, message) = missing.next()?;
+    let others: Vec<&str> = missing.map(|(probe, _)| probe.as_str()).collect();
+    Some(match others.as_slice() {
+        [] => Failure::new(probe, message),
+        others => Failure::new(probe, &format!("{message} (also: {})", others.join(", "))),
+    })
+}
+
+/// Why a boot was not good before the deadline.
+fn too_late(terms: Terms, well_for: Option<Duration>, last: Option<Failure>) -> Failure {
+    let settle = terms.settle.as_secs();
+    match (well_for, last) {
+        (None, Some(failure)) => failure,
+        (Some(well_for), Some(Failure { probe, message })) => {
+            let well_for = well_for.as_secs();
+            let text =
+                format!("well for {well_for} s of {settle} s at the deadline; before: {message}");
+            Failure::new(&probe, &text)
+        }
+        (well_for, None) => {
+            let well_for = well_for.unwrap_or_default().as_secs();
+            let text = format!(
+                "all probes were well for {well_for} s of {settle} s when the deadline came: look \
+                 why slipwayd began late"
+            );
+            Failure::new("settling", &text)
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The probes: container runtime, kubelet, and what the settings add.
+//!
+//! In: sockets, addresses and paths. Out: well, or what is missing and where to look.
+//! **Invariant:** an answer is read up to a bound, and nothing of it is believed but what is
+//! asked for.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use release::settings;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{ANSWER_TIMEOUT, HttpAddress, InvalidAddress, Probe};
+use crate::grpc::Client;
+use crate::grpc::messages::{Empty, RuntimeCondition, StatusResponse};
+
+/// Longest first line of an HTTP answer, in bytes; an honest one has about 20.
+const MAX_LINE_BYTES: u64 = 4096;
+/// What containerd must say of itself.
+pub(super) const CONDITIONS: [&str; 2] = ["RuntimeReady", "NetworkReady"];
+
+/// Where container runtime and kubelet are.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// containerd's socket.
+    pub containerd: PathBuf,
+    /// kubelet's health address.
+    pub kubelet: HttpAddress,
+}
+
+/// Every probe of a node, in the order in which causes are looked for.
+///
+/// # Errors
+/// When an address of the settings is none that a probe can ask.
+pub fn probes(
+    node: &Node,
+    added: &[settings::Probe],
+) -> Result<Vec<Box<dyn Probe>>, InvalidAddress> {
+    let mut probes: Vec<Box<dyn Probe>> = vec![
+        Box::new(ContainerRuntime(node.containerd.clone())),
+        Box::new(Status {
+            name: "kubelet".to_owned(),
+            address: node.kubelet.clone(),
+            expected: 200,
+            see: "journalctl -u kubelet".to_owned(),
+        }),
+    ];
+    for probe in added {
+        probes.push(match probe {
+            settings::Probe::Http { name, url, status } => Box::new(Status {
+                name: name.clone(),
+                address: url.to_string().parse()?,
+                expected: *status,
+                see: "slipway node logs".to_owned(),
+            }),
+            settings::Probe::File { name, path } => {
+                Box::new(Present { name: name.clone(), path: PathBuf::from(path) })
+            }
+        });
+    }
+    Ok(probes)
+}
+
+/// containerd and its pod network.
+struct ContainerRuntime(PathBuf);
+
+#[async_trait]
+impl Probe for ContainerRuntime {
+    fn name(&self) -> &str {
+        "containerd"
+    }
+
+    async fn ask(&self) -> Result<(), String> {
+        let missing = missing_conditions(&conditions(&self.0, ANSWER_TIMEOUT).await?);
+        if missing.is_empty() { Ok(()) } else { Err(missing.join(", ")) }
+    }
+}
+
+/// An address that answers with a status.
+struct Status {
+    name: String,
+    address: HttpAddress,
+    expected: u16,
+    see: String,
+}
+
+#[async_trait]
+impl Probe for Status {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn ask(&self) -> Result<(), String> {
+        let failed = |reason| format!("{}: {reason}", self.address);
+        status(&self.address, self.expected, &self.see).await.map_err(failed)
+    }
+}
+
+/// A file that is there.
+struct Present {
+    name: String,
+    path: PathBuf,
+}
+
+#[async_trait]
+impl Probe for Present {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn ask(&self) -> Result<(), String> {
+        match tokio::fs::symlink_metadata(&self.path).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("{}: {error}", self.path.display())),
+        }
+    }
+}
+
+/// What containerd says of itself.
+pub(super) async fn conditions(
+    socket: &Path,
+    limit: Duration,
+) -> Result<Vec<RuntimeCondition>, String> {
+    let ask = async {
+        let client = Client::connect(socket).await?;
+        client.call::<_, StatusResponse>("/runtime.v1.RuntimeService/Status", Empty {}).await
+    };
+    match timeout(limit, ask).await {
+        Ok(Ok(answer)) => Ok(answer.status.unwrap_or_default().conditions),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer; see `journalctl -u containerd`".to_owned()),
+    }
+}
+
+pub(super) fn is_true(conditions: &[RuntimeCondition], name: &str) -> bool {
+    conditions.iter().any(|condition| condition.r#type == name && condition.status)
+}
+
+/// What containerd lacks, in its own words.
+pub(super) fn missing_conditions(conditions: &[RuntimeCondition]) -> Vec<String> {
+    let missing = CONDITIONS.iter().filter(|name| !is_true(conditions, name));
+    missing
+        .map(|name| match conditions.iter().find(|condition| condition.r#type == *name) {
+            Some(condition) => {
+                let text = format!("{}: {}", condition.reason, condition.message);
+                format!("{name} of containerd ({})", text.chars().take(300).collect::<String>())
+            }
+            None => format!("{name} of containerd (it says nothing of it)"),
+        })
+        .collect()
+}
+
+/// Asks an address, which must answer with the status. `see` is where an operator looks next.
+pub(super) async fn status(address: &HttpAddress, expected: u16, see: &str) -> Result<(), String> {
+    let failed = |error: io::Error| format!("{error}; see `{see}`");
+    let mut stream = TcpStream::connect(address.host()).await.map_err(failed)?;
+    let (path, host) = (address.path(), address.host());
+    let question = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
+    stream.write_all(question.as_bytes()).await.map_err(failed)?;
+    // Only the first line counts; a body of any length is not waited for.
+    let mut answer = BufReader::new(stream.take(MAX_LINE_BYTES));
+    let mut line = Vec::new();
+    answer.read_until(b'\n', &mut line).await.map_err(failed)?;
+    match status_of(&line) {
+        Some(status) if status == expected => Ok(()),
+        Some(other) => Err(format!("HTTP status {other}; see `{see}`")),
+        None => Err("the answer is not HTTP".to_owned()),
+    }
+}
+
+/// The status code of an HTTP answer.
+fn status_of(answer: &[u8]) -> Option<u16> {
+    let line = answer.split(|byte| *byte == b'\n').next()?;
+    let mut words = std::str::from_utf8(line).ok()?.split_whitespace();
+    words.next().filter(|version| version.starts_with("HTTP/1."))?;
+    words.next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(name: &str, status: bool) -> RuntimeCondition {
+        RuntimeCondition {
+            r#type: name.into(),
+            status,
+            reason: "NetworkPluginNotReady".into(),
+            message: "cni plugin not initialized".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let found = missing_conditions(&[
+            condition("RuntimeReady", true),
+            condition("NetworkReady", false),
+            condition("Unknown", false),
+        ]);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("cni plugin not initialized"), "{found:?}");
+        assert_eq!(missing_conditions(&[]).len(), 2);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_http_is_not_healthy() {
+        assert_eq!(status_of(b"HTTP/1.0 200 OK\r\n\r\nok"), Some(200));
+        assert_eq!(status_of(b"HTTP/1.1 500 Internal Server Error\r\n"), Some(500));
+        for answer in [&b""[..], b"200 OK", b"SSH-2.0", b"HTTP/1.1", b"HTTP/1.1 ok\n", b"\xff\n"] {
+            assert_eq!(status_of(answer), None);
+        }
+    }
+
+    async fn answer(bytes: &'static [u8]) -> Result<(), String> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}/ready", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut question = [0; 20];
+            stream.read_exact(&mut question).await.unwrap();
+            assert!(question.starts_with(b"GET /ready HTTP/1.0"));
+            stream.write_all(bytes).await.unwrap();
+            // The connection stays open: the answer's end is not waited for.
+            stream
+        });
+        let result = status(&address.parse().unwrap(), 204, "journalctl -u x").await;
+        drop(server.await.unwrap());
+        result
+    }
+
+    #[tokio::test]
+    async fn only_the_expected_status_is_well() {
+        assert_eq!(answer(b"HTTP/1.1 204 No Content\r\n").await, Ok(()));
+        let error = answer(b"HTTP/1.1 200 OK\r\n").await.unwrap_err();
+        assert!(error.contains("200") && error.contains("journalctl -u x"), "{error}");
+        assert!(answer(b"SSH-2.0-x\r\n").await.is_err());
+        let endless = answer(&[b'x'; 5000]).await.unwrap_err();
+        assert!(endless.contains("not HTTP"), "{endless}");
+    }
+
+    #[tokio::test]
+    async fn probes_of_the_settings_come_after_runtime_and_kubelet() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ready");
+        let added = serde_json::json!([
+            {"kind": "http", "name": "ingress", "url": "http://127.0.0.1:8080/ready"},
+            {"kind": "file", "name": "disk", "path": path}
+        ]);
+        let added: Vec<settings::Probe> = serde_json::from_value(added).unwrap();
+        let node = Node {
+            containerd: "/nonexistent".into(),
+            kubelet: "http://127.0.0.1:1/healthz".parse().unwrap(),
+        };
+        let probes = probes(&node, &added).unwrap();
+        let names: Vec<&str> = probes.iter().map(|probe| probe.name()).collect();
+        assert_eq!(names, ["containerd", "kubelet", "ingress", "disk"]);
+        assert!(probes[0].ask().await.unwrap_err().contains("containerd"));
+        let missing = probes[3].ask().await.unwrap_err();
+        assert!(missing.contains(path.to_str().unwrap()), "{missing}");
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(probes[3].ask().await, Ok(()));
+    }
+}

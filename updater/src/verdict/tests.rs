@@ -1,0 +1,175 @@
+//! Verdicts over time that passes only when the tests say so: one second a round.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+
+use super::*;
+
+/// Seconds since power-on.
+#[derive(Clone, Default)]
+struct Seconds(Arc<AtomicU64>);
+
+impl Seconds {
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Clock for Seconds {
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    fn uptime(&self) -> Duration {
+        Duration::from_secs(self.now())
+    }
+
+    fn is_synchronized(&self) -> bool {
+        true
+    }
+}
+
+/// A probe whose state is a function of the time since power-on, in seconds.
+struct Scripted {
+    name: &'static str,
+    seconds: Seconds,
+    missing: fn(u64) -> Option<&'static str>,
+}
+
+#[async_trait]
+impl Probe for Scripted {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    async fn ask(&self) -> Result<(), String> {
+        match (self.missing)(self.seconds.now()) {
+            None => Ok(()),
+            Some("hangs") => std::future::pending().await,
+            Some(missing) => Err(missing.to_owned()),
+        }
+    }
+}
+
+type Script = (&'static str, fn(u64) -> Option<&'static str>);
+
+const TERMS: Terms = Terms {
+    settle: Duration::from_secs(30),
+    deadline: Some(Duration::from_secs(300)),
+    pace: Pace { pause: Duration::ZERO, answer: Duration::from_millis(1) },
+};
+
+/// The verdict, and how many seconds after power-on it came.
+async fn verdict(scripts: &[Script], terms: Terms) -> (Verdict, u64) {
+    let (verdict, at, _) = rounds(scripts, terms).await;
+    (verdict, at)
+}
+
+async fn rounds(scripts: &[Script], terms: Terms) -> (Verdict, u64, Vec<Round>) {
+    let seconds = Seconds::default();
+    let probe = |(name, missing): &Script| -> Box<dyn Probe> {
+        Box::new(Scripted { name, seconds: seconds.clone(), missing: *missing })
+    };
+    let probes: Vec<_> = scripts.iter().map(probe).collect();
+    let shown = Mutex::new(Vec::new());
+    let observe = |round: &Round| {
+        seconds.0.fetch_add(1, Ordering::Relaxed);
+        shown.lock().unwrap().push(round.clone());
+    };
+    let verdict = judge(&probes, terms, &seconds, observe).await;
+    (verdict, seconds.now(), shown.into_inner().unwrap())
+}
+
+fn failed(verdict: Verdict) -> Failure {
+    match verdict {
+        Verdict::Failed(failure) => failure,
+        Verdict::Healthy => panic!("it was found healthy"),
+    }
+}
+
+#[tokio::test]
+async fn a_boot_is_good_after_the_settling_time() {
+    let scripts: [Script; 2] =
+        [("containerd", |_| None), ("kubelet", |at| (at < 20).then_some("starting"))];
+    let (verdict, at) = verdict(&scripts, TERMS).await;
+    assert_eq!(verdict, Verdict::Healthy);
+    assert!((50..55).contains(&at), "{at}");
+}
+
+#[tokio::test]
+async fn a_break_within_the_settling_time_starts_it_anew() {
+    let scripts: [Script; 1] = [("kubelet", |at| (at == 29).then_some("restarting"))];
+    let (verdict, at) = verdict(&scripts, TERMS).await;
+    assert_eq!(verdict, Verdict::Healthy);
+    assert!((60..65).contains(&at), "{at}");
+}
+
+#[tokio::test]
+async fn a_probe_that_stays_bad_is_named_with_its_message() {
+    let scripts: [Script; 3] = [
+        ("containerd", |_| None),
+        ("kubelet", |_| Some("HTTP status 500")),
+        ("ingress", |_| Some("connection refused")),
+    ];
+    let (verdict, at) = verdict(&scripts, TERMS).await;
+    let failure = failed(verdict);
+    assert_eq!(failure.probe, "kubelet");
+    assert_eq!(failure.message, "HTTP status 500 (also: ingress)");
+    assert!((300..305).contains(&at), "{at}");
+}
+
+#[tokio::test]
+async fn healthy_for_a_moment_is_not_good() {
+    let scripts: [Script; 1] = [("kubelet", |at| (at > 15).then_some("connection refused"))];
+    let (verdict, _) = verdict(&scripts, TERMS).await;
+    assert_eq!(failed(verdict), Failure::new("kubelet", "connection refused"));
+}
+
+#[tokio::test]
+async fn a_flapping_probe_is_the_cause_although_it_is_well_at_the_deadline() {
+    let scripts: [Script; 1] = [("kubelet", |at| (at % 20 == 10).then_some("restarting"))];
+    let (verdict, _) = verdict(&scripts, TERMS).await;
+    let failure = failed(verdict);
+    assert_eq!(failure.probe, "kubelet");
+    assert!(failure.message.contains("of 30 s") && failure.message.contains("restarting"));
+}
+
+#[tokio::test]
+async fn a_probe_that_hangs_is_not_well() {
+    let scripts: [Script; 2] = [("containerd", |_| Some("hangs")), ("kubelet", |_| None)];
+    let (verdict, at) = verdict(&scripts, TERMS).await;
+    let failure = failed(verdict);
+    assert_eq!(failure.probe, "containerd");
+    assert!(failure.message.contains("no answer"), "{failure}");
+    assert!(at < 310, "{at}");
+}
+
+#[tokio::test]
+async fn without_a_deadline_a_boot_is_judged_until_it_is_good() {
+    let scripts: [Script; 1] = [("kubelet", |at| (at < 5000).then_some("starting"))];
+    let (verdict, at) = verdict(&scripts, Terms { deadline: None, ..TERMS }).await;
+    assert_eq!(verdict, Verdict::Healthy);
+    assert!((5030..5040).contains(&at), "{at}");
+}
+
+#[tokio::test]
+async fn settling_that_ends_after_the_deadline_is_too_late() {
+    let scripts: [Script; 1] = [("kubelet", |at| (at < 280).then_some("starting"))];
+    let (verdict, _) = verdict(&scripts, TERMS).await;
+    assert!(failed(verdict).message.contains("starting"));
+    let start: [Script; 1] = [("kubelet", |_| None)];
+    let late = Terms { deadline: Some(Duration::from_secs(5)), ..TERMS };
+    assert_eq!(failed(self::verdict(&start, late).await.0).probe, "settling");
+}
+
+#[tokio::test]
+async fn every_round_is_shown() {
+    let scripts: [Script; 1] = [("kubelet", |at| (at < 3).then_some("starting"))];
+    let (verdict, _, rounds) = rounds(&scripts, TERMS).await;
+    assert_eq!(verdict, Verdict::Healthy);
+    let starting = Answer { probe: "kubelet".into(), missing: Some("starting".into()) };
+    assert_eq!(rounds[0], Round { answers: vec![starting], well_for: None });
+    assert!(rounds.last().unwrap().well_for.unwrap() >= TERMS.settle);
+}
