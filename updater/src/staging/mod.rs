@@ -1,7 +1,7 @@
 //! Staging: bytes from the network into the target slot.
 //!
-//! In: a checked offer, and proof that the target slot is disarmed. Out: [`Staged`], proof that
-//! root, hash tree and UKI of the offer were read back from the devices. **Invariant:** only
+//! In: a checked offer, and proof that the target slot is disarmed. Out: [`Delivery`] with
+//! the proof that root, hash tree and UKI were read back from the devices. **Invariant:** only
 //! the offer is trusted: not the server, not the journal, not the running slot, not the target.
 //!
 //! ```text
@@ -32,11 +32,11 @@ mod ways;
 use std::sync::Arc;
 
 use release::offer::Payload;
-use release::{Offer, ReleaseVersion, RootHash, UkiName};
+use release::{Offer, UkiName};
 use reqwest::{Client, Url};
 use tokio::sync::{Mutex, watch};
 
-use crate::effects::{Disarmed, Effects, TargetSlot};
+use crate::effects::{Disarmed, Effects, Staged, TargetSlot};
 use assembly::{Assembly, Lane};
 use destination::Destination;
 use error::Earlier;
@@ -75,53 +75,20 @@ pub struct Job<'a> {
     pub progress: &'a watch::Sender<Progress>,
 }
 
-/// Proof that a release is in the target slot: root, hash tree and the UKI in its temporary
-/// file were read back and are those of the offer. What is left is to arm it.
+/// A release in the target slot, and how it got there.
 #[derive(Debug)]
 #[must_use]
-pub struct Staged {
-    target: TargetSlot,
-    version: ReleaseVersion,
-    root_hash: RootHash,
-    root_way: KnownWay,
-    uki_way: KnownWay,
-    bytes_moved: u64,
-    journal_trouble: Option<String>,
-}
-
-impl Staged {
-    /// The slot.
-    pub fn target(&self) -> TargetSlot {
-        self.target
-    }
-
-    /// The release's version.
-    pub fn version(&self) -> &ReleaseVersion {
-        &self.version
-    }
-
-    /// The release's root hash.
-    pub fn root_hash(&self) -> RootHash {
-        self.root_hash
-    }
-
-    /// The way that brought a part.
-    pub fn way(&self, part: Part) -> KnownWay {
-        match part {
-            Part::Root => self.root_way,
-            Part::Uki => self.uki_way,
-        }
-    }
-
+pub struct Delivery {
+    /// Proof of it; what is left is to arm it.
+    pub staged: Staged,
+    /// The way that brought the root.
+    pub root_way: KnownWay,
+    /// The way that brought the UKI.
+    pub uki_way: KnownWay,
     /// Bytes that came from the network.
-    pub fn bytes_moved(&self) -> u64 {
-        self.bytes_moved
-    }
-
+    pub bytes_moved: u64,
     /// Why the journal could not be read or saved, for the log. Only resuming suffers.
-    pub fn journal_trouble(&self) -> Option<&str> {
-        self.journal_trouble.as_deref()
-    }
+    pub journal_trouble: Option<String>,
 }
 
 impl Stager {
@@ -135,7 +102,7 @@ impl Stager {
     ///
     /// # Errors
     /// [`StageError`]. The slot stays disarmed, and what was written is found by a next attempt.
-    pub async fn stage(&self, job: Job<'_>) -> Result<Staged, StageError> {
+    pub async fn stage(&self, job: Job<'_>) -> Result<Delivery, StageError> {
         let target = job.disarmed.target();
         let offer = job.offer;
         let uki = offer.ukis.get(&target.slot()).ok_or(StageError::NoUki(target.slot()))?;
@@ -160,10 +127,8 @@ impl Stager {
         staging.prepare_temporary(needed).await?;
         let uki_way = staging.part(Part::Uki, uki).await?;
         staging.tracker.phase(Phase::Staged);
-        Ok(Staged {
-            target,
-            version: offer.release.version.clone(),
-            root_hash,
+        Ok(Delivery {
+            staged: Staged::from_read_back(staging.job.disarmed, root_hash, uki.sha256),
             root_way,
             uki_way,
             bytes_moved: staging.tracker.moved(),

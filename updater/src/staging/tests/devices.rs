@@ -61,7 +61,7 @@ async fn a_full_state_partition_costs_only_the_journal() {
     machine.set(Some(Trouble::StateFull));
     let staged = stage(&machine, &new, server.mirrors()).await.unwrap();
     assert_installed(&machine, &new);
-    assert!(staged.journal_trouble().unwrap().contains("No space left"));
+    assert!(staged.journal_trouble.unwrap().contains("No space left"));
 }
 
 #[tokio::test]

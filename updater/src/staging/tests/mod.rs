@@ -16,7 +16,7 @@ use ::release::Slot;
 use reqwest::{Client, Url};
 use tokio::sync::watch;
 
-use super::{Job, Limits, Progress, StageError, Staged, Stager};
+use super::{Delivery, Job, Limits, Progress, StageError, Stager};
 use machine::{Machine, Place, uki_name};
 use release::{Published, noise, publish};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ async fn stage_within(
     release: &Published,
     mirrors: &[Url],
     limits: Limits,
-) -> Result<Staged, StageError> {
+) -> Result<Delivery, StageError> {
     let stager = Stager::new(machine.effects(), limits);
     let (progress, _) = watch::channel(Progress::default());
     let job = Job {
@@ -67,7 +67,7 @@ async fn stage(
     machine: &Arc<Machine>,
     release: &Published,
     mirrors: &[Url],
-) -> Result<Staged, StageError> {
+) -> Result<Delivery, StageError> {
     stage_within(machine, release, mirrors, limits()).await
 }
 

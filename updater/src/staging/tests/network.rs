@@ -66,7 +66,7 @@ async fn a_server_that_stops_after_every_few_bytes_still_delivers() {
     let server = Server::start(&new.blobs, &[], Manner::Stops(30_000)).await;
     let staged = stage(&machine, &new, server.mirrors()).await.unwrap();
     assert_installed(&machine, &new);
-    assert_eq!(staged.bytes_moved(), server.content(), "cut off pieces go on where they stopped");
+    assert_eq!(staged.bytes_moved, server.content(), "cut off pieces go on where they stopped");
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn a_piece_goes_on_at_another_mirror_where_it_stopped() {
     let second = Server::start(&new.blobs, &[], Manner::Honest).await;
     let staged = stage(&machine, &new, &[first.url.clone(), second.url.clone()]).await.unwrap();
     assert_installed(&machine, &new);
-    assert_eq!(staged.bytes_moved(), first.content() + second.content());
+    assert_eq!(staged.bytes_moved, first.content() + second.content());
 }
 
 #[tokio::test]

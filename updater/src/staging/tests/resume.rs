@@ -136,7 +136,7 @@ async fn a_journal_of_another_release_is_not_believed() {
     let server = Server::start(&next.blobs, &[], Manner::Honest).await;
     let staged = stage(&machine, &next, server.mirrors()).await.unwrap();
     assert_installed(&machine, &next);
-    assert_eq!(staged.bytes_moved(), next.full_bytes());
+    assert_eq!(staged.bytes_moved, next.full_bytes());
 }
 
 #[tokio::test]

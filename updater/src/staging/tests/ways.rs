@@ -20,9 +20,9 @@ async fn full_moves_every_frame_once_and_nothing_else() {
     let server = Server::start(&new.blobs, &[], Manner::Honest).await;
     let staged = stage(&machine, &new, server.mirrors()).await.unwrap();
     assert_installed(&machine, &new);
-    assert_eq!(staged.way(Part::Root), KnownWay::Full);
+    assert_eq!(staged.root_way, KnownWay::Full);
     assert_eq!(server.content(), new.full_bytes());
-    assert_eq!(staged.bytes_moved(), new.full_bytes());
+    assert_eq!(staged.bytes_moved, new.full_bytes());
 }
 
 #[tokio::test]
@@ -32,14 +32,14 @@ async fn blocks_moves_the_index_and_the_frames_that_changed() {
     let server = Server::start(&new.blobs, &[], Manner::Honest).await;
     let staged = stage(&machine, &new, server.mirrors()).await.unwrap();
     assert_installed(&machine, &new);
-    assert_eq!(staged.way(Part::Root), KnownWay::Blocks);
-    assert_eq!(staged.way(Part::Uki), KnownWay::Blocks);
+    assert_eq!(staged.root_way, KnownWay::Blocks);
+    assert_eq!(staged.uki_way, KnownWay::Blocks);
     // Blocks 3 and 4 are in frame 0, 100 in frame 6, the new one in the last. Of the UKI for
     // slot B only the last frame differs from the running one for slot A.
     let frames = &new.offer.root.frames;
     let root: u32 = [0, 6, 32].iter().map(|frame| frames[*frame].bytes).sum();
     let uki = new.offer.ukis[&Slot::B].frames.last().unwrap().bytes;
-    assert_eq!(staged.bytes_moved(), new.index_bytes() + u64::from(root + uki));
+    assert_eq!(staged.bytes_moved, new.index_bytes() + u64::from(root + uki));
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn an_unchanged_root_moves_its_index_only() {
     let staged = stage(&machine, &old, server.mirrors()).await.unwrap();
     assert_installed(&machine, &old);
     let uki = old.offer.ukis[&Slot::B].frames.last().unwrap().bytes;
-    assert_eq!(staged.bytes_moved(), old.index_bytes() + u64::from(uki));
+    assert_eq!(staged.bytes_moved, old.index_bytes() + u64::from(uki));
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn another_salt_costs_hashing_and_no_bytes() {
     let staged = stage(&machine, &salted, server.mirrors()).await.unwrap();
     assert_installed(&machine, &salted);
     let uki = salted.offer.ukis[&Slot::B].frames.last().unwrap().bytes;
-    assert_eq!(staged.bytes_moved(), salted.index_bytes() + u64::from(uki));
+    assert_eq!(staged.bytes_moved, salted.index_bytes() + u64::from(uki));
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn a_kernel_that_moved_by_a_section_is_found_in_the_running_uki() {
     let staged = stage(&machine, &new, server.mirrors()).await.unwrap();
     assert_installed(&machine, &new);
     let first = new.offer.ukis[&Slot::B].frames[0].bytes;
-    assert_eq!(staged.bytes_moved(), new.index_bytes() + u64::from(first));
+    assert_eq!(staged.bytes_moved, new.index_bytes() + u64::from(first));
 }
 
 #[tokio::test]
@@ -85,10 +85,10 @@ async fn what_the_target_slot_already_holds_is_not_fetched_or_written_again() {
     let machine = Machine::running(&old);
     let server = Server::start(&new.blobs, &[], Manner::Honest).await;
     let first = stage(&machine, &new, server.mirrors()).await.unwrap();
-    assert!(first.bytes_moved() > new.index_bytes());
+    assert!(first.bytes_moved > new.index_bytes());
     let written = machine.written();
     let again = stage(&machine, &new, server.mirrors()).await.unwrap();
-    assert_eq!(again.bytes_moved(), new.index_bytes());
+    assert_eq!(again.bytes_moved, new.index_bytes());
     assert_eq!(machine.written() - written, new.tree().len() as u64);
 }
 
@@ -112,9 +112,9 @@ async fn an_index_that_names_the_wrong_block_costs_a_full_download() {
     let server = Server::start(&new.blobs, &[], Manner::Honest).await;
     let staged = stage(&machine, &new, server.mirrors()).await.unwrap();
     assert_installed(&machine, &new);
-    assert_eq!(staged.way(Part::Root), KnownWay::Full);
-    assert_eq!(staged.way(Part::Uki), KnownWay::Full);
-    assert!(staged.bytes_moved() > new.full_bytes());
+    assert_eq!(staged.root_way, KnownWay::Full);
+    assert_eq!(staged.uki_way, KnownWay::Full);
+    assert!(staged.bytes_moved > new.full_bytes());
 }
 
 #[tokio::test]
@@ -125,11 +125,11 @@ async fn a_rotten_running_slot_gives_no_wrong_blocks() {
     let server = Server::start(&new.blobs, &[], Manner::Honest).await;
     let staged = stage(&machine, &new, server.mirrors()).await.unwrap();
     assert_installed(&machine, &new);
-    assert_eq!(staged.way(Part::Root), KnownWay::Blocks);
+    assert_eq!(staged.root_way, KnownWay::Blocks);
     let frames = &new.offer.root.frames;
     let root: u32 = [0, 6, 20, 32].iter().map(|frame| frames[*frame].bytes).sum();
     let uki = new.offer.ukis[&Slot::B].frames.last().unwrap().bytes;
-    assert_eq!(staged.bytes_moved(), new.index_bytes() + u64::from(root + uki));
+    assert_eq!(staged.bytes_moved, new.index_bytes() + u64::from(root + uki));
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn a_patch_and_ways_of_the_future_are_passed_over() {
     let machine = Machine::running(&old);
     let server = Server::start(&new.blobs, &[], Manner::Honest).await;
     let staged = stage(&machine, &new, server.mirrors()).await.unwrap();
-    assert_eq!(staged.way(Part::Root), KnownWay::Blocks);
+    assert_eq!(staged.root_way, KnownWay::Blocks);
     assert_installed(&machine, &new);
 }
 

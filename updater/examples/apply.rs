@@ -1,0 +1,266 @@
+//! Stages a release into files and says what it cost; and the floor to compare with. The
+//! benchmarks start it as a process of its own, so that its memory is that of staging alone.
+//!
+//! ```text
+//! apply stage OFFER.json URL DIR    # into DIR/target-{root,verity} and DIR/temporary.efi
+//! apply floor ROOT DIR              # write and SHA-256 of the same bytes, on one core
+//! ```
+//!
+//! The running slot is `DIR/booted-{root,verity}` and `DIR/booted.efi`, where they are there.
+//! The result is one line of JSON.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use release::layout::{MIB, ROOT_BYTES, VERITY_BYTES};
+use release::{Offer, Slot, UkiName};
+use rustix::fs::{Advice, fadvise};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+use updater::effects::{
+    Area, BootedSlot, Clock, Disarmed, Effects, Esp, Power, Slots, StateStore, TargetSlot,
+};
+use updater::staging::{Job, Limits, Progress, Stager};
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let begun = Instant::now();
+    let mut line = match words[..] {
+        ["stage", offer, url, folder] => stage(Path::new(offer), url, Path::new(folder))?,
+        ["floor", root, folder] => floor(Path::new(root), Path::new(folder))?,
+        _ => bail!("usage: apply stage OFFER URL DIR | apply floor ROOT DIR"),
+    };
+    line["seconds"] = begun.elapsed().as_secs_f64().into();
+    line["peak_bytes"] = peak_bytes()?.into();
+    println!("{line}");
+    Ok(())
+}
+
+fn stage(offer: &Path, url: &str, folder: &Path) -> anyhow::Result<serde_json::Value> {
+    let offer = Offer::from_json(&fs::read(offer)?)?;
+    let machine = Arc::new(Files::open(folder)?);
+    let effects = Effects {
+        slots: machine.clone(),
+        esp: machine.clone(),
+        state: machine.clone(),
+        power: machine.clone(),
+        clock: machine.clone(),
+    };
+    let (progress, _) = watch::channel(Progress::default());
+    let job = Job {
+        offer: &offer,
+        booted: machine.list()?.first().copied(),
+        disarmed: Disarmed::disarm(&*machine, BootedSlot::from_command_line(Slot::A).target())?,
+        client: reqwest::Client::builder().no_proxy().build()?,
+        mirrors: &[url.parse()?],
+        progress: &progress,
+    };
+    let stager = Stager::new(effects, Limits::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let delivery = runtime.block_on(stager.stage(job))?;
+    Ok(serde_json::json!({
+        "root_way": delivery.root_way,
+        "uki_way": delivery.uki_way,
+        "bytes_moved": delivery.bytes_moved,
+    }))
+}
+
+fn floor(root: &Path, folder: &Path) -> anyhow::Result<serde_json::Value> {
+    let mut from = File::open(root)?;
+    let to = writable(&folder.join("target-root"), from.metadata()?.len())?;
+    let (mut buffer, mut hasher, mut offset) = (vec![0; MIB as usize], Sha256::new(), 0);
+    loop {
+        let count = from.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        to.write_all_at(&buffer[..count], offset)?;
+        offset += count as u64;
+    }
+    to.sync_data()?;
+    let digest = release::Digest::from(<[u8; 32]>::from(hasher.finalize()));
+    Ok(serde_json::json!({ "bytes": offset, "sha256": digest }))
+}
+
+/// The most memory that this process had, in bytes.
+fn peak_bytes() -> anyhow::Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: u64 =
+        line.and_then(|line| line.trim().strip_suffix(" kB")).context("VmHWM")?.parse()?;
+    Ok(kib << 10)
+}
+
+fn writable(path: &Path, bytes: u64) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    if file.metadata()?.len() < bytes {
+        file.set_len(bytes)?;
+    }
+    Ok(file)
+}
+
+/// A machine of files.
+struct Files {
+    folder: PathBuf,
+    root: File,
+    verity: File,
+}
+
+impl Files {
+    fn open(folder: &Path) -> io::Result<Self> {
+        Ok(Self {
+            root: writable(&folder.join("target-root"), ROOT_BYTES)?,
+            verity: writable(&folder.join("target-verity"), VERITY_BYTES)?,
+            folder: folder.to_owned(),
+        })
+    }
+
+    fn target(&self, area: Area) -> &File {
+        match area {
+            Area::Root => &self.root,
+            Area::Verity => &self.verity,
+        }
+    }
+
+    fn temporary(&self) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).open(self.folder.join("temporary.efi"))
+    }
+}
+
+/// What was read leaves the cache again, as on a node.
+fn read_uncached(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    file.read_exact_at(buffer, offset)?;
+    let length = std::num::NonZero::new(buffer.len() as u64);
+    Ok(fadvise(file, offset, length, Advice::DontNeed)?)
+}
+
+impl Slots for Files {
+    fn read_booted(&self, area: Area, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let name = match area {
+            Area::Root => "booted-root",
+            Area::Verity => "booted-verity",
+        };
+        File::open(self.folder.join(name))?.read_exact_at(buffer, offset)
+    }
+
+    fn read_target(
+        &self,
+        _: TargetSlot,
+        area: Area,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> io::Result<()> {
+        read_uncached(self.target(area), offset, buffer)
+    }
+
+    fn write_target(&self, _: TargetSlot, area: Area, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.target(area).write_all_at(bytes, offset)
+    }
+
+    fn sync_target(&self, _: TargetSlot) -> io::Result<()> {
+        self.root.sync_data()?;
+        self.verity.sync_data()?;
+        [&self.root, &self.verity]
+            .into_iter()
+            .try_for_each(|file| Ok(fadvise(file, 0, None, Advice::DontNeed)?))
+    }
+}
+
+impl Esp for Files {
+    fn list(&self) -> io::Result<Vec<UkiName>> {
+        let there = self.folder.join("booted.efi").exists();
+        Ok(there.then(UkiName::first).into_iter().collect())
+    }
+
+    fn uki_bytes(&self, _: &UkiName) -> io::Result<u64> {
+        Ok(fs::metadata(self.folder.join("booted.efi"))?.len())
+    }
+
+    fn read(&self, _: &UkiName, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        File::open(self.folder.join("booted.efi"))?.read_exact_at(buffer, offset)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(512 * MIB)
+    }
+
+    fn create_temporary(&self, bytes: u64) -> io::Result<()> {
+        File::create(self.folder.join("temporary.efi"))?.set_len(bytes)
+    }
+
+    fn temporary_bytes(&self) -> io::Result<Option<u64>> {
+        Ok(self.temporary().ok().map(|file| file.metadata()).transpose()?.map(|data| data.len()))
+    }
+
+    fn write_temporary(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.temporary()?.write_all_at(bytes, offset)
+    }
+
+    fn read_temporary(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        read_uncached(&self.temporary()?, offset, buffer)
+    }
+
+    fn rename_temporary(&self, _: &UkiName) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn rename(&self, _: &UkiName, _: &UkiName) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn remove(&self, _: &UkiName) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        match self.temporary() {
+            Ok(file) => file.sync_data(),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+impl StateStore for Files {
+    fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.folder.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
+    fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        fs::write(self.folder.join(name), bytes)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.folder.join(name))
+    }
+}
+
+impl Power for Files {
+    fn reboot(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl Clock for Files {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn uptime(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn is_synchronized(&self) -> bool {
+        true
+    }
+}
