@@ -5,11 +5,12 @@
 //! running slot is never written.
 
 pub mod api;
+pub mod channel;
 pub mod console;
 pub mod drift;
 pub mod effects;
 pub mod grpc;
-
+pub mod http;
 pub mod import;
 pub mod metrics;
 pub mod oci_layout;
