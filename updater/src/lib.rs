@@ -15,6 +15,7 @@ pub mod import;
 pub mod metrics;
 pub mod oci_layout;
 pub mod policy;
+pub mod settings;
 pub mod staging;
 pub mod update;
 pub mod verdict;
