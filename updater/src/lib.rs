@@ -5,15 +5,17 @@
 //! running slot is never written.
 
 pub mod api;
+pub mod channel;
 pub mod console;
 pub mod drift;
 pub mod effects;
 pub mod grpc;
-
+pub mod http;
 pub mod import;
 pub mod metrics;
 pub mod oci_layout;
 pub mod policy;
+pub mod settings;
 pub mod staging;
 pub mod update;
 pub mod verdict;

@@ -20,8 +20,8 @@ const MAX_PATTERN_BYTES: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidSettings {
     /// Not JSON, or not this shape.
-    #[error("the settings are not JSON of the right form: correct them at the place named")]
-    Json(#[from] serde_json::Error),
+    #[error("the settings are not JSON of the right form, correct them: {0}")]
+    Json(String),
     /// Written for another generation of this software.
     #[error("the settings have schema {0}, this program reads {SCHEMA}: write `\"schema\": 1`")]
     Schema(u32),
@@ -38,6 +38,22 @@ pub enum InvalidSettings {
         /// What is wrong, and what would be right.
         problem: String,
     },
+}
+
+impl From<serde_json::Error> for InvalidSettings {
+    /// Without the texts that were found: one may be a secret in the wrong place.
+    fn from(error: serde_json::Error) -> Self {
+        let text = error.to_string();
+        let shows_value = ["invalid type: string", "invalid value: string", "invalid length"]
+            .iter()
+            .any(|start| text.starts_with(start));
+        Self::Json(match text.rfind(", expected ") {
+            Some(at) if shows_value => {
+                format!("another value is{}", text.get(at + 1..).unwrap_or(""))
+            }
+            _ => text,
+        })
+    }
 }
 
 type Checked = Result<(), InvalidSettings>;

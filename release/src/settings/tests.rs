@@ -83,6 +83,18 @@ fn a_wrong_address_is_not_repeated_in_the_error() {
 }
 
 #[test]
+fn a_secret_in_the_wrong_place_is_not_repeated_in_the_error() {
+    for place in ["/api/port", "/network/proxy", "/health/probes", "/schema", "/health/settle"] {
+        let mut hostile = full();
+        hostile["api"]["port"] = 1.into();
+        *hostile.pointer_mut(place).unwrap() = "hunter2, expected".into();
+        let error = parse(&hostile).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{place}: {error}");
+        assert!(error.to_string().contains("expected"), "{place}: {error}");
+    }
+}
+
+#[test]
 fn what_was_shown_cannot_be_set_again_without_its_secrets() {
     let shown = serde_json::to_value(parse(&full()).unwrap().redacted()).unwrap();
     let error = parse(&shown).unwrap_err();

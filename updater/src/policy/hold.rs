@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use release::api::Rule;
 use release::{ChannelName, GroupName, ReleaseVersion};
 use semver::Version;
 
@@ -145,6 +146,37 @@ impl Hold {
             Hold::CheckFailed { next, .. } | Hold::Clock { next, .. } => *next,
             _ => None,
         }
+    }
+
+    /// The rule as the API names it.
+    pub fn rule(&self) -> Rule {
+        match self {
+            Hold::Judging => Rule::Judging,
+            Hold::NoSettings | Hold::NoChannel => Rule::NoSettings,
+            Hold::NotChecked
+            | Hold::CheckFailed { .. }
+            | Hold::Expired { .. }
+            | Hold::NoOffer { .. } => Rule::Channel,
+            Hold::Clock { .. } => Rule::Clock,
+            Hold::NoGroup { .. } => Rule::NoGroup,
+            Hold::UpToDate { .. } => Rule::UpToDate,
+            Hold::Pinned { .. } => Rule::Pinned,
+            Hold::Refused { .. } => Rule::Refused,
+            Hold::MaximumVersion { .. } => Rule::MaximumVersion,
+            Hold::GroupPaused { .. } | Hold::ChannelPaused { .. } => Rule::Paused,
+            Hold::MinimumUpdater { .. } => Rule::MinimumUpdater,
+            Hold::EspRoom { .. } => Rule::EspRoom,
+            Hold::Wave { .. } => Rule::Wave,
+            Hold::Window { .. } => Rule::Window,
+            Hold::RestartsByHand { .. } | Hold::Manual { .. } => Rule::Manual,
+            Hold::Staged { .. } => Rule::Staged,
+        }
+    }
+}
+
+impl From<&Hold> for release::api::Hold {
+    fn from(hold: &Hold) -> Self {
+        Self { rule: hold.rule(), sentence: hold.to_string(), ends: hold.ends() }
     }
 }
 

@@ -1,0 +1,273 @@
+//! What a channel says to this node, and nothing that it does not say under signatures.
+//!
+//! In: mirrors and the initial root from the settings, what the node remembers, and a clock
+//! that can be trusted. Out: [`Found`]: the group's document, the channel's, and the offer of
+//! the wanted release, each [`Verified`].
+//!
+//! Metadata is that of The Update Framework, by `tough`, with three things done here instead:
+//! - *Expiry* is judged by [`clock::trusted_now`]: `tough` would ask the system's clock, which
+//!   may stand in 1970, and refuse for ever once it had been far ahead.
+//! - *Memory* is one document that is saved in one step, see [`memory`].
+//! - *The newest root* is where the next look starts. `tough` compares the keys of the root
+//!   that it is given with those of the newest: started from the initial root, it would drop
+//!   its memory at each look once keys have been rotated, and old documents would pass.
+//!
+//! **Invariant:** a [`Verified`] is made in this module only, from a target whose digest was
+//! signed by a role that may, under metadata that has not expired and is not older than any
+//! that was believed before.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use release::settings::Settings;
+use release::{
+    Architecture, ChannelDocument, ChannelName, Digest, GroupName, NodeGroup, Offer,
+    ReleaseVersion, channel as channel_document, group as group_document, offer, targets,
+};
+use reqwest::{Client, Url};
+use tough::{IntoVec, Repository, TargetName};
+
+use crate::effects::StateStore;
+use crate::policy::{self, Documents, OfferFacts, Source};
+
+pub mod clock;
+mod error;
+mod load;
+mod memory;
+mod transport;
+
+pub use clock::{ClockError, ClockReading};
+pub use error::ChannelError;
+
+/// A document that the channel signed, by a role that may sign it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified<T>(T);
+
+impl<T> std::ops::Deref for Verified<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// What the running image says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunningImage {
+    /// What it runs on.
+    pub architecture: Architecture,
+    /// It was signed with throw-away keys.
+    pub is_development: bool,
+    /// When it was built: no time before this one can be right.
+    pub built: Timestamp,
+}
+
+/// What a client works with, beside the settings.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// For the mirrors.
+    pub http: Client,
+    /// Where the memory is.
+    pub state: Arc<dyn StateStore>,
+    /// A folder in memory that is this client's alone, such as `/run/slipway/tuf`.
+    pub scratch: PathBuf,
+    /// The running image.
+    pub image: RunningImage,
+}
+
+/// Reads the channel of the settings.
+pub struct ChannelClient {
+    surroundings: Surroundings,
+    mirrors: Vec<Url>,
+    initial_root: Vec<u8>,
+    initial: Digest,
+    settings: release::settings::ChannelSettings,
+    time_servers: String,
+    lane: tokio::sync::Mutex<()>,
+}
+
+/// What a channel says to this node.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The mirror that said it.
+    pub mirror: Url,
+    /// The document of the node's group, when there is one.
+    pub group: Option<Verified<NodeGroup>>,
+    /// The document of the channel that is followed; none for a pin.
+    pub channel: Option<Verified<ChannelDocument>>,
+    /// The wanted release; none when the channel does not have it, or nothing says which.
+    pub offer: Option<Verified<Offer>>,
+    /// When the first of the documents expires.
+    pub expires: Timestamp,
+    /// Part of the memory was damaged, and the node is protected from documents that are
+    /// older than the part that was left.
+    pub is_memory_damaged: bool,
+}
+
+impl Found {
+    /// The same for [`policy::decide`].
+    pub fn documents(&self) -> Documents<'_> {
+        Documents {
+            group: self.group.as_deref(),
+            channel: self.channel.as_deref(),
+            offer: self.offer.as_deref().map(OfferFacts::from),
+            expires: self.expires,
+        }
+    }
+}
+
+impl ChannelClient {
+    /// Makes a client; none for settings without a channel.
+    pub fn new(settings: &Settings, surroundings: Surroundings) -> Option<Self> {
+        let channel = settings.channel.clone()?;
+        // A JSON value always serialises; an empty root would be refused when it is used.
+        let initial_root = serde_json::to_vec(&channel.root).unwrap_or_default();
+        let servers = &settings.network.time_servers;
+        let time_servers =
+            if servers.is_empty() { "those of the image".to_owned() } else { servers.join(", ") };
+        Some(Self {
+            surroundings,
+            mirrors: crate::http::mirrors(&channel),
+            initial: Digest::of(&initial_root),
+            initial_root,
+            settings: channel,
+            time_servers,
+            lane: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Looks what the channel says to this node. `pin` is the release that an operator pinned.
+    ///
+    /// # Errors
+    /// [`ChannelError`]; of several mirrors, that of the first which answered something wrong,
+    /// or else of the first.
+    pub async fn look(
+        &self,
+        reading: &ClockReading,
+        pin: Option<&ReleaseVersion>,
+    ) -> Result<Found, ChannelError> {
+        let view = self.open(reading).await?;
+        let group = match &self.settings.group {
+            Some(name) => view.group(name).await?,
+            None => None,
+        };
+        let source = policy::source(pin, group.as_deref(), &self.settings).ok();
+        let channel = match &source {
+            Some(Source::Channel(name)) => Some(view.channel(name).await?),
+            _ => None,
+        };
+        let wanted = source.and_then(|source| source.version(channel.as_deref()));
+        let offer = match wanted {
+            Some(version) => view.offer(&version).await?,
+            None => None,
+        };
+        let View { mirror, expires, is_memory_damaged, .. } = view;
+        Ok(Found { mirror, group, channel, offer, expires, is_memory_damaged })
+    }
+}
+
+/// The documents of a channel as they were at one moment.
+pub struct View {
+    repository: Repository,
+    image: RunningImage,
+    mirror: Url,
+    expires: Timestamp,
+    is_memory_damaged: bool,
+}
+
+impl View {
+    /// The document of a group; none when the channel has none.
+    ///
+    /// # Errors
+    /// [`ChannelError`] when there is one that cannot be fetched, or used.
+    pub async fn group(
+        &self,
+        name: &GroupName,
+    ) -> Result<Option<Verified<NodeGroup>>, ChannelError> {
+        let target = targets::group(name);
+        let Some(bytes) = self.target(&target, group_document::MAX_GROUP_BYTES).await? else {
+            return Ok(None);
+        };
+        match NodeGroup::from_json(name, &bytes) {
+            Ok(group) => Ok(Some(Verified(group))),
+            Err(source) => Err(ChannelError::Group { target, source }),
+        }
+    }
+
+    /// The document of a channel.
+    ///
+    /// # Errors
+    /// [`ChannelError`] when there is none, or it cannot be fetched, or used.
+    pub async fn channel(
+        &self,
+        name: &ChannelName,
+    ) -> Result<Verified<ChannelDocument>, ChannelError> {
+        let target = targets::channel(name);
+        let Some(bytes) = self.target(&target, channel_document::MAX_CHANNEL_BYTES).await? else {
+            return Err(ChannelError::NoDocument { target });
+        };
+        match ChannelDocument::from_json(name, &bytes) {
+            Ok(channel) => Ok(Verified(channel)),
+            Err(source) => Err(ChannelError::Channel { target, source }),
+        }
+    }
+
+    /// The offer of a release for this node's architecture; none when there is none.
+    ///
+    /// # Errors
+    /// [`ChannelError`] when there is one that cannot be fetched, or is not for this node.
+    pub async fn offer(
+        &self,
+        version: &ReleaseVersion,
+    ) -> Result<Option<Verified<Offer>>, ChannelError> {
+        let architecture = self.image.architecture;
+        let target = targets::offer(version, architecture);
+        let Some(bytes) = self.target(&target, offer::MAX_OFFER_BYTES).await? else {
+            return Ok(None);
+        };
+        let offer = match Offer::from_json(&bytes) {
+            Ok(offer) => offer,
+            Err(source) => return Err(ChannelError::Offer { target, source }),
+        };
+        let release = &offer.release;
+        if release.version != *version || release.architecture != architecture {
+            return Err(ChannelError::OtherRelease {
+                version: version.clone(),
+                architecture,
+                found_version: release.version.clone(),
+                found_architecture: release.architecture,
+            });
+        }
+        if release.development && !self.takes_development() {
+            return Err(ChannelError::Development { version: version.clone() });
+        }
+        Ok(Some(Verified(offer)))
+    }
+
+    /// Throw-away keys on both sides: the node's image, and the channel's root.
+    fn takes_development(&self) -> bool {
+        let root = &self.repository.root().signed;
+        let marked = root._extra.get(targets::DEVELOPMENT_FIELD) == Some(&true.into());
+        self.image.is_development && marked
+    }
+
+    /// The bytes of a target, whose digest is that of the signed metadata.
+    async fn target(&self, target: &str, limit: u64) -> Result<Option<Vec<u8>>, ChannelError> {
+        let failed = |error| ChannelError::from_tuf(&self.mirror, error);
+        let name = TargetName::new(target).map_err(failed)?;
+        let Ok(entry) = self.repository.targets().signed.find_target(&name, false) else {
+            return Ok(None);
+        };
+        if entry.length > limit {
+            let (target, bytes) = (target.to_owned(), entry.length);
+            return Err(ChannelError::TooLarge { target, bytes, limit });
+        }
+        match self.repository.read_target(&name).await.map_err(failed)? {
+            Some(stream) => Ok(Some(stream.into_vec().await.map_err(failed)?)),
+            None => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

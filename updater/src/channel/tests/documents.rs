@@ -1,0 +1,110 @@
+//! Documents that are signed by the right role and still not for this node.
+
+use super::*;
+
+async fn node_with(change: impl FnOnce(&mut Maker)) -> (Server, Node) {
+    let mut maker = channel("1.1.0");
+    change(&mut maker);
+    let server = Server::start(maker.files()).await;
+    let node = Node::new(&[&server], maker.initial_root());
+    (server, node)
+}
+
+const OFFER: &str = "releases/1.1.0/x86_64/offer.json";
+
+fn put_offer(maker: &mut Maker, change: impl FnOnce(&mut Offer)) {
+    let mut offer = offer_of("1.1.0");
+    change(&mut offer);
+    maker.add(RELEASES_ROLE, OFFER, offer.to_json().unwrap());
+}
+
+#[tokio::test]
+async fn a_group_without_a_document_follows_the_channel_of_the_settings() {
+    let (_server, node) = node_with(|maker| drop(maker.targets.remove(GROUPS_ROLE))).await;
+    let found = node.look().await.unwrap();
+    assert!(found.group.is_none() && found.offer.is_some());
+}
+
+#[tokio::test]
+async fn a_pinned_release_needs_no_channel_document() {
+    let (_server, mut node) = node_with(|maker| {
+        maker.targets.remove("targets");
+    })
+    .await;
+    let error = node.error().await;
+    assert!(matches!(error, ChannelError::NoDocument { .. }), "{error}");
+    node.pin = "1.1.0".parse().ok();
+    let found = node.look().await.unwrap();
+    assert!(found.channel.is_none() && found.offer.is_some());
+    node.pin = "9.9.9".parse().ok();
+    assert!(node.look().await.unwrap().offer.is_none());
+}
+
+#[tokio::test]
+async fn a_document_in_the_place_of_another_is_refused() {
+    let (_server, node) = node_with(|maker| {
+        let text = r#"{"schema": 1, "channel": "beta", "release": "1.1.0",
+            "since": "2026-11-20T00:00:00Z"}"#;
+        maker.add("targets", "channels/stable.json", text);
+    })
+    .await;
+    assert!(matches!(node.error().await, ChannelError::Channel { .. }));
+    let (_server, node) = node_with(|maker| {
+        let text = r#"{"apiVersion": "slipway.dev/v1alpha1", "kind": "NodeGroup",
+            "metadata": {"name": "others"}, "spec": {"channel": "stable"}}"#;
+        maker.add(GROUPS_ROLE, "groups/workers.json", text);
+    })
+    .await;
+    assert!(matches!(node.error().await, ChannelError::Group { .. }));
+    let (_server, node) = node_with(|maker| {
+        put_offer(maker, |offer| offer.release.version = "1.2.0".parse().unwrap());
+    })
+    .await;
+    assert!(matches!(node.error().await, ChannelError::OtherRelease { .. }));
+    let (_server, node) =
+        node_with(|maker| put_offer(maker, |offer| offer.root.frames.clear())).await;
+    assert!(matches!(node.error().await, ChannelError::Offer { .. }));
+}
+
+#[tokio::test]
+async fn a_development_release_needs_a_development_node_and_channel() {
+    for (channel_is, node_is) in [(false, false), (false, true), (true, false), (true, true)] {
+        let (_server, mut node) = node_with(|maker| {
+            put_offer(maker, |offer| offer.release.development = true);
+            maker.is_development = channel_is;
+            maker.roots.clear();
+            maker.add_root(&[1, 2]);
+        })
+        .await;
+        node.image.is_development = node_is;
+        match node.look().await {
+            Ok(_) => assert!(channel_is && node_is),
+            Err(ChannelError::Development { .. }) => assert!(!(channel_is && node_is)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_document_over_its_bound_is_not_fetched() {
+    let (server, node) = node_with(|maker| {
+        let text = " ".repeat(channel_document::MAX_CHANNEL_BYTES as usize + 1);
+        maker.add("targets", "channels/stable.json", text);
+    })
+    .await;
+    let error = node.error().await;
+    assert!(matches!(error, ChannelError::TooLarge { .. }), "{error}");
+    let asked = server.asked.lock().unwrap().clone();
+    assert!(asked.iter().all(|path| !path.contains("channels")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn every_sentence_is_one_with_a_next_step() {
+    let (_server, node) = node_with(|maker| {
+        maker.forged.insert("targets", 99);
+    })
+    .await;
+    let sentence = node.error().await.sentence();
+    assert!(sentence.contains("slipway channel verify") && sentence.ends_with(")."), "{sentence}");
+    assert!(!sentence.contains('\n'), "{sentence}");
+}

@@ -1,0 +1,184 @@
+//! The settings of this node: where they come from at the first boot, and where they are kept.
+//!
+//! In: a credential or a seed disk, once; later the node's API. Out: [`NodeSettings`], and the
+//! files that systemd's network and time services read. Each slot has a copy of its own,
+//! `settings-a.json` and `settings-b.json`, and reads and writes only that one: a node that
+//! falls back has the settings that its old release knew, also when the new ones were what
+//! broke it. The copy of the other slot is made when that slot is armed.
+//!
+//! **Invariant:** what is kept are the bytes as they were given, after a check of all of them;
+//! sources other than the API are asked only by a slot that has no settings.
+
+use std::fmt;
+use std::io;
+
+use release::settings::{InvalidSettings, MAX_SETTINGS_BYTES, Settings};
+use release::{Digest, Slot};
+
+use crate::effects::{BootedSlot, StateStore};
+
+mod render;
+mod seed;
+mod sources;
+
+pub use render::{RuntimeFolders, Unit, render};
+pub use seed::{LabelledDisk, SeedDisk, SeedError};
+pub use sources::{CREDENTIAL, Origin, Sources, USER_DATA_MARK};
+
+/// Checked settings, and the bytes that they came from. The bytes hold secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NodeSettings {
+    bytes: Vec<u8>,
+    settings: Settings,
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// Those that were given.
+    #[error("the settings from {origin} are refused: correct them, and restart the node")]
+    Given {
+        /// Where they came from.
+        origin: Origin,
+        /// What is wrong.
+        #[source]
+        source: InvalidSettings,
+    },
+    /// The user data on the seed disk are for something else.
+    #[error("`user-data` on the seed disk is not ours: start it with the line {USER_DATA_MARK}")]
+    UserData,
+    /// Those that were kept.
+    #[error(
+        "the settings of slot {slot} cannot be used by this release: give new ones with `slipway \
+         node settings set`"
+    )]
+    Kept {
+        /// Whose.
+        slot: Slot,
+        /// What is wrong.
+        #[source]
+        source: InvalidSettings,
+    },
+    /// The credential is there and cannot be read.
+    #[error("cannot read the credential {CREDENTIAL}")]
+    Credential(#[source] io::Error),
+    /// The seed disk is there and cannot be read.
+    #[error("cannot read the seed disk")]
+    Seed(#[source] SeedError),
+    /// The state partition.
+    #[error("cannot {action} the settings of slot {slot}: check the state partition")]
+    State {
+        /// What was tried.
+        action: &'static str,
+        /// Whose.
+        slot: Slot,
+        /// What the partition says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl NodeSettings {
+    /// Checks a document.
+    ///
+    /// # Errors
+    /// [`InvalidSettings`], with the field and the next step.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, InvalidSettings> {
+        let settings = Settings::from_json(&bytes)?;
+        Ok(Self { bytes, settings })
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Tells two documents apart without showing either.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
+    }
+}
+
+impl fmt::Debug for NodeSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeSettings").field("digest", &self.digest()).finish_non_exhaustive()
+    }
+}
+
+fn document(slot: Slot) -> String {
+    format!("settings-{slot}.json")
+}
+
+/// The settings of the running slot; none when it never had any.
+///
+/// # Errors
+/// [`SettingsError::Kept`] or [`SettingsError::State`].
+pub fn load(
+    state: &dyn StateStore,
+    booted: BootedSlot,
+) -> Result<Option<NodeSettings>, SettingsError> {
+    let slot = booted.slot();
+    match state.load(&document(slot)) {
+        Ok(Some(bytes)) => NodeSettings::from_bytes(bytes)
+            .map(Some)
+            .map_err(|source| SettingsError::Kept { slot, source }),
+        Ok(None) => Ok(None),
+        Err(source) => Err(SettingsError::State { action: "read", slot, source }),
+    }
+}
+
+/// Replaces the settings of the running slot. Does not put them into force.
+///
+/// # Errors
+/// [`SettingsError::State`]; the old settings are then still there.
+pub fn save(
+    state: &dyn StateStore,
+    booted: BootedSlot,
+    settings: &NodeSettings,
+) -> Result<(), SettingsError> {
+    let slot = booted.slot();
+    state.save(&document(slot), &settings.bytes).map_err(|source| SettingsError::State {
+        action: "keep",
+        slot,
+        source,
+    })
+}
+
+/// The settings of the running slot or, when it has none, those of the sources, which are
+/// then kept. None when nobody gave any.
+///
+/// # Errors
+/// [`SettingsError`]. A source is never passed over because it is wrong.
+pub fn load_or_take(
+    state: &dyn StateStore,
+    booted: BootedSlot,
+    sources: &Sources<'_>,
+) -> Result<Option<(NodeSettings, Origin)>, SettingsError> {
+    if let Some(settings) = load(state, booted)? {
+        return Ok(Some((settings, Origin::Kept)));
+    }
+    let Some((settings, origin)) = sources.first()? else { return Ok(None) };
+    save(state, booted, &settings)?;
+    Ok(Some((settings, origin)))
+}
+
+/// Gives the target slot the settings of the running one, before the target is armed. They are
+/// copied as they are, also when this release cannot read them.
+///
+/// # Errors
+/// [`SettingsError::State`]; the target must then not be armed.
+pub fn copy_for_target(state: &dyn StateStore, booted: BootedSlot) -> Result<(), SettingsError> {
+    let (from, to) = (booted.slot(), booted.target().slot());
+    let failed = |action, slot| move |source| SettingsError::State { action, slot, source };
+    match state.load(&document(from)).map_err(failed("read", from))? {
+        // Over the bound it could not be read back: keep the slot without settings.
+        Some(bytes) if bytes.len() as u64 <= MAX_SETTINGS_BYTES => {
+            state.save(&document(to), &bytes).map_err(failed("keep", to))
+        }
+        // Settings of an installation long ago are worse than none.
+        _ => state.remove(&document(to)).map_err(failed("remove", to)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! Settings come from one place, stay with their slot, and reach systemd.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Mutex;
+
+use super::*;
+
+#[derive(Default)]
+struct State(Mutex<BTreeMap<String, Vec<u8>>>);
+
+impl StateStore for State {
+    fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.0.lock().unwrap().get(name).cloned())
+    }
+    fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.0.lock().unwrap().insert(name.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.lock().unwrap().remove(name);
+        Ok(())
+    }
+}
+
+struct Seed(Option<Vec<u8>>);
+
+impl SeedDisk for Seed {
+    fn user_data(&self) -> Result<Option<Vec<u8>>, SeedError> {
+        Ok(self.0.clone())
+    }
+}
+
+fn document_of(hostname: &str) -> Vec<u8> {
+    format!(r#"{{"schema": 1, "hostname": "{hostname}"}}"#).into_bytes()
+}
+
+fn name(settings: &NodeSettings) -> &str {
+    settings.settings().hostname.as_deref().unwrap()
+}
+
+fn a() -> BootedSlot {
+    BootedSlot::from_command_line(Slot::A)
+}
+
+fn b() -> BootedSlot {
+    BootedSlot::from_command_line(Slot::B)
+}
+
+#[test]
+fn the_credential_goes_before_the_seed_disk_and_both_only_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::default();
+    let seed = Seed(Some([b"#slipway-settings\r\n", &document_of("seed")[..]].concat()));
+    let take = |credentials: bool| {
+        let credentials = credentials.then(|| folder.path().to_owned());
+        load_or_take(&state, a(), &Sources { credentials, seed: &seed })
+    };
+    let (settings, origin) = take(true).unwrap().unwrap();
+    assert_eq!((name(&settings), origin), ("seed", Origin::SeedDisk));
+    state.remove("settings-a.json").unwrap();
+    fs::write(folder.path().join(CREDENTIAL), document_of("credential")).unwrap();
+    let (settings, origin) = take(true).unwrap().unwrap();
+    assert_eq!((name(&settings), origin), ("credential", Origin::Credential));
+    let (settings, origin) = take(false).unwrap().unwrap();
+    assert_eq!((name(&settings), origin), ("credential", Origin::Kept));
+}
+
+#[test]
+fn a_node_that_nobody_gave_settings_has_none() {
+    let state = State::default();
+    let sources = Sources { credentials: Some("/nonexistent".into()), seed: &Seed(None) };
+    assert!(load_or_take(&state, a(), &sources).unwrap().is_none());
+    assert!(state.0.lock().unwrap().is_empty());
+}
+
+#[test]
+fn wrong_settings_are_refused_and_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::default();
+    let first = |seed: &[u8]| {
+        let sources = Sources { credentials: None, seed: &Seed(Some(seed.to_vec())) };
+        load_or_take(&state, a(), &sources).unwrap_err()
+    };
+    for foreign in [&b"#cloud-config\n{}"[..], b"", b"#slipway-settings", b"{\"schema\": 1}\n"] {
+        assert!(matches!(first(foreign), SettingsError::UserData));
+    }
+    assert!(matches!(first(b"#slipway-settings\n{}"), SettingsError::Given { .. }));
+    let large = vec![b' '; MAX_SETTINGS_BYTES as usize + 100];
+    fs::write(folder.path().join(CREDENTIAL), large).unwrap();
+    let sources = Sources { credentials: Some(folder.path().to_owned()), seed: &Seed(None) };
+    match load_or_take(&state, a(), &sources) {
+        Err(SettingsError::Given { source: InvalidSettings::TooLarge(_), .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert!(state.0.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_fallback_reads_what_its_slot_knew() {
+    let state = State::default();
+    let settings = |name| NodeSettings::from_bytes(document_of(name)).unwrap();
+    save(&state, a(), &settings("old")).unwrap();
+    copy_for_target(&state, a()).unwrap();
+    // The new release runs in slot B, and an operator changes its settings.
+    assert_eq!(name(&load(&state, b()).unwrap().unwrap()), "old");
+    save(&state, b(), &settings("new")).unwrap();
+    assert_eq!(name(&load(&state, a()).unwrap().unwrap()), "old");
+    // The next update goes the other way.
+    copy_for_target(&state, b()).unwrap();
+    assert_eq!(name(&load(&state, a()).unwrap().unwrap()), "new");
+}
+
+#[test]
+fn a_slot_does_not_inherit_settings_of_long_ago() {
+    let state = State::default();
+    save(&state, b(), &NodeSettings::from_bytes(document_of("ancient")).unwrap()).unwrap();
+    copy_for_target(&state, a()).unwrap();
+    assert!(load(&state, b()).unwrap().is_none());
+}
+
+#[test]
+fn kept_settings_that_cannot_be_read_are_not_replaced_by_a_source() {
+    let state = State::default();
+    state.save("settings-a.json", br#"{"schema": 2}"#).unwrap();
+    let seed = Seed(Some([b"#slipway-settings\n", &document_of("seed")[..]].concat()));
+    let result = load_or_take(&state, a(), &Sources { credentials: None, seed: &seed });
+    assert!(matches!(result, Err(SettingsError::Kept { slot: Slot::A, .. })));
+    assert_eq!(state.load("settings-a.json").unwrap().unwrap(), br#"{"schema": 2}"#);
+}
+
+#[test]
+fn the_bytes_are_never_printed() {
+    let settings = NodeSettings::from_bytes(document_of("quiet")).unwrap();
+    assert!(!format!("{settings:?}").contains("quiet"));
+}
+
+fn parsed(network: &str) -> Settings {
+    let text = format!(r#"{{"schema": 1, "network": {network}}}"#);
+    Settings::from_json(text.as_bytes()).unwrap()
+}
+
+#[test]
+fn files_are_written_when_they_differ_and_removed_when_they_are_not_wanted() {
+    let root = tempfile::tempdir().unwrap();
+    let folders =
+        RuntimeFolders { network: root.path().join("network"), time: root.path().join("time") };
+    let fixed = parsed(
+        r#"{"interfaces": [{"match": "en*", "addresses": ["10.0.0.5/24", "fd00::5/64"],
+                "gateway": "10.0.0.1", "dns": ["10.0.0.2", "10.0.0.3"]}],
+            "timeServers": ["time.example.com", "10.0.0.4"]}"#,
+    );
+    assert_eq!(render(&folders, &fixed).unwrap(), [Unit::Network, Unit::Time]);
+    let network = fs::read_to_string(folders.network.join("10-slipway-00.network")).unwrap();
+    assert_eq!(
+        network,
+        "[Match]\nName=en*\nType=ether\nKind=!*\n\n[Network]\nDHCP=no\nAddress=10.0.0.5/24\n\
+         Address=fd00::5/64\nGateway=10.0.0.1\nDNS=10.0.0.2\nDNS=10.0.0.3\n"
+    );
+    let time = fs::read_to_string(folders.time.join("10-slipway.conf")).unwrap();
+    assert_eq!(time, "[Time]\nNTP=time.example.com 10.0.0.4\n");
+    assert_eq!(render(&folders, &fixed).unwrap(), []);
+
+    fs::write(folders.network.join("20-foreign.network"), "x").unwrap();
+    let other_time = parsed(r#"{"timeServers": ["10.0.0.4"]}"#);
+    assert_eq!(render(&folders, &other_time).unwrap(), [Unit::Network, Unit::Time]);
+    let left: Vec<_> = fs::read_dir(&folders.network).unwrap().collect();
+    assert_eq!(left.len(), 1, "only the foreign file is left: {left:?}");
+    assert_eq!(render(&folders, &parsed("{}")).unwrap(), [Unit::Time]);
+    assert_eq!(render(&folders, &parsed("{}")).unwrap(), []);
+}
+
+#[test]
+fn a_node_with_nothing_to_set_touches_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let folders =
+        RuntimeFolders { network: root.path().join("network"), time: root.path().join("time") };
+    assert_eq!(render(&folders, &parsed("{}")).unwrap(), []);
+    assert!(!folders.network.exists() && !folders.time.exists());
+}
