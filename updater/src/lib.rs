@@ -7,6 +7,7 @@
 pub mod api;
 pub mod channel;
 pub mod console;
+pub mod daemon;
 pub mod drift;
 pub mod effects;
 pub mod grpc;

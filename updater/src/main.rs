@@ -1,14 +1,25 @@
 //! `slipwayd`: what runs on the node. This file parses, wires and prints.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
+use updater::api;
+use updater::daemon::{self, Places};
+use updater::effects::Effects;
+use updater::effects::boot::BootFacts;
+use updater::effects::clock::SystemClock;
+use updater::effects::esp::MountedEsp;
+use updater::effects::power::Systemd;
+use updater::effects::slots::DiskSlots;
+use updater::effects::state::StateFolder;
 use updater::grpc::Client;
 use updater::import::{self, Outcome};
+use updater::update::Machine;
 use updater::verdict::{self, HttpAddress, Node};
 
 /// What runs on a Slipway node.
@@ -25,6 +36,46 @@ enum Command {
     ImportImages(ImportImages),
     /// Wait until the node can run pods; fails with what is missing.
     WaitHealthy(WaitHealthy),
+    /// Judge this boot, follow the channel, and answer operators.
+    Run(RunDaemon),
+    /// Succeed if this boot was found good, or has nothing to fall back to.
+    IsJudged(OnDisk),
+    /// Print the API's description.
+    Openapi,
+}
+
+#[derive(Debug, Args)]
+struct RunDaemon {
+    #[command(flatten)]
+    disk: OnDisk,
+    /// Folder of the documents that outlast restarts.
+    #[arg(long, default_value = "/var/lib/slipway")]
+    state: PathBuf,
+    /// The API's Unix socket.
+    #[arg(long, default_value = release::api::SOCKET)]
+    api: PathBuf,
+    /// Folder in memory for metadata that is being read.
+    #[arg(long, default_value = "/run/slipway/tuf")]
+    scratch: PathBuf,
+    #[command(flatten)]
+    health: HealthAddresses,
+}
+
+#[derive(Debug, Args)]
+struct OnDisk {
+    /// Where the EFI system partition is mounted.
+    #[arg(long, default_value = "/efi")]
+    esp: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct HealthAddresses {
+    /// containerd's socket.
+    #[arg(long, value_name = "SOCKET", default_value = "/run/containerd/containerd.sock")]
+    containerd: PathBuf,
+    /// kubelet's health address.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:10248/healthz")]
+    kubelet: HttpAddress,
 }
 
 #[derive(Debug, Args)]
@@ -32,12 +83,8 @@ struct WaitHealthy {
     /// How long to wait, in seconds.
     #[arg(long, value_name = "SECONDS")]
     timeout: u64,
-    /// containerd's socket.
-    #[arg(long, value_name = "SOCKET", default_value = "/run/containerd/containerd.sock")]
-    containerd: PathBuf,
-    /// kubelet's health address.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:10248/healthz")]
-    kubelet: HttpAddress,
+    #[command(flatten)]
+    health: HealthAddresses,
 }
 
 #[derive(Debug, Args)]
@@ -67,10 +114,72 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::ImportImages(arguments) => import_images(&arguments).await,
-        Command::WaitHealthy(WaitHealthy { timeout, containerd, kubelet }) => {
+        Command::WaitHealthy(WaitHealthy { timeout, health }) => {
             let limit = Duration::from_secs(timeout);
-            let node = Node { containerd, kubelet };
-            Ok(verdict::wait(&node, limit, |line| println!("{line}")).await?)
+            Ok(verdict::wait(&health.into(), limit, |line| println!("{line}")).await?)
+        }
+        Command::Run(arguments) => run_daemon(arguments).await,
+        Command::IsJudged(disk) => is_judged(&disk),
+        Command::Openapi => {
+            println!("{}", serde_json::to_string_pretty(&api::document())?);
+            Ok(())
+        }
+    }
+}
+
+impl From<HealthAddresses> for Node {
+    fn from(HealthAddresses { containerd, kubelet }: HealthAddresses) -> Self {
+        Self { containerd, kubelet }
+    }
+}
+
+fn effects(facts: &BootFacts, esp: &Path, state: &Path) -> Effects {
+    Effects {
+        slots: Arc::new(DiskSlots::new(Path::new("/"), facts)),
+        esp: Arc::new(MountedEsp::new(esp)),
+        state: Arc::new(StateFolder::new(state)),
+        power: Arc::new(Systemd::new(Path::new("/usr/bin/systemctl"))),
+        clock: Arc::new(SystemClock::new(Path::new("/run/systemd/timesync/synchronized"))),
+    }
+}
+
+async fn run_daemon(arguments: RunDaemon) -> anyhow::Result<()> {
+    log_to_journal();
+    let facts = BootFacts::read(Path::new("/"))?;
+    let effects = effects(&facts, &arguments.disk.esp, &arguments.state);
+    let places = Places {
+        socket: arguments.api,
+        scratch: arguments.scratch,
+        credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        node: arguments.health.into(),
+    };
+    Ok(daemon::run(effects, facts, places).await?)
+}
+
+fn is_judged(disk: &OnDisk) -> anyhow::Result<()> {
+    let facts = BootFacts::read(Path::new("/"))?;
+    let effects = effects(&facts, &disk.esp, Path::new("/var/lib/slipway"));
+    anyhow::ensure!(
+        Machine::is_judged(&effects, facts.slot)?,
+        "this boot was not found good in time: the node restarts"
+    );
+    Ok(())
+}
+
+/// Events go to the journal with their fields; without a journal to standard error.
+fn log_to_journal() {
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    match tracing_journald::layer() {
+        Ok(journal) => {
+            let journal = journal.with_field_prefix(Some("SLIPWAY".to_owned()));
+            let own = tracing_subscriber::filter::Targets::new()
+                .with_target("updater", tracing::Level::INFO);
+            tracing_subscriber::registry().with(own).with(journal).init();
+        }
+        Err(error) => {
+            tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+            tracing::warn!(%error, "there is no journal: events go to standard error");
         }
     }
 }

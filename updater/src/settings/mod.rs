@@ -22,7 +22,7 @@ mod seed;
 mod sources;
 
 pub use render::{RuntimeFolders, Unit, render};
-pub use seed::{LabelledDisk, SeedDisk, SeedError};
+pub use seed::{MountedSeed, SeedDisk, SeedError};
 pub use sources::{CREDENTIAL, Origin, Sources, USER_DATA_MARK};
 
 /// Checked settings, and the bytes that they came from. The bytes hold secrets.

@@ -1,109 +1,55 @@
 //! The seed disk: a small file system with the label `cidata`, as cloud-init's NoCloud has it.
 //!
-//! In: the device of that label. Out: its `user-data`. **Invariant:** the disk is mounted
-//! read-only, without devices, programs or links that are followed out of it, in a folder that
-//! only root may enter; and no longer than it takes to read one bounded file.
+//! In: the folder in which systemd mounts a disk of that label (`run-slipway-seed.mount`): read
+//! only, without devices and programs. Out: its `user-data`. **Invariant:** one bounded file is
+//! read, and a link in its place is not followed.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 
 use super::sources::read_bounded;
 
 /// The file with the settings.
 const FILE: &str = "user-data";
-/// Labels of a seed disk; FAT has capitals only.
-const LABELS: [&str; 2] = ["cidata", "CIDATA"];
-/// Where an ISO 9660 file system names itself, in bytes, and how.
-const ISO_MAGIC: (u64, &[u8; 5]) = (32769, b"CD001");
 
 /// A disk that may be there at the first boot.
 pub trait SeedDisk {
     /// Its `user-data`; none when there is no such disk, or no such file on it.
     ///
     /// # Errors
-    /// When the disk is there and cannot be read.
+    /// When the file is there and cannot be read.
     fn user_data(&self) -> Result<Option<Vec<u8>>, SeedError>;
 }
 
 /// Why a seed disk cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SeedError {
-    /// The device.
-    #[error("cannot read the device {0}")]
-    Device(PathBuf, #[source] io::Error),
-    /// The mount.
-    #[error("cannot mount {device} as {kind}: make the disk as ISO 9660 or FAT")]
-    Mount {
-        /// The device.
-        device: PathBuf,
-        /// The file system.
-        kind: &'static str,
-        /// What the kernel says.
-        #[source]
-        source: io::Error,
-    },
-    /// The folder that it is mounted in.
-    #[error("cannot use the folder {0}")]
-    Folder(PathBuf, #[source] io::Error),
     /// The file.
     #[error("cannot read `user-data`")]
     File(#[source] io::Error),
+    /// A link, a folder or a device.
+    #[error("`user-data` is no plain file")]
+    NoFile,
 }
 
-/// The disk with the label, by udev's links.
+/// The disk that systemd mounted.
 #[derive(Debug, Clone)]
-pub struct LabelledDisk {
-    /// Folder of the links, `/dev/disk/by-label`.
-    pub labels: PathBuf,
-    /// Folder to mount in, such as `/run/slipway/seed`.
-    pub mount_point: PathBuf,
+pub struct MountedSeed {
+    /// The folder, such as `/run/slipway/seed`; without a disk it is empty or absent.
+    pub folder: PathBuf,
 }
 
-impl SeedDisk for LabelledDisk {
+impl SeedDisk for MountedSeed {
     fn user_data(&self) -> Result<Option<Vec<u8>>, SeedError> {
-        let device = LABELS.iter().map(|label| self.labels.join(label)).find(|path| path.exists());
-        let Some(device) = device else { return Ok(None) };
-        let kind =
-            file_system(&device).map_err(|error| SeedError::Device(device.clone(), error))?;
-        let folder = |error| SeedError::Folder(self.mount_point.clone(), error);
-        fs::create_dir_all(&self.mount_point).map_err(folder)?;
-        fs::set_permissions(&self.mount_point, Permissions::from_mode(0o700)).map_err(folder)?;
-        let flags =
-            MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-        mount(&device, &self.mount_point, kind, flags, None).map_err(|error| SeedError::Mount {
-            device: device.clone(),
-            kind,
-            source: error.into(),
-        })?;
-        let content = read_user_data(&self.mount_point);
-        unmount(&self.mount_point, UnmountFlags::DETACH).map_err(|error| folder(error.into()))?;
-        content.map_err(SeedError::File)
+        let path = self.folder.join(FILE);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() => read_bounded(&path).map_err(SeedError::File),
+            Ok(_) => Err(SeedError::NoFile),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(SeedError::File(error)),
+        }
     }
-}
-
-fn read_user_data(folder: &Path) -> io::Result<Option<Vec<u8>>> {
-    let path = folder.join(FILE);
-    // A link could lead to any file of the node, and this is shown when it is refused.
-    match fs::symlink_metadata(&path) {
-        Ok(metadata) if metadata.is_file() => read_bounded(&path),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a plain file")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Only these two are tried: a file system is the kernel's to parse, and most are made for
-/// disks that one trusts.
-fn file_system(device: &Path) -> io::Result<&'static str> {
-    let mut file = File::open(device)?;
-    file.seek(SeekFrom::Start(ISO_MAGIC.0))?;
-    let mut magic = Vec::new();
-    file.take(ISO_MAGIC.1.len() as u64).read_to_end(&mut magic)?;
-    Ok(if magic == ISO_MAGIC.1 { "iso9660" } else { "vfat" })
 }
 
 #[cfg(test)]
@@ -111,36 +57,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_without_a_seed_disk_has_none() {
+    fn a_link_in_place_of_the_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = LabelledDisk {
-            labels: folder.path().join("by-label"),
-            mount_point: folder.path().join("seed"),
-        };
-        assert!(matches!(disk.user_data(), Ok(None)));
-        assert!(!disk.mount_point.exists());
-    }
-
-    #[test]
-    fn a_disk_is_iso_or_fat() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("disk");
-        let mut disk = vec![0; 40_000];
-        fs::write(&path, &disk).unwrap();
-        assert_eq!(file_system(&path).unwrap(), "vfat");
-        disk[32769..32774].copy_from_slice(b"CD001");
-        fs::write(&path, &disk).unwrap();
-        assert_eq!(file_system(&path).unwrap(), "iso9660");
-        fs::write(&path, b"").unwrap();
-        assert_eq!(file_system(&path).unwrap(), "vfat");
-    }
-
-    #[test]
-    fn a_link_on_the_disk_is_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("secret"), "x").unwrap();
-        assert!(read_user_data(folder.path()).unwrap().is_none());
-        std::os::unix::fs::symlink("secret", folder.path().join(FILE)).unwrap();
-        assert!(read_user_data(folder.path()).is_err());
+        let seed = MountedSeed { folder: folder.path().into() };
+        assert!(matches!(seed.user_data(), Ok(None)));
+        std::os::unix::fs::symlink("/etc/hostname", folder.path().join(FILE)).unwrap();
+        assert!(matches!(seed.user_data(), Err(SeedError::NoFile)));
+        fs::remove_file(folder.path().join(FILE)).unwrap();
+        fs::write(folder.path().join(FILE), "x").unwrap();
+        assert_eq!(seed.user_data().unwrap().unwrap(), b"x");
     }
 }

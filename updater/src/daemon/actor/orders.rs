@@ -1,0 +1,230 @@
+//! What operators ask for.
+//!
+//! In: an action of the API. Out: the first step of it, and an answer that says so, or which
+//! rule forbids it. **Invariant:** an order passes waves and windows, and nothing else.
+
+use release::ReleaseVersion;
+use release::api::{Accepted, Action, ApiError, Code, Started};
+
+use super::{Actor, Order, Request, Work, conflict};
+use crate::daemon::local;
+use crate::policy::{Decision, Hold};
+use crate::update::{Journal, UpdateError};
+
+type Answer = Result<Accepted, ApiError>;
+
+impl Actor {
+    /// Does what was asked for, and answers.
+    pub(super) async fn take(&mut self, request: Request) {
+        // Who asked may be gone; what was asked for is done all the same.
+        match request {
+            Request::Act(action, answer) => drop(answer.send(self.act(action).await)),
+            Request::Settings(document, mode, answer) => {
+                drop(answer.send(self.replace_settings(&document, mode).await));
+            }
+        }
+    }
+
+    async fn act(&mut self, action: Action) -> Answer {
+        if let Work::Restarting = self.work {
+            return Err(conflict("the node restarts", "ask again when it is back"));
+        }
+        match action {
+            Action::Check => self.check().await,
+            Action::Stage => self.order(Order::Stage).await,
+            Action::Update => self.order(Order::Apply).await,
+            Action::Rollback => self.roll_back().await,
+            Action::Pin(version) => self.pin(Some(version)).await,
+            Action::Unpin => self.pin(None).await,
+            Action::Clear(version) => self.clear(version).await,
+        }
+    }
+
+    async fn check(&mut self) -> Answer {
+        if let Work::Staging(_, version) = &self.work {
+            return Ok(staging(version));
+        }
+        self.look_now().await?;
+        let decision = self.follow().await;
+        Ok(self.told(&decision))
+    }
+
+    /// Asks the channel at once.
+    async fn look_now(&mut self) -> Result<(), ApiError> {
+        if self.client.is_none() {
+            return Err(conflict(
+                "the settings name no channel",
+                "add `channel` with `slipway node settings set`",
+            ));
+        }
+        self.look().await;
+        match &self.look.failure {
+            Some(failure) => Err(ApiError::new(
+                Code::Conflict,
+                failure.sentence.clone(),
+                "correct that, and run `slipway node check` again",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    async fn order(&mut self, order: Order) -> Answer {
+        if let Work::Staging(_, version) = &self.work {
+            self.order = order;
+            return Ok(staging(version));
+        }
+        self.look_now().await?;
+        self.order = order;
+        let decision = self.follow().await;
+        let answer = self.told(&decision);
+        if answer.started == Started::Yes {
+            return Ok(answer);
+        }
+        self.order = Order::None;
+        let is_there = |hold: &Hold| matches!(hold, Hold::UpToDate { .. } | Hold::Staged { .. });
+        if decision.holds.iter().any(is_there) {
+            return Ok(answer);
+        }
+        let sentences: Vec<String> = decision.holds.iter().map(ToString::to_string).collect();
+        Err(ApiError::new(
+            Code::Held,
+            sentences.join(" "),
+            "no order passes this rule: see `slipway node why`",
+        ))
+    }
+
+    /// What became of a decision, in words.
+    fn told(&self, decision: &Decision) -> Accepted {
+        let target = decision.target.as_ref().map(|target| target.version.clone());
+        match &self.work {
+            Work::Staging(_, version) => staging(version),
+            Work::Restarting => Accepted {
+                started: Started::Yes,
+                target,
+                message: "the node restarts into the other slot".to_owned(),
+            },
+            Work::None | Work::Judging(..) => {
+                let sentences: Vec<String> =
+                    decision.holds.iter().map(ToString::to_string).collect();
+                Accepted { started: Started::NothingToDo, target, message: sentences.join(" ") }
+            }
+        }
+    }
+
+    async fn roll_back(&mut self) -> Answer {
+        if !matches!(self.work, Work::None) {
+            return Err(conflict(
+                "an update is under way or this boot is being judged",
+                "wait for its end: see `slipway node status`",
+            ));
+        }
+        self.staged = None;
+        let state = self.setting.effects.state.clone();
+        let back = self.step(move |machine| {
+            let armed = machine.roll_back()?;
+            let times = local::VerdictTimes::new(crate::policy::verdict_times(None, None));
+            // Without these the next boot takes those of its settings.
+            if let Err(error) = local::save_times(state.as_ref(), &times) {
+                tracing::warn!(%error, "the times of the verdict could not be kept");
+            }
+            machine.restart(&armed)
+        });
+        match back.await {
+            Some(Ok(())) => {
+                self.setting.metrics.add_rollback();
+                self.restarting(Some(Ok(())));
+                Ok(Accepted {
+                    started: Started::Yes,
+                    target: None,
+                    message: "the node restarts into the release before".to_owned(),
+                })
+            }
+            Some(Err(error)) => Err(refusal(&error)),
+            None => Err(no_machine()),
+        }
+    }
+
+    async fn pin(&mut self, version: Option<ReleaseVersion>) -> Answer {
+        let store = self.setting.effects.state.as_ref();
+        local::save_pin(store, version.as_ref()).map_err(|error| {
+            ApiError::new(
+                Code::Internal,
+                format!("the pin cannot be kept: {error}"),
+                "see that the state partition has room",
+            )
+        })?;
+        self.pin = version;
+        if let Work::Staging(task, staged) = &self.work
+            && self.pin.as_ref() != Some(staged)
+        {
+            task.abort();
+        }
+        self.check().await
+    }
+
+    async fn clear(&mut self, version: Option<ReleaseVersion>) -> Answer {
+        if self.machine.is_none() {
+            return self.give_up_journal().await;
+        }
+        let known = self.with_machine(|machine| machine.journal().refusals.clone());
+        let chosen: Vec<_> = known
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|refusal| version.as_ref().is_none_or(|it| refusal.release.version == *it))
+            .map(|refusal| refusal.release.root_hash)
+            .collect();
+        if chosen.is_empty() {
+            let message = "no such release is refused on this node".to_owned();
+            return Ok(Accepted { started: Started::NothingToDo, target: version, message });
+        }
+        let count = chosen.len();
+        let forgotten = self.step(move |machine| {
+            chosen.iter().try_for_each(|root_hash| machine.forget(Some(root_hash)).map(drop))
+        });
+        match forgotten.await {
+            Some(Ok(())) => {
+                self.follow().await;
+                let message = format!("{count} refused releases may be tried again");
+                Ok(Accepted { started: Started::Yes, target: version, message })
+            }
+            Some(Err(error)) => Err(refusal(&error)),
+            None => Err(no_machine()),
+        }
+    }
+
+    /// The way out when the journal is of a later generation of this software.
+    async fn give_up_journal(&mut self) -> Answer {
+        Journal::give_up(self.setting.effects.state.as_ref()).map_err(|error| refusal(&error))?;
+        self.next_open = tokio::time::Instant::now();
+        self.open_machine().await;
+        match self.machine {
+            Some(_) => Ok(Accepted {
+                started: Started::Yes,
+                target: None,
+                message: "the journal of updates was set aside, and began anew".to_owned(),
+            }),
+            None => Err(no_machine()),
+        }
+    }
+}
+
+fn staging(version: &ReleaseVersion) -> Accepted {
+    Accepted {
+        started: Started::Yes,
+        target: Some(version.clone()),
+        message: format!("release {version} is being staged"),
+    }
+}
+
+fn refusal(error: &UpdateError) -> ApiError {
+    let text = crate::daemon::chain(error);
+    ApiError::new(Code::Conflict, text, "see `slipway node status`")
+}
+
+fn no_machine() -> ApiError {
+    ApiError::new(
+        Code::Internal,
+        "the journal of updates cannot be opened",
+        "see `slipway node logs --unit slipwayd.service`",
+    )
+}

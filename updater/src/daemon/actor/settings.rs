@@ -1,0 +1,160 @@
+//! Settings: taken from their sources, put into force, replaced by operators.
+//!
+//! In: documents. Out: the client of the channel, the API's port, files for systemd's network
+//! and time services. **Invariant:** settings that were refused change nothing.
+
+use bytes::Bytes;
+use release::api::{ApiError, Code, SettingsMode, SettingsOutcome, SettingsState};
+use release::settings::Settings;
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use super::{Actor, Look, Surroundings, conflict};
+use crate::channel::ChannelClient;
+use crate::daemon::{api_of, chain};
+use crate::settings::{self, MountedSeed, NodeSettings, RuntimeFolders, Sources, Unit};
+
+/// Where systemd mounts a seed disk.
+const SEED: &str = "/run/slipway/seed";
+
+impl Actor {
+    /// Reads the settings, or takes them from a source.
+    pub(super) async fn load_settings(&mut self) {
+        let state = self.setting.effects.state.clone();
+        let slot = self.setting.facts.slot;
+        let credentials = self.setting.places.credentials.clone();
+        let taken = tokio::task::spawn_blocking(move || {
+            let seed = MountedSeed { folder: SEED.into() };
+            let sources = Sources { credentials, seed: &seed };
+            settings::load_or_take(state.as_ref(), slot, &sources)
+        });
+        match taken.await {
+            Ok(Ok(Some((settings, origin)))) => {
+                tracing::info!("slipway: settings from {origin}");
+                self.put_into_force(settings.settings(), &origin.to_string()).await;
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => {
+                let text = chain(&error);
+                let known = self.setting.board.read().problem;
+                // Every round asks again; the journal is told once.
+                if known.is_none_or(|problem| !problem.message.contains(&text)) {
+                    self.complain("the settings cannot be used", &error);
+                }
+            }
+            Err(error) => tracing::error!(%error, "reading the settings ended early"),
+        }
+    }
+
+    async fn put_into_force(&mut self, settings: &Settings, origin: &str) {
+        self.adjust_units(settings).await;
+        self.http = match crate::http::client(&settings.network) {
+            Ok(client) => Some(client),
+            Err(error) => {
+                self.complain("the network settings cannot be used", &error);
+                None
+            }
+        };
+        self.client = self.http.clone().and_then(|http| {
+            let surroundings = Surroundings {
+                http,
+                state: self.setting.effects.state.clone(),
+                scratch: self.setting.places.scratch.clone(),
+                image: self.setting.identity.image,
+            };
+            ChannelClient::new(settings, surroundings)
+        });
+        // A failure to send means that the API ends, and with it this program.
+        self.setting.api.send_replace(api_of(Some(settings)));
+        let redacted = serde_json::to_value(settings).ok();
+        self.setting.board.change(|board| {
+            board.group = settings.channel.as_ref().and_then(|channel| channel.group.clone());
+            let (schema, source) = (settings.schema, origin.to_owned());
+            board.settings = Some(SettingsState { schema, source });
+            board.settings_redacted = redacted;
+        });
+        self.settings = Some(settings.clone());
+        self.look = Look::default();
+        self.next_look = Instant::now();
+    }
+
+    /// Writes what network and time services read, and restarts those that must read it again.
+    async fn adjust_units(&self, settings: &Settings) {
+        let units = match settings::render(&RuntimeFolders::default(), settings) {
+            Ok(units) => units,
+            Err(error) => return self.complain("the network settings cannot be written", &error),
+        };
+        for name in units.into_iter().map(Unit::name) {
+            let restarted =
+                Command::new("/usr/bin/systemctl").args(["try-restart", name]).output().await;
+            match restarted {
+                Ok(output) if output.status.success() => {
+                    tracing::info!(unit = name, "slipway: restarted for new settings");
+                }
+                Ok(output) => {
+                    let said = String::from_utf8_lossy(&output.stderr);
+                    tracing::error!(unit = name, status = %output.status, "cannot restart: {said}");
+                }
+                Err(error) => tracing::error!(unit = name, %error, "cannot run systemctl"),
+            }
+        }
+    }
+
+    /// Checks a document, and with [`SettingsMode::Apply`] keeps it and puts it into force.
+    pub(super) async fn replace_settings(
+        &mut self,
+        document: &Bytes,
+        mode: SettingsMode,
+    ) -> Result<SettingsOutcome, ApiError> {
+        let checked = NodeSettings::from_bytes(document.to_vec()).map_err(|error| {
+            ApiError::new(Code::Invalid, chain(&error), "correct the document; nothing was changed")
+        })?;
+        let changed = changed_fields(self.settings.as_ref(), checked.settings());
+        let message = match (mode, changed.is_empty()) {
+            (_, true) => "nothing differs from the settings in force",
+            (SettingsMode::DryRun, false) => "the document is good; nothing was changed",
+            (SettingsMode::Apply, false) => "the settings are kept and in force",
+        };
+        if let SettingsMode::Apply = mode {
+            if matches!(self.work, super::Work::Restarting) {
+                return Err(conflict("the node restarts", "send them again when it is back"));
+            }
+            let state = self.setting.effects.state.as_ref();
+            settings::save(state, self.setting.facts.slot, &checked).map_err(|error| {
+                ApiError::new(Code::Internal, chain(&error), "nothing was changed")
+            })?;
+            self.put_into_force(checked.settings(), "the API").await;
+        }
+        Ok(SettingsOutcome { changed, message: message.to_owned() })
+    }
+}
+
+/// Top-level fields and their own fields that differ. Secrets compare as they are; only names
+/// come out.
+fn changed_fields(old: Option<&Settings>, new: &Settings) -> Vec<String> {
+    let shown = |settings: &Settings| serde_json::to_value(settings).unwrap_or_default();
+    let old_shown = old.map(shown).unwrap_or_default();
+    let mut changed = Vec::new();
+    let fields = shown(new);
+    let names = fields.as_object().into_iter().flatten().map(|(name, _)| name.clone());
+    let gone = old_shown.as_object().into_iter().flatten().map(|(name, _)| name.clone());
+    let all: std::collections::BTreeSet<String> = names.chain(gone).collect();
+    for name in all {
+        let (before, after) = (&old_shown[&name], &fields[&name]);
+        match (before.as_object(), after.as_object()) {
+            (Some(before), Some(after)) => {
+                let keys: std::collections::BTreeSet<&String> =
+                    before.keys().chain(after.keys()).collect();
+                let differs = |key: &&&String| before.get(**key) != after.get(**key);
+                changed.extend(keys.iter().filter(differs).map(|key| format!("{name}.{key}")));
+            }
+            _ if before != after => changed.push(name),
+            _ => {}
+        }
+    }
+    // What is not shown may differ too.
+    if changed.is_empty() && old.is_some_and(|old| old != new) {
+        changed.push("a secret".to_owned());
+    }
+    changed
+}

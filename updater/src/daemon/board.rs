@@ -1,0 +1,103 @@
+//! What the actor knows, for those who show it.
+//!
+//! In: changes by the actor. Out: copies. **Invariant:** a copy is of one moment, and holds no
+//! secret.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use release::api::{Check, Drift, Phase, Probe, Problem, SettingsState};
+use release::{ChannelName, GroupName, ReleaseVersion, UkiName};
+use tokio::sync::watch;
+
+use crate::effects::boot::BootFacts;
+use crate::policy::Hold;
+use crate::staging::Progress;
+use crate::update;
+
+/// What is known at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The UKI that runs, once the EFI system partition was read.
+    pub booted: Option<UkiName>,
+    /// The other slot's UKI.
+    pub other: Option<UkiName>,
+    /// How far an update is.
+    pub phase: Phase,
+    /// The release that it leads to, or that should run.
+    pub wanted: Option<ReleaseVersion>,
+    /// The journal of updates.
+    pub journal: update::Journal,
+    /// Rules that hold the node.
+    pub holds: Vec<Hold>,
+    /// What each probe said last.
+    pub health: Vec<Probe>,
+    /// Group and channel, as the settings and the group's document name them.
+    pub group: Option<GroupName>,
+    /// See `group`.
+    pub channel: Option<ChannelName>,
+    /// The release that the group pins.
+    pub group_pin: Option<ReleaseVersion>,
+    /// The group's limit.
+    pub maximum_version: Option<ReleaseVersion>,
+    /// The release that an operator pinned.
+    pub pin: Option<ReleaseVersion>,
+    /// The last look at the channel.
+    pub last_check: Option<Check>,
+    /// What failed last.
+    pub problem: Option<Problem>,
+    /// The last comparison.
+    pub drift: Option<Drift>,
+    /// Settings in force.
+    pub settings: Option<SettingsState>,
+    /// The settings without secrets.
+    pub settings_redacted: Option<serde_json::Value>,
+}
+
+/// The one place for it.
+#[derive(Debug)]
+pub struct Board {
+    snapshot: Mutex<Snapshot>,
+    /// Bytes of a staging that is under way.
+    pub progress: watch::Sender<Progress>,
+}
+
+impl Board {
+    /// What is known before anything was read.
+    pub fn new(_facts: &BootFacts) -> Self {
+        let snapshot = Snapshot {
+            booted: None,
+            other: None,
+            phase: Phase::Idle,
+            wanted: None,
+            journal: update::Journal::new(),
+            holds: Vec::new(),
+            health: Vec::new(),
+            group: None,
+            channel: None,
+            group_pin: None,
+            maximum_version: None,
+            pin: None,
+            last_check: None,
+            problem: None,
+            drift: None,
+            settings: None,
+            settings_redacted: None,
+        };
+        Self { snapshot: Mutex::new(snapshot), progress: watch::Sender::default() }
+    }
+
+    /// A copy.
+    pub fn read(&self) -> Snapshot {
+        self.lock().clone()
+    }
+
+    /// Changes what is known.
+    pub fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Snapshot> {
+        // A panic in a change leaves fields of before, and those are true too.
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,93 @@
+//! Two small documents of the daemon's own: an operator's pin, and the times of a verdict.
+//!
+//! In and out: JSON on the state partition. **Invariant:** one that cannot be read counts as
+//! absent, and a warning says so: neither may keep a node from its verdict.
+
+use std::io;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use release::ReleaseVersion;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::effects::StateStore;
+
+const PIN: &str = "pin.json";
+const VERDICT: &str = "verdict.json";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pin {
+    version: ReleaseVersion,
+}
+
+/// How long a boot has to prove itself. Saved when a release is armed, because the boot that is
+/// judged may not reach the channel that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerdictTimes {
+    settle: SignedDuration,
+    deadline: SignedDuration,
+}
+
+impl VerdictTimes {
+    /// Settling time and deadline.
+    pub fn new((settle, deadline): (SignedDuration, SignedDuration)) -> Self {
+        Self { settle, deadline }
+    }
+
+    /// How long all must be well without a break.
+    pub fn settle(&self) -> Duration {
+        self.settle.unsigned_abs()
+    }
+
+    /// How long after power-on that must be reached.
+    pub fn deadline(&self) -> Duration {
+        self.deadline.unsigned_abs()
+    }
+}
+
+/// The release that an operator pinned.
+pub fn load_pin(store: &dyn StateStore) -> Option<ReleaseVersion> {
+    load::<Pin>(store, PIN).map(|pin| pin.version)
+}
+
+/// Keeps an operator's pin, or drops it.
+///
+/// # Errors
+/// As the store gives them.
+pub fn save_pin(store: &dyn StateStore, version: Option<&ReleaseVersion>) -> io::Result<()> {
+    match version {
+        Some(version) => save(store, PIN, &Pin { version: version.clone() }),
+        None => store.remove(PIN),
+    }
+}
+
+/// The times that were saved when this boot's release was armed.
+pub fn load_times(store: &dyn StateStore) -> Option<VerdictTimes> {
+    load(store, VERDICT)
+}
+
+/// Keeps the times for the boot that comes next.
+///
+/// # Errors
+/// As the store gives them.
+pub fn save_times(store: &dyn StateStore, times: &VerdictTimes) -> io::Result<()> {
+    save(store, VERDICT, times)
+}
+
+fn load<T: DeserializeOwned>(store: &dyn StateStore, name: &str) -> Option<T> {
+    let read = store.load(name).and_then(|bytes| match bytes {
+        Some(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        None => Ok(None),
+    });
+    read.unwrap_or_else(|error: io::Error| {
+        tracing::warn!(%error, name, "a document cannot be read, and counts as absent");
+        None
+    })
+}
+
+fn save<T: Serialize>(store: &dyn StateStore, name: &str, document: &T) -> io::Result<()> {
+    store.save(name, &serde_json::to_vec(document)?)
+}

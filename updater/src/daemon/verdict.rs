@@ -1,0 +1,91 @@
+//! Judging this boot, as a task that needs nothing but what it is given.
+//!
+//! In: probes and times. Out: a verdict; what the probes say goes to the board meanwhile.
+//! **Invariant:** a boot without a way back is never given up, only judged on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use release::api::{Probe as ApiProbe, ProbeState};
+use release::settings;
+
+use super::board::Board;
+use super::local::VerdictTimes;
+use crate::effects::Clock;
+use crate::update::Failure;
+use crate::verdict::{self, Node, Pace, Round, Terms, Verdict};
+
+/// What a judge needs.
+pub struct Judged {
+    /// Where container runtime and kubelet are.
+    pub node: Node,
+    /// Probes of the settings.
+    pub added: Vec<settings::Probe>,
+    /// Settling time and deadline.
+    pub times: VerdictTimes,
+    /// Whether there is a release to go back to.
+    pub can_fall_back: bool,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Where the probes' answers go.
+    pub board: Arc<Board>,
+}
+
+/// Judges until the verdict.
+pub async fn judge(judged: Judged) -> Verdict {
+    let Judged { node, added, times, can_fall_back, clock, board } = judged;
+    let probes = match verdict::probes(&node, &added) {
+        Ok(probes) => probes,
+        // Settings are checked before they are taken: only a later generation's come here.
+        Err(error) => return Verdict::Failed(Failure::new("settings", &error.to_string())),
+    };
+    let terms = Terms {
+        settle: times.settle(),
+        deadline: can_fall_back.then(|| times.deadline()),
+        pace: Pace::default(),
+    };
+    let mut said = Said::default();
+    verdict::judge(&probes, terms, clock.as_ref(), |round| {
+        said.tell(round, clock.uptime());
+        board.change(|board| board.health = round.answers.iter().map(probe).collect());
+    })
+    .await
+}
+
+/// What was told already: the journal gets changes, not rounds.
+#[derive(Default)]
+struct Said {
+    containerd: bool,
+    missing: Option<String>,
+}
+
+impl Said {
+    fn tell(&mut self, round: &Round, uptime: Duration) {
+        let seconds = uptime.as_secs_f64();
+        let well = |name: &str| {
+            round.answers.iter().any(|answer| answer.probe == name && answer.missing.is_none())
+        };
+        if !self.containerd && well("containerd") {
+            self.containerd = true;
+            tracing::info!("slipway: containerd ready after {seconds:.1} s");
+        }
+        let missing = round.answers.iter().find(|answer| answer.missing.is_some());
+        let missing = missing.map_or(String::new(), |answer| answer.probe.clone());
+        if self.missing.as_ref() == Some(&missing) {
+            return;
+        }
+        match missing.as_str() {
+            "" => tracing::info!("slipway: node healthy after {seconds:.1} s since power-on"),
+            probe => tracing::info!(probe, "slipway: waiting for {probe}"),
+        }
+        self.missing = Some(missing);
+    }
+}
+
+fn probe(answer: &verdict::Answer) -> ApiProbe {
+    let state = match answer.missing {
+        None => ProbeState::Passing,
+        Some(_) => ProbeState::Failing,
+    };
+    ApiProbe { name: answer.probe.clone(), state, message: answer.missing.clone() }
+}

@@ -1,0 +1,120 @@
+//! What the machine's own types mean in the API.
+//!
+//! In: journal, progress. Out: the API's types. **Invariant:** every variant of ours has
+//! its place; none is mapped by a wildcard.
+
+use release::api::{
+    Event, EventKind, Fallback, Progress as ApiProgress, Reached, RefusedRelease, Step, TransferWay,
+};
+
+use crate::staging::{KnownWay, Part, Phase, Progress};
+use crate::update::{Cause, Event as Entry, Happening, Journal, Refusal};
+
+/// How far a release got.
+pub fn reached(cause: &Cause) -> Reached {
+    match cause {
+        Cause::Loader => Reached::Loader,
+        Cause::Kernel { .. } => Reached::Kernel,
+        Cause::Userspace { .. } | Cause::RolledBack => Reached::Userspace,
+        Cause::Verdict(_) => Reached::Probe,
+    }
+}
+
+/// A release that is refused.
+pub fn refused(refusal: &Refusal) -> RefusedRelease {
+    RefusedRelease {
+        version: Some(refusal.release.version.clone()),
+        root_hash: refusal.release.root_hash,
+        since: refusal.at,
+        reached: reached(&refusal.cause),
+        cause: refusal.cause.to_string(),
+    }
+}
+
+/// The last time that a release was given up.
+pub fn fallback(journal: &Journal) -> Option<Fallback> {
+    let (index, entry, cause) =
+        journal.history.iter().enumerate().rev().find_map(|(index, entry)| match &entry.what {
+            Happening::FellBack { cause } => Some((index, entry, cause)),
+            _ => None,
+        })?;
+    let earlier = journal.history.iter().take(index).rev();
+    let generation = earlier.filter(|other| other.release == entry.release).find_map(generation);
+    Some(Fallback {
+        version: Some(entry.release.version.clone()),
+        generation: generation.unwrap_or_default(),
+        at: entry.at,
+        reached: reached(cause),
+        cause: cause.to_string(),
+    })
+}
+
+fn generation(entry: &Entry) -> Option<u32> {
+    match entry.what {
+        Happening::Armed { generation } | Happening::RollingBack { generation } => Some(generation),
+        Happening::Staged
+        | Happening::Blessed
+        | Happening::Condemned { .. }
+        | Happening::FellBack { .. }
+        | Happening::Cleared
+        | Happening::JournalDamaged => None,
+    }
+}
+
+/// An entry of the history.
+pub fn event(entry: &Entry) -> Event {
+    let version = &entry.release.version;
+    let (kind, message) = match &entry.what {
+        Happening::Staged => {
+            (EventKind::Staged, format!("release {version} is whole in the other slot"))
+        }
+        Happening::Armed { .. } => (EventKind::Armed, format!("release {version} starts next")),
+        Happening::RollingBack { .. } => {
+            (EventKind::RolledBack, format!("an operator goes back to release {version}"))
+        }
+        Happening::Blessed => (EventKind::Blessed, format!("release {version} was found good")),
+        Happening::Condemned { failure } => {
+            (EventKind::Condemned, format!("release {version} was found bad: {failure}"))
+        }
+        Happening::FellBack { cause } => {
+            (EventKind::FellBack, format!("the node came back from release {version}: {cause}"))
+        }
+        Happening::Cleared => (EventKind::Cleared, format!("release {version} may be tried again")),
+        Happening::JournalDamaged => {
+            let message = "the journal of updates was unreadable and began anew";
+            (EventKind::JournalDamaged, message.to_owned())
+        }
+    };
+    Event {
+        at: entry.at,
+        kind,
+        version: Some(version.clone()),
+        generation: generation(entry),
+        message,
+    }
+}
+
+/// The bytes of a staging.
+pub fn progress(progress: &Progress) -> Option<ApiProgress> {
+    let step = match (progress.phase, progress.part) {
+        (Phase::Starting, _) | (Phase::Staged, _) | (_, None) => return None,
+        (Phase::Assembling, Some(Part::Root)) => Step::WritingRoot,
+        (Phase::Assembling, Some(Part::Uki)) => Step::WritingUki,
+        (Phase::Verifying, Some(Part::Root)) => Step::CheckingRoot,
+        (Phase::Verifying, Some(Part::Uki)) => Step::CheckingUki,
+    };
+    Some(ApiProgress {
+        step,
+        way: progress.way.map(way),
+        bytes_done: progress.bytes_done,
+        bytes_total: progress.bytes_total,
+    })
+}
+
+/// A way.
+pub fn way(way: KnownWay) -> TransferWay {
+    match way {
+        KnownWay::Full => TransferWay::Full,
+        KnownWay::Blocks => TransferWay::Blocks,
+    }
+}
