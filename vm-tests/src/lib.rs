@@ -6,11 +6,13 @@
 
 pub mod accelerator;
 pub mod esp;
+pub mod faulty;
 pub mod hardware;
 pub mod http;
 pub mod image;
 pub mod isolation;
 pub mod machine;
+pub mod nginx;
 pub mod qmp;
 pub mod ready;
 

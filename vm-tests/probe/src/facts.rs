@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -20,6 +21,9 @@ pub fn facts() -> Value {
         "os_release": text("/etc/os-release"),
         "mounts": text("/proc/self/mounts"),
         "uptime_seconds": uptime(),
+        "clock_seconds": seconds(SystemTime::now()),
+        "image_seconds": fs::metadata("/usr/lib/os-release").and_then(|found| found.modified())
+            .ok().and_then(seconds),
         "partitions": partitions(),
         "routes": text("/proc/net/route"),
     })
@@ -36,6 +40,11 @@ fn secure_boot() -> Option<bool> {
 
 fn uptime() -> Option<f64> {
     text("/proc/uptime")?.split(' ').next()?.parse().ok()
+}
+
+/// Since 1970.
+fn seconds(time: SystemTime) -> Option<u64> {
+    Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 /// Size in bytes of each partition by its label.

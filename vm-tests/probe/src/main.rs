@@ -100,6 +100,7 @@ fn answer(path: &str, query: &BTreeMap<String, String>) -> Answer {
         "/flip" => actions::flip(wanted("path")?, number("offset")?),
         "/fill" => actions::fill(wanted("path")?, number("leave")?),
         "/unfill" => actions::unfill(wanted("path")?),
+        "/hang" => misbehave::hang().map(|()| Vec::new()).map_err(|error| error.to_string()),
         "/write-probe" => json(attempts::writes()),
         "/load-module-probe" => json(attempts::load_module(wanted("path")?)),
         "/state" => facts::state(wanted("key")?, query.get("write").map(String::as_str)),
