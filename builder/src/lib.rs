@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod build;
 pub mod cache;
+pub mod channel;
 pub mod child;
 pub mod cli;
 pub mod compose;

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use release::ReleaseVersion;
 
+pub use super::channel_arguments::{
+    ChannelCommand, GroupCommand, PublishArguments, RotateArguments,
+};
+
 /// Builds signed, read-only images of Kubernetes nodes.
 #[derive(Debug, Parser)]
 #[command(
@@ -66,7 +70,21 @@ pub enum Command {
         /// Release folder.
         new: PathBuf,
     },
-    /// Make keys.
+    /// Make and look after a channel: a folder of static files that nodes follow.
+    Channel {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: ChannelCommand,
+    },
+    /// Put releases into a channel.
+    Publish(PublishArguments),
+    /// Change node groups.
+    Group {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: GroupCommand,
+    },
+    /// Make and rotate keys.
     Keys {
         /// What to do with keys.
         #[command(subcommand)]
@@ -87,11 +105,18 @@ pub enum Command {
 /// `slipway keys`.
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Make Secure Boot keys (PK, KEK, db) and a release key in a new folder.
+    /// Make Secure Boot keys (PK, KEK, db), a release key and those of a channel in a new
+    /// folder.
     New {
         /// The folder.
         folder: PathBuf,
+        /// Add the keys of a channel to a folder that has the others.
+        #[arg(long)]
+        add_channel_keys: bool,
     },
+    /// Replace keys of a channel by those of another folder; without roles, only renew its
+    /// root.
+    Rotate(RotateArguments),
 }
 
 /// Where inputs come from.

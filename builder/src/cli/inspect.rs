@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use release::layout::ESP_UKI_DIR;
-use release::{ReleaseDocument, RootHash, Slot};
+use release::{ReleaseDocument, Slot};
 use serde_json::{Value, json};
 
 use super::describe::{document_text, size};
@@ -82,11 +82,6 @@ fn release(folder: &Path) -> Result<Answer, Failed> {
     Ok(Answer { text, json: json!({ "release": document, "ukis": ukis }) })
 }
 
-/// The root hash that a UKI's command line demands.
-pub fn root_hash_of(cmdline: &str) -> Option<RootHash> {
-    cmdline.split_whitespace().find_map(|word| word.strip_prefix("roothash=")?.parse().ok())
-}
-
 fn describe_uki(bytes: &[u8]) -> Result<(String, Value), Failed> {
     let uki = uki::inspect(bytes).map_err(Failed::input)?;
     let signed_by = signers(bytes).map_err(Failed::input)?;
@@ -99,7 +94,7 @@ fn describe_uki(bytes: &[u8]) -> Result<(String, Value), Failed> {
     let json = json!({
         "kernel": uki.uname,
         "cmdline": uki.cmdline,
-        "rootHash": root_hash_of(&uki.cmdline),
+        "rootHash": uki::root_hash(&uki.cmdline),
         "signedBy": signers_json(&signed_by),
     });
     Ok((text, json))

@@ -5,11 +5,16 @@
 
 mod arguments;
 mod build;
+mod channel;
+mod channel_arguments;
 mod describe;
 mod diff;
+mod group;
 mod inspect;
 mod keys;
 mod lock;
+mod publish;
+mod show;
 mod verify;
 
 use std::path::Path;
@@ -18,6 +23,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::build::{BuildError, Fault};
 use crate::cache::Cache;
+use crate::channel::{self as channel_lib, ChannelError};
 use crate::debian::Mirrors;
 use crate::debian::mirror::{ENVIRONMENT_VARIABLE, MirrorError};
 use crate::fetch::Source;
@@ -88,6 +94,16 @@ impl From<BuildError> for Failed {
     }
 }
 
+impl From<ChannelError> for Failed {
+    fn from(error: ChannelError) -> Self {
+        let status = match error.fault() {
+            channel_lib::Fault::Input => ExitStatus::Input,
+            channel_lib::Fault::Other => ExitStatus::Failure,
+        };
+        Self::new(&error, status)
+    }
+}
+
 /// What a command prints on standard output.
 struct Answer {
     text: String,
@@ -141,7 +157,10 @@ async fn dispatch(command: Command, progress: &Progress) -> Result<Answer, Faile
         Command::Inspect { path } => inspect::inspect(&path),
         Command::Verify(arguments) => verify::verify(&arguments),
         Command::Diff { old, new } => diff::diff(&old, &new),
-        Command::Keys { command } => keys::keys(&command, progress),
+        Command::Channel { command } => channel::channel(command).await,
+        Command::Publish(arguments) => publish::publish(arguments, progress).await,
+        Command::Group { command } => group::group(command).await,
+        Command::Keys { command } => keys::keys(command, progress).await,
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "slipway", &mut text);

@@ -12,7 +12,7 @@ use release::{ReleaseDocument, Slot};
 use serde_json::json;
 
 use super::arguments::VerifyArguments;
-use super::inspect::{parse_document, read_document_bytes, root_hash_of};
+use super::inspect::{parse_document, read_document_bytes};
 use super::{Answer, ExitStatus, Failed};
 use crate::build::SIGNATURE_FILE;
 use crate::disk::Disk;
@@ -110,7 +110,7 @@ fn verify_uki(
 ) -> Result<(), Failed> {
     verify_pe(bytes, certificate).map_err(|error| wrong(name, &error.to_string()))?;
     let uki = uki::inspect(bytes).map_err(|error| wrong(name, &error.to_string()))?;
-    if root_hash_of(&uki.cmdline) != Some(document.root.root_hash) {
+    if uki::root_hash(&uki.cmdline) != Some(document.root.root_hash) {
         return Err(wrong(name, "it names another root hash than release.json"));
     }
     Ok(())

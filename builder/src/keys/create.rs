@@ -14,12 +14,21 @@ use rcgen::{
 use rsa::pkcs8::DecodePrivateKey as _;
 use zeroize::Zeroizing;
 
-use super::{DEVELOPMENT_MARK, FileSigner, KeyError, KeyName, KeyPurpose};
+use super::{ChannelKey, DEVELOPMENT_MARK, FileSigner, KeyError, KeyName, KeyPurpose};
 use crate::secure_boot::enrolment;
 
 /// Writes all keys into `folder`; on failure removes those that it wrote.
 pub fn create(folder: &Path, purpose: KeyPurpose) -> Result<(), KeyError> {
-    let files = generate(purpose)?;
+    write_all(folder, generate(purpose)?)
+}
+
+/// Adds the keys of a channel to a folder of keys; `release.key` is there already.
+pub fn add_channel_keys(folder: &Path) -> Result<(), KeyError> {
+    let new = ChannelKey::ALL.into_iter().filter(|key| *key != ChannelKey::Releases);
+    write_all(folder, new.map(ed25519_pair).collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+fn write_all(folder: &Path, files: Vec<NewFile>) -> Result<(), KeyError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -74,6 +83,17 @@ fn generate(purpose: KeyPurpose) -> Result<Vec<NewFile>, KeyError> {
             files.push((format!("{}.auth", name.variable()), 0o644, Zeroizing::new(bytes)));
         }
     }
+    for key in ChannelKey::ALL {
+        files.extend(ed25519_pair(key)?);
+    }
+    if purpose == KeyPurpose::Development {
+        let text = "Throw-away keys: anyone may have them. No real channel takes what they sign.\n";
+        files.push((DEVELOPMENT_MARK.into(), 0o644, Zeroizing::new(text.as_bytes().to_vec())));
+    }
+    Ok(files)
+}
+
+fn ed25519_pair(name: ChannelKey) -> Result<Vec<NewFile>, KeyError> {
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *seed).map_err(|error| KeyError::Generate(error.to_string()))?;
     let key = SigningKey::from_bytes(&seed);
@@ -83,13 +103,11 @@ fn generate(purpose: KeyPurpose) -> Result<Vec<NewFile>, KeyError> {
         .verifying_key()
         .to_public_key_pem(LineEnding::LF)
         .map_err(|error| KeyError::Generate(error.to_string()))?;
-    files.push(("release.key".into(), 0o600, Zeroizing::new(private.as_bytes().to_vec())));
-    files.push(("release.pub".into(), 0o644, Zeroizing::new(public.into_bytes())));
-    if purpose == KeyPurpose::Development {
-        let text = "Throw-away keys: anyone may have them. No real channel takes what they sign.\n";
-        files.push((DEVELOPMENT_MARK.into(), 0o644, Zeroizing::new(text.as_bytes().to_vec())));
-    }
-    Ok(files)
+    let stem = name.stem();
+    Ok(vec![
+        (format!("{stem}.key"), 0o600, Zeroizing::new(private.as_bytes().to_vec())),
+        (format!("{stem}.pub"), 0o644, Zeroizing::new(public.into_bytes())),
+    ])
 }
 
 fn signer(pair: &KeyPair, certificate: &[u8]) -> Result<FileSigner, KeyError> {

@@ -1,13 +1,15 @@
-//! Keys: three pairs for Secure Boot and one for release metadata, in one folder.
+//! Keys: three pairs for Secure Boot and eight for releases and channels, in one folder.
 //!
 //! `PK`, `KEK` and `db` each have `NAME.key` (PKCS#8 PEM, RSA 2048), `NAME.pem` (X.509,
-//! self-signed) and `NAME.auth` (the signed EFI variable); `release.key` and `release.pub`
-//! are Ed25519 (PKCS#8 and SPKI PEM). A file `DEVELOPMENT` marks throw-away keys. A build
-//! needs neither `PK.key` nor `KEK.key`: they belong where no build reaches them.
+//! self-signed) and `NAME.auth` (the signed EFI variable); `release` and the other keys of a
+//! channel ([`ChannelKey`]) have `NAME.key` and `NAME.pub` (Ed25519; PKCS#8 and SPKI PEM). A
+//! file `DEVELOPMENT` marks throw-away keys. A build needs neither `PK.key` nor `KEK.key`, nor
+//! any key of a channel but `release.key`: they belong where no build reaches them.
 //!
 //! **Invariant:** a private key is readable by its owner alone from its first byte on, is
 //! never overwritten, and never appears in an error or a log.
 
+mod channel;
 mod create;
 mod open;
 mod signer;
@@ -19,6 +21,7 @@ use ed25519_dalek::SigningKey as ReleaseKey;
 
 use crate::secure_boot::{Enrolment, SecureBootError};
 
+pub use channel::{ChannelKey, ChannelKeys, public_key};
 pub use signer::{FileSigner, ReleaseSigner, SignError, Signer};
 
 /// File that marks a folder of throw-away keys.
@@ -87,6 +90,14 @@ pub enum KeyError {
         /// Their names.
         files: Vec<String>,
     },
+    /// Keys of a channel are missing; folders may have been made before there were any.
+    #[error("the key folder {folder} lacks {}: give the folder that holds them, or add the keys of a channel with `slipway keys new {folder} --add-channel-keys`", .files.join(", "), folder = .folder.display())]
+    NoChannelKeys {
+        /// The folder.
+        folder: PathBuf,
+        /// Their names.
+        files: Vec<String>,
+    },
     /// Others than the owner may read a private key.
     #[error("others may read the private key {}: run `chmod 600` on it, and make new keys if they could have", .0.display())]
     Readable(PathBuf),
@@ -127,7 +138,15 @@ impl KeyFolder {
         Self::open(folder)
     }
 
-    /// Reads and checks all keys of a folder.
+    /// Adds the keys of a channel to a folder that was made without them.
+    ///
+    /// # Errors
+    /// [`KeyError::Exists`] when one of them is there.
+    pub fn add_channel_keys(folder: &Path) -> Result<(), KeyError> {
+        create::add_channel_keys(folder)
+    }
+
+    /// Reads and checks what a build needs of a folder.
     ///
     /// # Errors
     /// [`KeyError`] for anything missing, malformed, mismatched or readable by others.
@@ -188,7 +207,8 @@ mod tests {
     #[test]
     fn private_keys_are_the_owners_alone_and_never_overwritten() {
         let (_guard, keys) = made();
-        for name in ["PK.key", "KEK.key", "db.key", "release.key"] {
+        let channel = ChannelKey::ALL.map(|key| format!("{}.key", key.stem()));
+        for name in ["PK.key", "KEK.key", "db.key"].map(str::to_owned).iter().chain(&channel) {
             let mode = fs::metadata(keys.join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
@@ -217,10 +237,38 @@ mod tests {
     #[test]
     fn a_build_needs_neither_pk_nor_kek() {
         let (_guard, keys) = made();
-        for name in ["PK.key", "KEK.key"] {
+        for name in ["PK.key", "KEK.key", "root-1.key", "targets.key", "timestamp.key"] {
             fs::remove_file(keys.join(name)).unwrap();
         }
         KeyFolder::open(&keys).unwrap();
+    }
+
+    #[test]
+    fn a_channel_needs_only_the_keys_that_sign_and_two_of_three_roots() {
+        let (_guard, keys) = made();
+        fs::remove_file(keys.join("root-2.key")).unwrap();
+        fs::remove_file(keys.join("targets.key")).unwrap();
+        assert_eq!(ChannelKeys::open_roots(&keys).unwrap().signers().count(), 2);
+        ChannelKeys::open(&keys, &[ChannelKey::Snapshot]).unwrap();
+        fs::remove_file(keys.join("root-3.key")).unwrap();
+        let error = ChannelKeys::open_roots(&keys).unwrap_err().to_string();
+        assert!(error.contains("lacks root-2.key, root-3.key"), "{error}");
+        let error = ChannelKeys::open(&keys, &[ChannelKey::Targets]).unwrap_err().to_string();
+        assert!(error.contains("targets.key") && error.contains("slipway keys new"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_from_before_channels_keeps_its_keys_and_gets_the_others() {
+        let (_guard, keys) = made();
+        for key in ChannelKey::ALL.into_iter().filter(|key| *key != ChannelKey::Releases) {
+            fs::remove_file(keys.join(format!("{}.key", key.stem()))).unwrap();
+            fs::remove_file(keys.join(format!("{}.pub", key.stem()))).unwrap();
+        }
+        let release = fs::read(keys.join("release.key")).unwrap();
+        KeyFolder::add_channel_keys(&keys).unwrap();
+        assert_eq!(fs::read(keys.join("release.key")).unwrap(), release);
+        assert_eq!(ChannelKeys::open(&keys, &ChannelKey::ALL).unwrap().signers().count(), 8);
+        assert!(matches!(KeyFolder::add_channel_keys(&keys), Err(KeyError::Exists(_))));
     }
 
     #[test]

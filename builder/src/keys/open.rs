@@ -45,7 +45,7 @@ pub fn open(folder: &Path) -> Result<KeyFolder, KeyError> {
         let (key, certificate) = (folder.join("db.key"), folder.join("db.auth"));
         return Err(KeyError::Mismatch { key, certificate });
     }
-    Ok(KeyFolder { purpose, db, release: release_key(folder)?, enrolment })
+    Ok(KeyFolder { purpose, db, release: ed25519_key(folder, "release")?, enrolment })
 }
 
 fn secure_boot_signer(folder: &Path, name: KeyName) -> Result<FileSigner, KeyError> {
@@ -72,22 +72,28 @@ fn secure_boot_signer(folder: &Path, name: KeyName) -> Result<FileSigner, KeyErr
     Ok(FileSigner::new(key, der))
 }
 
-fn release_key(folder: &Path) -> Result<SigningKey, KeyError> {
-    let (key_file, public_file) = (folder.join("release.key"), folder.join("release.pub"));
+/// Reads `STEM.key` and checks that `STEM.pub` is its public half.
+pub fn ed25519_key(folder: &Path, stem: &str) -> Result<SigningKey, KeyError> {
+    let key_file = folder.join(format!("{stem}.key"));
+    let public_file = folder.join(format!("{stem}.pub"));
     let text = read_private(&key_file)?;
     let key = SigningKey::from_pkcs8_pem(&as_text(&text)).map_err(|_| KeyError::Malformed {
         file: key_file.clone(),
         expected: "an Ed25519 private key in PKCS#8 PEM",
     })?;
-    let public = VerifyingKey::from_public_key_pem(&as_text(&read(&public_file)?));
-    let public = public.map_err(|_| KeyError::Malformed {
-        file: public_file.clone(),
-        expected: "an Ed25519 public key in PEM",
-    })?;
-    if public != key.verifying_key() {
+    if ed25519_public(&public_file)? != key.verifying_key() {
         return Err(KeyError::Mismatch { key: key_file, certificate: public_file });
     }
     Ok(key)
+}
+
+/// Reads a public key.
+pub fn ed25519_public(file: &Path) -> Result<VerifyingKey, KeyError> {
+    let public = VerifyingKey::from_public_key_pem(&as_text(&read(file)?));
+    public.map_err(|_| KeyError::Malformed {
+        file: file.into(),
+        expected: "an Ed25519 public key in PEM",
+    })
 }
 
 fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {

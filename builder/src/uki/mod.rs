@@ -8,7 +8,7 @@ mod pe;
 
 use std::ops::Range;
 
-use release::Digest;
+use release::{Digest, RootHash};
 
 pub use pe::{InvalidPe, PeLayout, PeSection, write_checksum};
 
@@ -171,6 +171,11 @@ pub fn inspect(file: &[u8]) -> Result<Uki, UkiError> {
         }
     }
     Ok(Uki { cmdline, os_release, uname, sections })
+}
+
+/// The root hash that a UKI's command line demands.
+pub fn root_hash(cmdline: &str) -> Option<RootHash> {
+    cmdline.split_whitespace().find_map(|word| word.strip_prefix("roothash=")?.parse().ok())
 }
 
 #[cfg(test)]

@@ -1,0 +1,167 @@
+//! What operators say: which release a channel points at, and the node groups.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use release::channel::SCHEMA;
+use release::group::MAX_GROUP_BYTES;
+use release::waves::Waves;
+use release::{ChannelDocument, ChannelName, GroupName, NodeGroup, ReleaseVersion, targets};
+use tough::ExpirationEnforcement;
+
+use super::ChannelError;
+use super::commit::{Change, Lifetimes, Signing, TargetsRole, commit};
+use super::folder::read_bounded;
+use super::group_file::{self, GroupFileError};
+use super::state::State;
+use crate::keys::{ChannelKey, ChannelKeys};
+
+/// What is to become of a channel. Fields that are `None` stay as they are.
+#[derive(Debug, Clone)]
+pub struct ChannelSetting {
+    /// Its name; it is made when it is not there.
+    pub name: ChannelName,
+    /// The release that its nodes run.
+    pub release: ReleaseVersion,
+    /// Its waves; those of another release are not kept.
+    pub waves: Option<Waves>,
+    /// When the waves start: by default now, when the release is another.
+    pub since: Option<Timestamp>,
+    /// Whether nodes may start.
+    pub pause: Option<Pause>,
+}
+
+/// Whether nodes may start an update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pause {
+    /// None may, for this reason.
+    Paused(String),
+    /// They may.
+    Resumed,
+}
+
+/// Points a channel at a release that is there.
+///
+/// # Errors
+/// [`ChannelError::UnknownRelease`], or whatever keeps the change from being written.
+pub async fn set_channel(
+    path: &Path,
+    setting: &ChannelSetting,
+    key_folder: &Path,
+    lifetimes: Lifetimes,
+    now: Timestamp,
+) -> Result<ChannelDocument, ChannelError> {
+    let keys = open_keys(key_folder, ChannelKey::Targets)?;
+    let folder = super::open(path)?;
+    let state = State::load(path, ExpirationEnforcement::Unsafe).await?;
+    check_release(&state, &setting.release)?;
+    let before = state.channels()?.remove(&setting.name);
+    let document = next_document(setting, before, now)?;
+    let mut change = Change::default();
+    let bytes = document.to_json()?.into_bytes();
+    // As a node will read it.
+    ChannelDocument::from_json(&setting.name, &bytes).map_err(|error| ChannelError::Document {
+        name: targets::channel(&setting.name),
+        source: error.into(),
+    })?;
+    change.list(TargetsRole::Targets, &state, &targets::channel(&setting.name), bytes)?;
+    commit(
+        &folder,
+        &state,
+        change,
+        &Signing { keys: &keys, lifetimes, now, expiry: ExpirationEnforcement::Safe },
+    )
+    .await?;
+    Ok(document)
+}
+
+fn next_document(
+    setting: &ChannelSetting,
+    before: Option<ChannelDocument>,
+    now: Timestamp,
+) -> Result<ChannelDocument, ChannelError> {
+    // Waves and their start belong to a release: another one starts anew.
+    let same = before.as_ref().filter(|before| before.release == setting.release);
+    let whole_seconds =
+        Timestamp::from_second(now.as_second()).map_err(|_| ChannelError::Expiry)?;
+    let since = setting.since.or(same.map(|before| before.since)).unwrap_or(whole_seconds);
+    let kept = same.map(|before| before.waves.clone()).unwrap_or_default();
+    let paused = match &setting.pause {
+        Some(Pause::Paused(reason)) => Some(reason.clone()),
+        Some(Pause::Resumed) => None,
+        None => before.and_then(|before| before.paused),
+    };
+    Ok(ChannelDocument {
+        schema: SCHEMA,
+        channel: setting.name.clone(),
+        release: setting.release.clone(),
+        since,
+        waves: setting.waves.clone().unwrap_or(kept),
+        paused,
+    })
+}
+
+/// Puts a group's file into the channel.
+///
+/// # Errors
+/// [`ChannelError::Group`] for a wrong file, [`ChannelError::UnknownRelease`] or
+/// [`ChannelError::UnknownChannel`] for one that names what is not there.
+pub async fn set_group(
+    path: &Path,
+    name: &GroupName,
+    file: &Path,
+    key_folder: &Path,
+    lifetimes: Lifetimes,
+    now: Timestamp,
+) -> Result<NodeGroup, ChannelError> {
+    let group = read_group(file)?;
+    if group.metadata.name != *name {
+        let (file, found) = (PathBuf::from(file), group.metadata.name);
+        return Err(GroupFileError::Name { file, found }.into());
+    }
+    let keys = open_keys(key_folder, ChannelKey::Groups)?;
+    let folder = super::open(path)?;
+    let state = State::load(path, ExpirationEnforcement::Unsafe).await?;
+    if let Some(release) = &group.spec.release {
+        check_release(&state, release)?;
+    }
+    if let Some(channel) = &group.spec.channel {
+        let known: Vec<_> = state.channels()?.into_keys().collect();
+        if !known.contains(channel) {
+            return Err(ChannelError::UnknownChannel { name: channel.clone(), known });
+        }
+    }
+    let mut change = Change::default();
+    let bytes = group.to_json()?.into_bytes();
+    change.list(TargetsRole::Groups, &state, &targets::group(name), bytes)?;
+    commit(
+        &folder,
+        &state,
+        change,
+        &Signing { keys: &keys, lifetimes, now, expiry: ExpirationEnforcement::Safe },
+    )
+    .await?;
+    Ok(group)
+}
+
+fn read_group(file: &Path) -> Result<NodeGroup, ChannelError> {
+    let bytes = match read_bounded(file, MAX_GROUP_BYTES) {
+        Err(ChannelError::Io(path, error)) => return Err(GroupFileError::Io(path, error).into()),
+        Err(_) => return Err(GroupFileError::NotText(file.into()).into()),
+        Ok(bytes) => bytes,
+    };
+    let text = String::from_utf8(bytes).map_err(|_| GroupFileError::NotText(file.into()))?;
+    Ok(group_file::parse(file, &text)?)
+}
+
+fn check_release(state: &State, version: &ReleaseVersion) -> Result<(), ChannelError> {
+    let known: Vec<_> = state.releases().into_iter().map(|(version, _)| version).collect();
+    if known.contains(version) {
+        return Ok(());
+    }
+    Err(ChannelError::UnknownRelease { version: version.clone(), known })
+}
+
+fn open_keys(folder: &Path, key: ChannelKey) -> Result<ChannelKeys, ChannelError> {
+    Ok(ChannelKeys::open(folder, &[key, ChannelKey::Snapshot, ChannelKey::Timestamp])?)
+}

@@ -1,0 +1,191 @@
+//! Why a command on a channel did not do what it should.
+
+use std::io;
+use std::path::PathBuf;
+
+use release::{ChannelName, Digest, ReleaseVersion, RootHash};
+
+use super::client::ClientError;
+use super::metadata::MetadataError;
+use crate::keys::KeyError;
+
+/// A failure of one of the commands on a channel.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// No channel is there.
+    #[error("{} is no channel folder: make one with `slipway channel init`", .0.display())]
+    NotAChannel(PathBuf),
+    /// A channel is there already.
+    #[error("{} is a channel folder already: give another folder, or change it with the other `slipway channel` commands", .0.display())]
+    Exists(PathBuf),
+    /// Something else is there.
+    #[error("{} holds `{name}`, which is no part of a channel: give a new or empty folder", .folder.display())]
+    Foreign {
+        /// The folder.
+        folder: PathBuf,
+        /// What is in it.
+        name: String,
+    },
+    /// Another process writes.
+    #[error("another slipway is changing the channel {}: wait until it is done", .0.display())]
+    Locked(PathBuf),
+    /// The file system refused.
+    #[error("cannot use {}: check path, permissions and that the disk is not full", .0.display())]
+    Io(PathBuf, #[source] io::Error),
+    /// A file that is larger than it may be.
+    #[error("{} has more than the allowed {limit} bytes: restore the channel from its backup", .file.display())]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
+        /// Largest allowed size in bytes.
+        limit: u64,
+    },
+    /// A client refuses the channel as it is.
+    #[error("a node would refuse the channel {}: restore the folder from its backup, or see `slipway channel verify`", .folder.display())]
+    Refused {
+        /// The folder.
+        folder: PathBuf,
+        /// What the client says.
+        #[source]
+        source: ClientError,
+    },
+    /// A client would refuse what was about to be written.
+    #[error(
+        "nodes would refuse the change, so nothing was written: use the keys that belong to this channel, and renew what has expired with `slipway channel refresh`"
+    )]
+    WouldBeRefused(#[source] ClientError),
+    /// A role that every channel has is missing.
+    #[error("the channel has no role `{0}`: restore the folder from its backup")]
+    NoRole(&'static str),
+    /// A document that the metadata lists is missing or wrong.
+    #[error("the document {name} of the channel is wrong: restore the folder from its backup")]
+    Document {
+        /// Its TUF target name.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A blob is missing or wrong.
+    #[error("the blob {blob} of {release} {problem}: publish the release again")]
+    Blob {
+        /// Its name.
+        blob: Digest,
+        /// The release that needs it.
+        release: ReleaseVersion,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A key that is not the one that the channel trusts.
+    #[error("{}/{name}.key is not the channel's key of that name: give the right folder with --keys, or see `slipway keys rotate`", .folder.display())]
+    WrongKey {
+        /// The key folder.
+        folder: PathBuf,
+        /// Name of the key.
+        name: &'static str,
+    },
+    /// Throw-away keys are not replaced by real ones or the other way round.
+    #[error(
+        "one of the channel and the new keys is for development and the other is not: make a new channel with `slipway channel init`"
+    )]
+    MixedKeys,
+    /// The release is not in the channel.
+    #[error("the channel has no release {version}: publish it first with `slipway publish`; it has {}", listed(.known))]
+    UnknownRelease {
+        /// The release.
+        version: ReleaseVersion,
+        /// Those that are there.
+        known: Vec<ReleaseVersion>,
+    },
+    /// A group follows a channel that is not there.
+    #[error("the channel `{name}` does not exist: set it first with `slipway channel set`; there is {}", listed(.known))]
+    UnknownChannel {
+        /// The channel.
+        name: ChannelName,
+        /// Those that are there.
+        known: Vec<ChannelName>,
+    },
+    /// A group file is wrong.
+    #[error(transparent)]
+    Group(#[from] super::group_file::GroupFileError),
+    /// A release that was signed with throw-away keys.
+    #[error("{} is a development build, and this channel has real keys: build it with --keys, or make a channel for development with `slipway channel init` and development keys", .0.display())]
+    Development(PathBuf),
+    /// A version that nodes may have with other bytes.
+    #[error(
+        "the channel has release {version} with other content (root hash {published}): a published version never changes; build with a higher --version"
+    )]
+    Republished {
+        /// The version.
+        version: ReleaseVersion,
+        /// Root hash of the one that is there.
+        published: RootHash,
+    },
+    /// The root is not the one that the release names.
+    #[error("{} does not have the root hash {expected} that its release.json names: do not use this release; build it again", .file.display())]
+    RootHash {
+        /// The file.
+        file: PathBuf,
+        /// As signed.
+        expected: RootHash,
+    },
+    /// A release folder must not be published.
+    #[error(transparent)]
+    Release(#[from] super::release_folder::ReleaseFolderError),
+    /// Encoding failed.
+    #[error(transparent)]
+    Payload(#[from] super::payload::PayloadError),
+    /// Keys are missing or wrong.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Metadata could not be made.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// A document could not be made.
+    #[error("a document of the channel cannot be written")]
+    Json(#[from] serde_json::Error),
+    /// The time is outside of what a date can say.
+    #[error("an expiry that far away is no date: give a shorter time")]
+    Expiry,
+    /// Too many versions of one role.
+    #[error("the channel has no version numbers left")]
+    Versions,
+    /// A task of the program ended early.
+    #[error("a part of slipway stopped early: this is a mistake in slipway")]
+    Task(#[from] tokio::task::JoinError),
+    /// A test stopped the writer.
+    #[error("stopped before a write, as a test asked for")]
+    Stopped,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// What the operator gave is wrong.
+    Input,
+    /// Disk or environment.
+    Other,
+}
+
+impl ChannelError {
+    /// Whose turn it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Io(..) | Self::Locked(_) | Self::Task(_) | Self::Stopped | Self::Versions => {
+                Fault::Other
+            }
+            Self::Key(KeyError::Io(..) | KeyError::Generate(_)) => Fault::Other,
+            Self::Payload(error) => error.fault(),
+            Self::Release(error) => error.fault(),
+            _ => Fault::Input,
+        }
+    }
+}
+
+/// Names in a row, or that there is none.
+fn listed<T: ToString>(names: &[T]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    }
+}

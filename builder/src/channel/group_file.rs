@@ -1,0 +1,252 @@
+//! A node group as an operator writes it: YAML, with errors that point at the line.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use release::NodeGroup;
+use release::group::{InvalidGroup, MAX_GROUP_BYTES};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::Spanned;
+
+/// Least likeness of a name that is offered instead of a wrong one, from 0 to 1.
+const ALIKE: f64 = 0.75;
+
+/// Why a file is no node group.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupFileError {
+    /// Not readable.
+    #[error("cannot read {}: give the file of a node group", .0.display())]
+    Io(PathBuf, #[source] std::io::Error),
+    /// Too large or not text.
+    #[error("{} is no text of at most {MAX_GROUP_BYTES} bytes: give the file of a node group", .0.display())]
+    NotText(PathBuf),
+    /// Something in it is wrong.
+    #[error("{}:{line}:{column}: {problem}", .file.display())]
+    At {
+        /// The file.
+        file: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// Column, from 1.
+        column: u64,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// It is the file of another group.
+    #[error("{} is the group `{found}`: give that name, or correct `metadata.name`", .file.display())]
+    Name {
+        /// The file.
+        file: PathBuf,
+        /// Its name.
+        found: release::GroupName,
+    },
+}
+
+/// Parses and checks the text of a group file; `file` is its name for errors.
+///
+/// # Errors
+/// [`GroupFileError::At`] with the place of the first mistake.
+pub fn parse(file: &std::path::Path, text: &str) -> Result<NodeGroup, GroupFileError> {
+    let at = |location: Option<serde_saphyr::Location>, problem: String| {
+        let (line, column) = location.map_or((1, 1), |place| (place.line(), place.column()));
+        GroupFileError::At { file: file.into(), line, column, problem }
+    };
+    let group: NodeGroup = serde_saphyr::from_str(text).map_err(|error| {
+        let error = error.without_snippet();
+        at(error.location(), explain(error))
+    })?;
+    match group.check() {
+        Ok(()) => Ok(group),
+        Err(InvalidGroup { field, problem }) => {
+            // The text was parsed before, so this finds a place.
+            let place = serde_saphyr::from_str::<Spanned<Place>>(text).ok();
+            let place = place.map(|root| locate(&root, &field));
+            Err(at(place, format!("{field}: {problem}")))
+        }
+    }
+}
+
+/// The parser's message without its place, and with the nearest right name.
+fn explain(error: &serde_saphyr::Error) -> String {
+    let text = match error {
+        serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
+            return unknown_field(field, expected);
+        }
+        other => other.to_string(),
+    };
+    // The place is told apart.
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+fn unknown_field(field: &str, expected: &[&str]) -> String {
+    let nearest = expected
+        .iter()
+        .map(|known| (strsim::jaro_winkler(field, known), known))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|one, two| one.0.total_cmp(&two.0));
+    match nearest {
+        Some((_, known)) => format!("there is no field `{field}`: did you mean `{known}`?"),
+        None => format!("there is no field `{field}`: there are {}", expected.join(", ")),
+    }
+}
+
+/// The place of a path such as `spec.windows[0].length`, or of its nearest known parent.
+fn locate(root: &Spanned<Place>, field: &str) -> serde_saphyr::Location {
+    let mut here = root;
+    for step in field.split(['.', '[']) {
+        let next = match &here.value {
+            Place::Map(entries) => entries.get(step),
+            Place::Sequence(items) => {
+                step.trim_end_matches(']').parse().ok().and_then(|index: usize| items.get(index))
+            }
+            Place::Other => None,
+        };
+        match next {
+            Some(next) => here = next,
+            None => break,
+        }
+    }
+    here.referenced
+}
+
+/// Where the values of a YAML text are.
+#[derive(Debug)]
+enum Place {
+    Map(BTreeMap<String, Spanned<Place>>),
+    Sequence(Vec<Spanned<Place>>),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Place {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PlaceVisitor)
+    }
+}
+
+struct PlaceVisitor;
+
+impl<'de> Visitor<'de> for PlaceVisitor {
+    type Value = Place;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Place, A::Error> {
+        let mut entries = BTreeMap::new();
+        while let Some((key, value)) = map.next_entry()? {
+            entries.insert(key, value);
+        }
+        Ok(Place::Map(entries))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Place, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = sequence.next_element()? {
+            items.push(item);
+        }
+        Ok(Place::Sequence(items))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Place, E> {
+        Ok(Place::Other)
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Place, E> {
+        Ok(Place::Other)
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Place, E> {
+        Ok(Place::Other)
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Place, E> {
+        Ok(Place::Other)
+    }
+    fn visit_str<E>(self, _: &str) -> Result<Place, E> {
+        Ok(Place::Other)
+    }
+    fn visit_unit<E>(self) -> Result<Place, E> {
+        Ok(Place::Other)
+    }
+    fn visit_none<E>(self) -> Result<Place, E> {
+        Ok(Place::Other)
+    }
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<Place, D::Error> {
+        IgnoredAny::deserialize(inner).map(|_| Place::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const GROUP: &str = "\
+apiVersion: slipway.dev/v1alpha1
+kind: NodeGroup
+metadata:
+  name: workers
+spec:
+  channel: stable
+  maximumVersion: 1.9.0
+  windows:
+    - days: [friday, saturday]
+      start: '22:00'
+      length: 4h
+      timeZone: Europe/Berlin
+  waves:
+    - share: 0.1
+      after: 0s
+    - share: 1
+      after: 4h
+  rebootBudget: 2
+  settle: 30s
+  deadline: 5m
+";
+
+    fn mistake(from: &str, to: &str) -> String {
+        assert!(GROUP.contains(from), "{from}");
+        let text = GROUP.replacen(from, to, 1);
+        parse(Path::new("group.yaml"), &text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_whole_group_is_read() {
+        let group = parse(Path::new("group.yaml"), GROUP).unwrap();
+        assert_eq!(group.spec.waves.as_ref().unwrap().as_slice().len(), 2);
+        assert_eq!(group.spec.windows[0].time_zone, "Europe/Berlin");
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_line() {
+        for (from, to, words) in [
+            ("channel:", "chanel:", &["group.yaml:6:", "`chanel`", "did you mean `channel`"][..]),
+            ("maximumVersion: 1.9.0", "maximumVersion: latest", &["group.yaml:7:", "latest"]),
+            ("length: 4h", "length: 25h", &["group.yaml:9:", "spec.windows[0]", "24h"]),
+            ("Europe/Berlin", "Mars/Base", &["group.yaml:9:", "Mars/Base", "IANA"]),
+            ("share: 0.1", "share: 2", &["group.yaml:1", "over 0"]),
+            ("settle: 30s", "settle: 1h", &["group.yaml:19:", "spec.settle", "deadline"]),
+            ("deadline: 5m", "deadline: soon", &["group.yaml:20:", "duration"]),
+            ("NodeGroup", "Node", &["group.yaml:2:", "NodeGroup"]),
+            ("  channel: stable\n", "", &["group.yaml:6:", "`channel` or `release`"]),
+            ("friday", "fryday", &["group.yaml:9:", "fryday"]),
+            ("name: workers", "name: Workers", &["group.yaml:4:", "Workers"]),
+        ] {
+            let message = mistake(from, to);
+            for word in words {
+                assert!(message.contains(word), "{to}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_texts_are_refused_without_a_panic() {
+        let deep = "[".repeat(100_000);
+        let bombs = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n\
+                     c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n";
+        for text in ["", "\0", "a: b: c", deep.as_str(), bombs, "- 1", "---\n---\n"] {
+            assert!(parse(Path::new("group.yaml"), text).is_err());
+        }
+    }
+}
