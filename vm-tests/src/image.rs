@@ -27,17 +27,47 @@ pub fn test_image() -> Result<PathBuf> {
 /// # Errors
 /// When the build fails.
 pub fn build(name: &str) -> Result<PathBuf> {
+    let manifest = workspace().join(format!("manifests/images/{name}.toml"));
+    build_as(&manifest, &artefacts().join(format!("release-{name}")), None)
+}
+
+/// Builds a manifest of this repository into the folder `out`, as a version of its own.
+///
+/// # Errors
+/// When the build fails.
+pub fn build_as(manifest: &Path, out: &Path, version: Option<&str>) -> Result<PathBuf> {
     fs::create_dir_all(artefacts())?;
     let alone = File::create(artefacts().join("one-build-at-a-time"))?;
     alone.lock().context("cannot wait for another build")?;
-    let out = artefacts().join(format!("release-{name}"));
     let mut command = slipway()?;
-    command.arg("build").arg(workspace().join(format!("manifests/images/{name}.toml")));
-    command.arg("--out").arg(&out).args(["--keys", "keys/dev"]);
+    command.arg("build").arg(manifest).arg("--out").arg(out).args(["--keys", "keys/dev"]);
+    if let Some(version) = version {
+        command.args(["--version", version]);
+    }
     // The summary is the caller's to print.
     let status = command.stdout(Stdio::null()).status()?;
     ensure!(status.success(), "`slipway build` failed; its own message is above");
-    Ok(out)
+    Ok(out.to_owned())
+}
+
+/// A copy of `manifests/`, in which `from` is `to` in the manifest of the node: for what an
+/// extending manifest cannot take away. Gives the copy's manifest of the test image.
+///
+/// # Errors
+/// When `from` is not there.
+pub fn changed_manifest(name: &str, from: &str, to: &str) -> Result<PathBuf> {
+    let copy = artefacts().join(format!("manifests-{name}"));
+    if copy.exists() {
+        fs::remove_dir_all(&copy)?;
+    }
+    let status =
+        Command::new("cp").arg("-r").args([&workspace().join("manifests"), &copy]).status()?;
+    ensure!(status.success(), "cannot copy the manifests: check that the disk is not full");
+    let node = copy.join("images/node.toml");
+    let text = fs::read_to_string(&node)?;
+    ensure!(text.matches(from).count() == 1, "node.toml has not one `{from}`");
+    fs::write(&node, text.replace(from, to))?;
+    Ok(copy.join("images/test.toml"))
 }
 
 /// The binary beside this test's, run in the repository.

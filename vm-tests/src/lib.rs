@@ -5,6 +5,7 @@
 //! `manifests/images/test.toml` ([`image`]), in a [`machine::Machine`].
 
 pub mod accelerator;
+pub mod channel;
 pub mod esp;
 pub mod faulty;
 pub mod hardware;
@@ -13,8 +14,10 @@ pub mod image;
 pub mod isolation;
 pub mod machine;
 pub mod nginx;
+pub mod node;
 pub mod qmp;
 pub mod ready;
+pub mod settings;
 
 use std::path::{Path, PathBuf};
 

@@ -26,7 +26,6 @@ fn main() -> ExitCode {
     let served = match std::env::args().nth(1).as_deref() {
         Some("serve") => serve(PROBE_PORT, answer),
         Some("hello") => serve(HELLO_PORT, |_, _| Ok(b"pod is up\n".to_vec())),
-        Some("panic") => misbehave::panic(),
         Some("hang") => misbehave::hang(),
         Some("stop-kubelet-when-healthy") => misbehave::stop_kubelet_when_healthy(),
         _ => Err(std::io::Error::other("say `probe serve`, `probe hello` or what to do")),

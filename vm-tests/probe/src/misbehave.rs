@@ -7,11 +7,6 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Panics the kernel, as a bug in a driver would.
-pub fn panic() -> io::Result<()> {
-    fs::write("/proc/sysrq-trigger", "c")
-}
-
 /// Freezes PID 1: services run on, nobody starts or supervises anything, and nobody feeds
 /// the watchdog.
 pub fn hang() -> io::Result<()> {

@@ -1,0 +1,111 @@
+//! A channel made by the `slipway` binary, as its operators would.
+//!
+//! **Invariant:** nothing here writes into a channel but that program; a scenario that forges
+//! metadata does so itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::image::slipway;
+
+/// Compression level: tests want speed.
+const LEVEL: &str = "1";
+
+/// A folder that a web server can serve.
+#[derive(Debug)]
+pub struct Channel {
+    folder: PathBuf,
+    keys: PathBuf,
+}
+
+impl Channel {
+    /// A new channel in `folder`, signed by the development keys.
+    ///
+    /// # Errors
+    /// When `slipway` fails.
+    pub fn init(folder: &Path) -> Result<Self> {
+        Self::init_with(folder, Path::new("keys/dev"))
+    }
+
+    /// A new channel in `folder`, signed by the keys of the folder `keys`.
+    ///
+    /// # Errors
+    /// When `slipway` fails.
+    pub fn init_with(folder: &Path, keys: &Path) -> Result<Self> {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        let channel = Self { folder: folder.to_owned(), keys: keys.to_owned() };
+        channel.run(&["channel", "init"], &[])?;
+        Ok(channel)
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The root of trust that a node's settings carry.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn root(&self) -> Result<Value> {
+        let file = self.folder.join("root.json");
+        let bytes = fs::read(&file).with_context(|| format!("{}", file.display()))?;
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+
+    /// Publishes a release folder.
+    ///
+    /// # Errors
+    /// When `slipway` fails.
+    pub fn publish(&self, release: &Path) -> Result<()> {
+        let release = release.canonicalize()?.display().to_string();
+        self.run(&["publish"], &[&release, "--level", LEVEL])
+    }
+
+    /// Points the channel `name` at a release; `more` are further arguments.
+    ///
+    /// # Errors
+    /// When `slipway` fails.
+    pub fn point(&self, name: &str, version: &str, more: &[&str]) -> Result<()> {
+        self.run(&["channel", "set"], &[&[name, version], more].concat())
+    }
+
+    /// Puts a node group, whose specification is `spec` as YAML, into the channel.
+    ///
+    /// # Errors
+    /// When `slipway` fails.
+    pub fn group(&self, name: &str, spec: &str) -> Result<()> {
+        let file = self.folder.with_extension(format!("{name}.yaml"));
+        let indented: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+        let text = format!(
+            "apiVersion: slipway.dev/v1alpha1\nkind: NodeGroup\nmetadata:\n  name: {name}\n\
+             spec:\n{indented}"
+        );
+        fs::write(&file, text)?;
+        self.run(&["group", "set"], &[name, "-f", &file.display().to_string()])
+    }
+
+    /// Signs what would expire anew; `more` are further arguments.
+    ///
+    /// # Errors
+    /// When `slipway` fails.
+    pub fn refresh(&self, more: &[&str]) -> Result<()> {
+        self.run(&["channel", "refresh"], more)
+    }
+
+    /// `slipway VERB… FOLDER MORE… --keys KEYS`.
+    fn run(&self, verbs: &[&str], more: &[&str]) -> Result<()> {
+        let mut command = slipway()?;
+        command.arg("--quiet").args(verbs).arg(&self.folder).args(more);
+        command.arg("--keys").arg(&self.keys);
+        let status = command.stdout(Stdio::null()).status()?;
+        ensure!(status.success(), "`slipway {}` failed; see above", verbs.join(" "));
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! A node as its operator sees it: asked through `slipway node`, over mutual TLS.
+//!
+//! **Invariant:** a certificate that this module makes is for loopback, and for one scenario.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::image::slipway;
+use crate::machine::{API_PORT, Machine};
+
+/// An operator's access to the node of a scenario.
+#[derive(Debug)]
+pub struct NodeAccess {
+    folder: PathBuf,
+}
+
+impl NodeAccess {
+    /// Makes an authority, and certificates of a node, an operator and a reader, in `folder`.
+    ///
+    /// # Errors
+    /// When `slipway` fails.
+    pub fn create(folder: &Path) -> Result<Self> {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder)?;
+        let access = Self { folder: fs::canonicalize(folder)? };
+        let keys = |arguments: &[&str], out: &str| -> Result<()> {
+            let mut command = slipway()?;
+            command.args(["--quiet", "keys", "access"]).args(arguments);
+            if !out.is_empty() {
+                command.arg("--out").arg(access.folder.join(out));
+            }
+            let output = command.output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "`slipway keys access` failed: {said}");
+            Ok(())
+        };
+        let authority = access.folder.join("authority").display().to_string();
+        keys(&["new", &authority], "")?;
+        keys(&["issue", &authority, "--node", "node", "--address", "127.0.0.1"], "node")?;
+        keys(&["issue", &authority, "--operator", "operator"], "operator")?;
+        keys(&["issue", &authority, "--reader", "reader"], "reader")?;
+        Ok(access)
+    }
+
+    /// What the node's settings say of the API.
+    ///
+    /// # Errors
+    /// When the node's folder is incomplete.
+    pub fn api_settings(&self) -> Result<Value> {
+        Ok(serde_json::from_slice(&fs::read(self.folder.join("node/api.json"))?)?)
+    }
+
+    /// Runs `slipway node ARGUMENTS --format json` as the operator.
+    ///
+    /// # Errors
+    /// With what `slipway` says, when it fails.
+    pub fn ask(&self, arguments: &[&str]) -> Result<Value> {
+        self.ask_as("operator", arguments)
+    }
+
+    /// As [`NodeAccess::ask`], as `operator` or `reader`.
+    ///
+    /// # Errors
+    /// As [`NodeAccess::ask`].
+    pub fn ask_as(&self, who: &str, arguments: &[&str]) -> Result<Value> {
+        let mut command = slipway()?;
+        command.args(["--quiet", "--format", "json", "node"]);
+        command.arg("--address").arg(format!("https://127.0.0.1:{API_PORT}"));
+        command.arg("--access").arg(self.folder.join(who)).args(arguments);
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`slipway node {arguments:?}`: {}", said.trim());
+        serde_json::from_slice(&output.stdout).context("`slipway node` printed no JSON")
+    }
+
+    /// Asks for the status until `wanted` says yes, and gives that status.
+    ///
+    /// # Errors
+    /// After `seconds`, with the last answer and the console's tail.
+    pub fn wait_for(
+        &self,
+        machine: &Machine,
+        what: &str,
+        seconds: u64,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            let answer = self.ask(&["status"]);
+            match answer {
+                Ok(status) if wanted(&status) => return Ok(status),
+                answer if Instant::now() > until => {
+                    let last = answer.map_or_else(|e| format!("{e:#}"), |v| format!("{v:#}"));
+                    bail!("not {what} after {seconds} s; last: {last}\n{}", machine.tail());
+                }
+                _ => sleep(Duration::from_secs(1)),
+            }
+        }
+    }
+}
