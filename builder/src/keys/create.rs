@@ -19,7 +19,11 @@ use crate::secure_boot::enrolment;
 
 /// Writes all keys into `folder`; on failure removes those that it wrote.
 pub fn create(folder: &Path, purpose: KeyPurpose) -> Result<(), KeyError> {
-    let files = generate(purpose)?;
+    write_all(folder, generate(purpose)?)
+}
+
+/// Writes new files into a folder, which is made when it is not there: all of them, or none.
+pub(super) fn write_all(folder: &Path, files: Vec<NewFile>) -> Result<(), KeyError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -52,7 +56,8 @@ pub fn create(folder: &Path, purpose: KeyPurpose) -> Result<(), KeyError> {
         .map_err(|error| KeyError::Io(folder.into(), error))
 }
 
-type NewFile = (String, u32, Zeroizing<Vec<u8>>);
+/// Name, mode and content.
+pub(super) type NewFile = (String, u32, Zeroizing<Vec<u8>>);
 
 fn generate(purpose: KeyPurpose) -> Result<Vec<NewFile>, KeyError> {
     let mut files: Vec<NewFile> = Vec::new();

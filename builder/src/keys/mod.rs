@@ -8,6 +8,7 @@
 //! **Invariant:** a private key is readable by its owner alone from its first byte on, is
 //! never overwritten, and never appears in an error or a log.
 
+pub mod access;
 mod create;
 mod open;
 mod signer;
@@ -82,6 +83,14 @@ pub enum KeyError {
     /// Files are missing.
     #[error("the key folder {} lacks {}: make a folder of keys with `slipway keys new DIR`, or restore it from your backup", .folder.display(), .files.join(", "))]
     Missing {
+        /// The folder.
+        folder: PathBuf,
+        /// Their names.
+        files: Vec<String>,
+    },
+    /// There is no authority.
+    #[error("the folder {} lacks {}: make an authority with `slipway keys access new DIR`", .folder.display(), .files.join(", "))]
+    NoAuthority {
         /// The folder.
         folder: PathBuf,
         /// Their names.
