@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use release::ReleaseVersion;
 
+use super::access::AccessCommand;
+use super::node::NodeArguments;
+
 /// Builds signed, read-only images of Kubernetes nodes.
 #[derive(Debug, Parser)]
 #[command(
@@ -72,6 +75,8 @@ pub enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Ask a node, and steer it.
+    Node(NodeArguments),
     /// Print shell completions.
     Completions {
         /// Shell on the machine where slipway is used.
@@ -91,6 +96,12 @@ pub enum KeysCommand {
     New {
         /// The folder.
         folder: PathBuf,
+    },
+    /// Make certificates for callers of nodes, and for nodes.
+    Access {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: AccessCommand,
     },
 }
 

@@ -1,7 +1,10 @@
 //! `slipway keys`.
 
+use std::path::Path;
+
 use serde_json::json;
 
+use super::access::access;
 use super::arguments::KeysCommand;
 use super::{Answer, Failed};
 use crate::keys::{KeyFolder, KeyPurpose};
@@ -9,7 +12,13 @@ use crate::progress::Progress;
 
 /// Makes keys.
 pub fn keys(command: &KeysCommand, progress: &Progress) -> Result<Answer, Failed> {
-    let KeysCommand::New { folder } = command;
+    match command {
+        KeysCommand::New { folder } => new(folder, progress),
+        KeysCommand::Access { command } => access(command),
+    }
+}
+
+fn new(folder: &Path, progress: &Progress) -> Result<Answer, Failed> {
     let task = progress.task("generating keys");
     KeyFolder::create(folder, KeyPurpose::Production).map_err(Failed::input)?;
     task.finish("done");
