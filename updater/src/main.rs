@@ -25,6 +25,8 @@ enum Command {
     ImportImages(ImportImages),
     /// Wait until the node can run pods; fails with what is missing.
     WaitHealthy(WaitHealthy),
+    /// Print the OpenAPI document of the node's API.
+    Openapi,
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +68,10 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
+        Command::Openapi => {
+            println!("{}", updater::api::document().to_pretty_json()?);
+            Ok(())
+        }
         Command::ImportImages(arguments) => import_images(&arguments).await,
         Command::WaitHealthy(WaitHealthy { timeout, containerd, kubelet }) => {
             let limit = Duration::from_secs(timeout);
