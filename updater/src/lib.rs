@@ -9,7 +9,6 @@ pub mod console;
 pub mod drift;
 pub mod effects;
 pub mod grpc;
-
 pub mod import;
 pub mod metrics;
 pub mod oci_layout;

@@ -64,6 +64,7 @@ pub enum EventKind {
     Unpinned,
     Cleared,
     SettingsChanged,
+    JournalDamaged,
     #[serde(other)]
     Unknown,
 }
@@ -84,6 +85,7 @@ impl EventKind {
             EventKind::Unpinned => "unpinned",
             EventKind::Cleared => "cleared",
             EventKind::SettingsChanged => "settings changed",
+            EventKind::JournalDamaged => "journal damaged",
             EventKind::Unknown => "other",
         }
     }
