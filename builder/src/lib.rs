@@ -20,6 +20,7 @@ pub mod initrd;
 pub mod keys;
 pub mod lock;
 pub mod manifest;
+pub mod node;
 pub mod progress;
 pub mod report;
 pub mod secure_boot;

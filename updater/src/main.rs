@@ -113,6 +113,10 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
+        Command::Openapi => {
+            println!("{}", api::document().to_pretty_json()?);
+            Ok(())
+        }
         Command::ImportImages(arguments) => import_images(&arguments).await,
         Command::WaitHealthy(WaitHealthy { timeout, health }) => {
             let limit = Duration::from_secs(timeout);
@@ -120,10 +124,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Run(arguments) => run_daemon(arguments).await,
         Command::IsJudged(disk) => is_judged(&disk),
-        Command::Openapi => {
-            println!("{}", serde_json::to_string_pretty(&api::document())?);
-            Ok(())
-        }
     }
 }
 

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use release::ReleaseVersion;
 
+use super::access::AccessCommand;
 pub use super::channel_arguments::{
     ChannelCommand, GroupCommand, PublishArguments, RotateArguments,
 };
+use super::node::NodeArguments;
 
 /// Builds signed, read-only images of Kubernetes nodes.
 #[derive(Debug, Parser)]
@@ -90,6 +92,8 @@ pub enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Ask a node, and steer it.
+    Node(NodeArguments),
     /// Print shell completions.
     Completions {
         /// Shell on the machine where slipway is used.
@@ -117,6 +121,12 @@ pub enum KeysCommand {
     /// Replace keys of a channel by those of another folder; without roles, only renew its
     /// root.
     Rotate(RotateArguments),
+    /// Make certificates for callers of nodes, and for nodes.
+    Access {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: AccessCommand,
+    },
 }
 
 /// Where inputs come from.

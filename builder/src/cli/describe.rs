@@ -2,6 +2,8 @@
 
 use release::ReleaseDocument;
 
+pub use release::api::size;
+
 /// Largest number of components that are listed.
 const SHOWN_COMPONENTS: usize = 200;
 
@@ -25,13 +27,4 @@ pub fn document_text(document: &ReleaseDocument) -> String {
         text += &format!("  {:<20} {:>10}  {}\n", file.name, size(file.bytes), file.sha256);
     }
     text
-}
-
-/// Bytes in the unit that reads best.
-pub fn size(bytes: u64) -> String {
-    match bytes {
-        0..=9_999 => format!("{bytes} B"),
-        10_000..=9_999_999 => format!("{:.1} KiB", bytes as f64 / 1024.0),
-        _ => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
-    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::access::access;
 use super::arguments::{KeysCommand, RotateArguments};
 use super::{Answer, Failed};
 use crate::channel::{self, RotateRequest};
@@ -17,6 +18,7 @@ pub async fn keys(command: KeysCommand, progress: &Progress) -> Result<Answer, F
         KeysCommand::New { folder, add_channel_keys: false } => new(&folder, progress),
         KeysCommand::New { folder, add_channel_keys: true } => add(&folder),
         KeysCommand::Rotate(arguments) => rotate(arguments).await,
+        KeysCommand::Access { command } => access(&command),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Standard output carries results (text, or JSON with `--format json`); progress and
 //! errors go to standard error. Exit codes are those of [`ExitStatus`].
 
+mod access;
 mod arguments;
 mod build;
 mod channel;
@@ -13,6 +14,7 @@ mod group;
 mod inspect;
 mod keys;
 mod lock;
+mod node;
 mod publish;
 mod show;
 mod verify;
@@ -110,6 +112,13 @@ struct Answer {
     json: serde_json::Value,
 }
 
+impl Answer {
+    /// Nothing: the command has printed as it went.
+    fn printed() -> Self {
+        Self { text: String::new(), json: serde_json::Value::Null }
+    }
+}
+
 /// Parses the process's arguments, runs the command, and prints.
 pub async fn run() -> ExitStatus {
     let arguments = Arguments::parse();
@@ -124,7 +133,7 @@ pub async fn run() -> ExitStatus {
         // First, so that the signals are caught before anything is made.
         biased;
         signal = interrupted() => Err(signal),
-        done = dispatch(arguments.command, &progress) => done,
+        done = dispatch(arguments.command, format, &progress) => done,
     };
     match done {
         Ok(answer) => print(&answer, format),
@@ -148,7 +157,7 @@ async fn interrupted() -> Failed {
     }
 }
 
-async fn dispatch(command: Command, progress: &Progress) -> Result<Answer, Failed> {
+async fn dispatch(command: Command, format: Format, progress: &Progress) -> Result<Answer, Failed> {
     match command {
         Command::Lock(arguments) => lock::lock(&arguments, progress).await,
         Command::Fetch(arguments) => lock::fetch(&arguments, progress).await,
@@ -161,6 +170,7 @@ async fn dispatch(command: Command, progress: &Progress) -> Result<Answer, Faile
         Command::Publish(arguments) => publish::publish(arguments, progress).await,
         Command::Group { command } => group::group(command).await,
         Command::Keys { command } => keys::keys(command, progress).await,
+        Command::Node(arguments) => node::node(arguments, format, progress).await,
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "slipway", &mut text);
@@ -186,6 +196,7 @@ fn print(answer: &Answer, format: Format) -> ExitStatus {
     use std::io::Write;
     let text = match format {
         Format::Text => answer.text.clone(),
+        Format::Json if answer.json.is_null() => String::new(),
         Format::Json => format!("{:#}\n", answer.json),
     };
     match std::io::stdout().write_all(text.as_bytes()) {

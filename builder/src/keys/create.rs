@@ -28,7 +28,8 @@ pub fn add_channel_keys(folder: &Path) -> Result<(), KeyError> {
     write_all(folder, new.map(ed25519_pair).collect::<Result<Vec<_>, _>>()?.concat())
 }
 
-fn write_all(folder: &Path, files: Vec<NewFile>) -> Result<(), KeyError> {
+/// Writes new files into a folder, which is made when it is not there: all of them, or none.
+pub(super) fn write_all(folder: &Path, files: Vec<NewFile>) -> Result<(), KeyError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -61,7 +62,8 @@ fn write_all(folder: &Path, files: Vec<NewFile>) -> Result<(), KeyError> {
         .map_err(|error| KeyError::Io(folder.into(), error))
 }
 
-type NewFile = (String, u32, Zeroizing<Vec<u8>>);
+/// Name, mode and content.
+pub(super) type NewFile = (String, u32, Zeroizing<Vec<u8>>);
 
 fn generate(purpose: KeyPurpose) -> Result<Vec<NewFile>, KeyError> {
     let mut files: Vec<NewFile> = Vec::new();

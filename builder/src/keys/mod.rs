@@ -9,6 +9,7 @@
 //! **Invariant:** a private key is readable by its owner alone from its first byte on, is
 //! never overwritten, and never appears in an error or a log.
 
+pub mod access;
 mod channel;
 mod create;
 mod open;
@@ -93,6 +94,14 @@ pub enum KeyError {
     /// Keys of a channel are missing; folders may have been made before there were any.
     #[error("the key folder {folder} lacks {}: give the folder that holds them, or add the keys of a channel with `slipway keys new {folder} --add-channel-keys`", .files.join(", "), folder = .folder.display())]
     NoChannelKeys {
+        /// The folder.
+        folder: PathBuf,
+        /// Their names.
+        files: Vec<String>,
+    },
+    /// There is no authority.
+    #[error("the folder {} lacks {}: make an authority with `slipway keys access new DIR`", .folder.display(), .files.join(", "))]
+    NoAuthority {
         /// The folder.
         folder: PathBuf,
         /// Their names.

@@ -96,7 +96,8 @@ pub fn ed25519_public(file: &Path) -> Result<VerifyingKey, KeyError> {
     })
 }
 
-fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+/// Reads a private key, which must be its owner's alone.
+pub(super) fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let metadata = path.metadata().map_err(|error| KeyError::Io(path.into(), error))?;
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(KeyError::Readable(path.into()));
@@ -104,7 +105,8 @@ fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     read(path)
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+/// Reads a small file.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let failed = |error| KeyError::Io(path.into(), error);
     let mut bytes = Zeroizing::new(Vec::new());
     let file = File::open(path).map_err(failed)?;
@@ -113,6 +115,6 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
 }
 
 /// What is not text is no PEM either; the parser says so.
-fn as_text(bytes: &[u8]) -> Zeroizing<String> {
+pub(super) fn as_text(bytes: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(std::str::from_utf8(bytes).unwrap_or_default().to_owned())
 }

@@ -188,6 +188,7 @@ fn drift(status: &Status) -> String {
     };
     match count(Outcome::Differs) {
         0 => format!("none{unknown} ({when})"),
+        1 => format!("one thing differs from what was signed{unknown} ({when})"),
         differs => format!("{differs} things differ from what was signed{unknown} ({when})"),
     }
 }

@@ -10,6 +10,8 @@
 
 mod kernel;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod ukis;
 mod writable;
 
@@ -20,6 +22,7 @@ use release::api::{Depth, Drift, DriftItem, Outcome, Subject};
 use release::{Digest, RootHash, Slot};
 
 use crate::effects::{BootedSlot, Effects};
+use crate::update::SlotRecord;
 
 pub use writable::Writable;
 
@@ -31,6 +34,12 @@ pub struct Installed {
     /// SHA-256 of the slot's UKI, from the signed offer; unknown for a slot that came with the
     /// disk image.
     pub uki: Option<Digest>,
+}
+
+impl From<&SlotRecord> for Installed {
+    fn from(record: &SlotRecord) -> Self {
+        Self { root_hash: record.release.root_hash, uki: record.uki }
+    }
 }
 
 /// What is compared.

@@ -134,7 +134,7 @@ pub fn content_item(source: &Source<'_>, tree: &Tree, going: &dyn Fn() -> bool) 
         Ok(None) => (Outcome::Unknown, "the comparison was stopped".to_owned()),
         Ok(Some((0, _))) => (Outcome::Same, format!("all {} bytes", tree.data_bytes)),
         Ok(Some((count, first))) => {
-            (Outcome::Differs, format!("{count} blocks differ, the first at byte {first}"))
+            (Outcome::Differs, format!("blocks that differ: {count}, the first at byte {first}"))
         }
         Err(error) => (Outcome::Unknown, format!("cannot be read: {error}")),
     };
