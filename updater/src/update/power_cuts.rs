@@ -115,18 +115,25 @@ impl World {
         Self { node, images: images.into(), wanted, cuts, roll_back: false }
     }
 
-    /// The slot that booted must hold the whole release that its UKI names.
+    /// Every UKI that the loader may ever take names a release that its slot holds whole. The
+    /// one that booted is given back.
     fn check(&self, boot: &Boot) -> &Image {
-        let slot = boot.name.slot;
-        let text = String::from_utf8_lossy(&boot.uki);
+        for name in self.node.ukis() {
+            self.check_uki(name, &self.node.uki(name).unwrap());
+        }
+        self.check_uki(boot.name, &boot.uki)
+    }
+
+    fn check_uki(&self, name: UkiName, uki: &[u8]) -> &Image {
+        let text = String::from_utf8_lossy(uki);
         let named = text.split(' ').next().and_then(|hash| hash.parse::<RootHash>().ok());
         let image = named.and_then(|hash| self.images.get(&hash));
-        let image = image.unwrap_or_else(|| panic!("{} is no UKI of a release", boot.name));
-        assert_eq!(boot.uki, image.uki(slot), "the UKI {} is torn", boot.name);
-        let root = self.node.durable(slot, Area::Root);
-        let verity = self.node.durable(slot, Area::Verity);
+        let image = image.unwrap_or_else(|| panic!("{name} is no UKI of a release"));
+        assert_eq!(uki, image.uki(name.slot), "the UKI {name} is torn");
+        let root = self.node.durable(name.slot, Area::Root);
+        let verity = self.node.durable(name.slot, Area::Verity);
         let found = hash(&root[..image.root.len()], &verity[..image.verity.len()]);
-        assert_eq!(found, image.id.root_hash, "slot {slot} is torn");
+        assert_eq!(found, image.id.root_hash, "slot {} is torn, below {name}", name.slot);
         image
     }
 
@@ -336,6 +343,37 @@ fn rolling_back_by_hand_ends_on_a_whole_slot_wherever_the_power_is_cut() {
         let rolled_back = release.version.to_string() == "1.0.0";
         assert_eq!(machine.journal().refusal(&world.wanted).is_some(), rolled_back);
         assert_eq!(machine.journal().refusal(&machine.booted_release()), None);
+    }
+}
+
+#[test]
+fn a_second_update_ends_on_a_whole_slot_wherever_the_power_is_cut() {
+    let updated = |seed, behaviour, cuts| {
+        let mut world = World::new(seed, Behaviour::Good, Vec::new());
+        world.converge();
+        let third = Image::new("3.0.0", behaviour);
+        world.wanted = third.id.clone();
+        world.images.insert(third.id.root_hash, third);
+        let before = world.node.log().len();
+        world.cuts = cuts;
+        (world, before)
+    };
+    for behaviour in [Behaviour::Good, Behaviour::FailsProbe, Behaviour::Panics] {
+        let (mut whole, before) = updated(0, behaviour, Vec::new());
+        whole.converge();
+        let effects = whole.node.log().len();
+        assert!(effects - before > 12, "{:?}", whole.node.log());
+        for cut in before + 1..=effects {
+            for seed in 0..24 {
+                println!("{behaviour:?}: seed {seed}, cut after effect {cut} of {effects}");
+                let (mut world, _) = updated(seed, behaviour, vec![cut]);
+                let (release, name, machine) = world.converge();
+                let good = behaviour == Behaviour::Good;
+                assert_eq!(release.version.to_string(), if good { "3.0.0" } else { "2.0.0" });
+                assert_eq!(name.slot, if good { Slot::A } else { Slot::B });
+                assert_eq!(machine.journal().refusal(&world.wanted).is_some(), !good);
+            }
+        }
     }
 }
 

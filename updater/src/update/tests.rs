@@ -133,6 +133,22 @@ fn settings_go_to_the_target_before_it_is_armed() {
 }
 
 #[test]
+fn a_step_returns_only_when_its_name_is_on_the_device() {
+    let node = booted("000001-a");
+    let mut machine = steady(&node);
+    let staged = stage(&mut machine, &node);
+    let _armed = machine.arm(staged, &|_, _| Ok(())).unwrap();
+    assert_eq!(node.log().last(), Some(&Effect::SyncEsp));
+    let node = booted("000001-a+3");
+    let (mut machine, on_trial) = pending(&node);
+    machine.bless(on_trial).unwrap();
+    let log = node.log();
+    let renamed = Effect::Rename(name("000001-a+2-1"), name("000001-a"));
+    let at = log.iter().position(|effect| *effect == renamed).unwrap();
+    assert_eq!(log[at + 1..], [Effect::SyncEsp, Effect::Save(DOCUMENT.into())]);
+}
+
+#[test]
 fn a_refused_release_is_not_staged_until_it_is_cleared() {
     let node = booted("000001-a");
     let mut machine = steady(&node);

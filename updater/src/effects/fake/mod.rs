@@ -299,6 +299,11 @@ impl FakeNode {
         self.parts().esp.names()
     }
 
+    /// Content of a UKI, as the running system sees it.
+    pub fn uki(&self, name: UkiName) -> Option<Vec<u8>> {
+        self.parts().esp.content(&name)
+    }
+
     /// A document, also while the power is off.
     pub fn document(&self, name: &str) -> Option<Vec<u8>> {
         self.parts().documents.get(name).cloned()
