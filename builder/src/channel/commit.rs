@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 
 use jiff::{SignedDuration, Timestamp};
 use release::{Digest, targets};
-use tough::schema::{self, Metafile, Snapshot, Targets};
+use tough::schema::{self, Metafile, RoleType, Root, Snapshot, Targets};
 use tough::{ExpirationEnforcement, TargetName};
 
 use super::ChannelError;
@@ -266,9 +266,11 @@ pub fn next(version: NonZeroU64) -> Result<NonZeroU64, ChannelError> {
 
 /// A wrong key is named here, before a client says that signatures are missing.
 fn check_keys(state: &State, change: &Change, keys: &ChannelKeys) -> Result<(), ChannelError> {
+    let changed = change.roles.iter().find(|(role, _)| *role == TargetsRole::Targets);
+    let targets = changed.map_or(&state.targets, |(_, content)| content);
     let roles = change.roles.iter().map(|(role, _)| role.key());
     for key in roles.chain([ChannelKey::Snapshot, ChannelKey::Timestamp]) {
-        if !trusts(state, key, &keys.signer(key)?.public_key())? {
+        if !names(&state.root.signed, targets, key, &keys.signer(key)?.public_key())? {
             return Err(ChannelError::WrongKey { folder: keys.folder().into(), name: key.stem() });
         }
     }
@@ -280,19 +282,27 @@ fn check_keys(state: &State, change: &Change, keys: &ChannelKeys) -> Result<(), 
 /// # Errors
 /// [`ChannelError::Metadata`], which no key causes.
 pub fn trusts(state: &State, key: ChannelKey, public: &PublicKey) -> Result<bool, ChannelError> {
+    names(&state.root.signed, &state.targets, key, public)
+}
+
+fn names(
+    root: &Root,
+    targets: &Targets,
+    key: ChannelKey,
+    public: &PublicKey,
+) -> Result<bool, ChannelError> {
     let id = metadata::key_id(public)?;
-    let top =
-        |role| state.root.signed.roles.get(&role).is_some_and(|keys| keys.keyids.contains(&id));
-    let delegated = |name: &str| {
-        let role = state.targets.delegations.iter().flat_map(|all| &all.roles);
-        role.filter(|role| role.name == name).any(|role| role.keyids.contains(&id))
+    let top = |role| root.roles.get(&role).is_some_and(|keys| keys.keyids.contains(&id));
+    let delegated = |role: TargetsRole| {
+        let roles = targets.delegations.iter().flat_map(|all| &all.roles);
+        roles.filter(|known| known.name == role.name()).any(|known| known.keyids.contains(&id))
     };
     Ok(match key {
-        ChannelKey::Root1 | ChannelKey::Root2 | ChannelKey::Root3 => top(schema::RoleType::Root),
-        ChannelKey::Targets => top(schema::RoleType::Targets),
-        ChannelKey::Snapshot => top(schema::RoleType::Snapshot),
-        ChannelKey::Timestamp => top(schema::RoleType::Timestamp),
-        ChannelKey::Releases => delegated(targets::RELEASES_ROLE),
-        ChannelKey::Groups => delegated(targets::GROUPS_ROLE),
+        ChannelKey::Root1 | ChannelKey::Root2 | ChannelKey::Root3 => top(RoleType::Root),
+        ChannelKey::Targets => top(RoleType::Targets),
+        ChannelKey::Snapshot => top(RoleType::Snapshot),
+        ChannelKey::Timestamp => top(RoleType::Timestamp),
+        ChannelKey::Releases => delegated(TargetsRole::Releases),
+        ChannelKey::Groups => delegated(TargetsRole::Groups),
     })
 }

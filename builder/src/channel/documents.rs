@@ -11,7 +11,7 @@ use tough::ExpirationEnforcement;
 
 use super::ChannelError;
 use super::commit::{Change, Lifetimes, Signing, TargetsRole, commit};
-use super::folder::read_bounded;
+use super::folder::{Folder, read_bounded};
 use super::group_file::{self, GroupFileError};
 use super::state::State;
 use crate::keys::{ChannelKey, ChannelKeys};
@@ -45,15 +45,14 @@ pub enum Pause {
 /// # Errors
 /// [`ChannelError::UnknownRelease`], or whatever keeps the change from being written.
 pub async fn set_channel(
-    path: &Path,
+    folder: &Folder,
     setting: &ChannelSetting,
     key_folder: &Path,
     lifetimes: Lifetimes,
     now: Timestamp,
 ) -> Result<ChannelDocument, ChannelError> {
     let keys = open_keys(key_folder, ChannelKey::Targets)?;
-    let folder = super::open(path)?;
-    let state = State::load(path, ExpirationEnforcement::Unsafe).await?;
+    let state = State::load(folder.path(), ExpirationEnforcement::Unsafe).await?;
     check_release(&state, &setting.release)?;
     let before = state.channels()?.remove(&setting.name);
     let document = next_document(setting, before, now)?;
@@ -107,7 +106,7 @@ fn next_document(
 /// [`ChannelError::Group`] for a wrong file, [`ChannelError::UnknownRelease`] or
 /// [`ChannelError::UnknownChannel`] for one that names what is not there.
 pub async fn set_group(
-    path: &Path,
+    folder: &Folder,
     name: &GroupName,
     file: &Path,
     key_folder: &Path,
@@ -120,8 +119,7 @@ pub async fn set_group(
         return Err(GroupFileError::Name { file, found }.into());
     }
     let keys = open_keys(key_folder, ChannelKey::Groups)?;
-    let folder = super::open(path)?;
-    let state = State::load(path, ExpirationEnforcement::Unsafe).await?;
+    let state = State::load(folder.path(), ExpirationEnforcement::Unsafe).await?;
     if let Some(release) = &group.spec.release {
         check_release(&state, release)?;
     }

@@ -8,6 +8,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
@@ -20,9 +21,12 @@ pub const LOCK_FILE: &str = ".slipway-lock";
 /// Folder of what is not whole yet.
 pub const TEMPORARY_DIR: &str = ".slipway-tmp";
 
-/// A locked channel folder.
+/// A locked channel folder; copies share the lock.
+#[derive(Debug, Clone)]
+pub struct Folder(Arc<Locked>);
+
 #[derive(Debug)]
-pub struct Folder {
+struct Locked {
     path: PathBuf,
     /// Held for its lock, which the kernel drops with the process.
     _lock: File,
@@ -45,7 +49,8 @@ impl Folder {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(ChannelError::Locked(path.into())),
             Err(error) => return Err(failed(error.into())),
         }
-        let folder = Self { path: path.into(), _lock: lock, steps: AtomicU32::new(u32::MAX) };
+        let steps = AtomicU32::new(u32::MAX);
+        let folder = Self(Arc::new(Locked { path: path.into(), _lock: lock, steps }));
         let temporary = path.join(TEMPORARY_DIR);
         match fs::remove_dir_all(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -57,19 +62,19 @@ impl Folder {
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
     }
 
     /// Lets `steps` more files be put or removed, and fails then: what a crash leaves behind.
     /// Only tests call it.
     pub fn stop_after(&self, steps: u32) {
-        self.steps.store(steps, Ordering::Relaxed);
+        self.0.steps.store(steps, Ordering::Relaxed);
     }
 
     fn step(&self) -> Result<(), ChannelError> {
-        let left = self.steps.load(Ordering::Relaxed);
+        let left = self.0.steps.load(Ordering::Relaxed);
         let left = left.checked_sub(1).ok_or(ChannelError::Stopped)?;
-        self.steps.store(left, Ordering::Relaxed);
+        self.0.steps.store(left, Ordering::Relaxed);
         Ok(())
     }
 
@@ -78,7 +83,7 @@ impl Folder {
     /// # Errors
     /// [`ChannelError::Io`].
     pub fn temporary(&self) -> Result<NamedTempFile, ChannelError> {
-        let folder = self.path.join(TEMPORARY_DIR);
+        let folder = self.0.path.join(TEMPORARY_DIR);
         fs::create_dir_all(&folder)
             .and_then(|()| NamedTempFile::new_in(&folder))
             .map_err(|error| ChannelError::Io(folder, error))
@@ -90,7 +95,7 @@ impl Folder {
     /// [`ChannelError::Io`].
     pub fn put(&self, file: NamedTempFile, name: &str) -> Result<(), ChannelError> {
         self.step()?;
-        let path = self.path.join(name);
+        let path = self.0.path.join(name);
         let put = || {
             // Temporary files are private; a web server must read these.
             file.as_file().set_permissions(Permissions::from_mode(0o644))?;
@@ -108,7 +113,7 @@ impl Folder {
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), ChannelError> {
         let mut file = self.temporary()?;
         let written = file.write_all(bytes);
-        written.map_err(|error| ChannelError::Io(self.path.join(name), error))?;
+        written.map_err(|error| ChannelError::Io(self.0.path.join(name), error))?;
         self.put(file, name)
     }
 
@@ -119,7 +124,7 @@ impl Folder {
     pub fn sync<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<(), ChannelError> {
         let folders = names.into_iter().flat_map(|name| Path::new(name).ancestors().skip(1));
         for folder in folders.collect::<BTreeSet<_>>() {
-            let folder = self.path.join(folder);
+            let folder = self.0.path.join(folder);
             let synced = File::open(&folder).and_then(|open| open.sync_all());
             synced.map_err(|error| ChannelError::Io(folder, error))?;
         }
@@ -132,7 +137,7 @@ impl Folder {
     /// [`ChannelError::Io`].
     pub fn remove(&self, name: &str) -> Result<(), ChannelError> {
         self.step()?;
-        let path = self.path.join(name);
+        let path = self.0.path.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(ChannelError::Io(path, error));
@@ -141,7 +146,7 @@ impl Folder {
         }
         // Not those directly below the channel's folder, which belong to its shape.
         for parent in Path::new(name).ancestors().skip(1).filter(|one| one.iter().count() > 1) {
-            if fs::remove_dir(self.path.join(parent)).is_err() {
+            if fs::remove_dir(self.0.path.join(parent)).is_err() {
                 // Something is in it.
                 break;
             }
@@ -157,7 +162,7 @@ impl Folder {
         let mut found = BTreeSet::new();
         let mut folders = vec![name.to_owned()];
         while let Some(folder) = folders.pop() {
-            let path = self.path.join(&folder);
+            let path = self.0.path.join(&folder);
             let failed = |error| ChannelError::Io(path.clone(), error);
             let entries = match fs::read_dir(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

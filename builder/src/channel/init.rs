@@ -79,12 +79,26 @@ pub fn root(
     })
 }
 
-/// Makes a channel in a new or empty folder, or one that an interrupted run left.
+/// Locks a new or empty folder, or one that an interrupted [`init`] left.
 ///
 /// # Errors
-/// [`ChannelError::Exists`], [`ChannelError::Foreign`], or that of a missing key.
+/// [`ChannelError::Exists`], [`ChannelError::Foreign`], [`ChannelError::Locked`].
+pub fn create(path: &Path) -> Result<Folder, ChannelError> {
+    fs::create_dir_all(path).map_err(|error| ChannelError::Io(path.into(), error))?;
+    refuse_foreign(path)?;
+    let folder = Folder::lock(path)?;
+    if path.join(TIMESTAMP_FILE).exists() {
+        return Err(ChannelError::Exists(path.into()));
+    }
+    Ok(folder)
+}
+
+/// Makes an empty channel in a folder of [`create`].
+///
+/// # Errors
+/// [`ChannelError`], such as that of a missing key; the folder is no channel then.
 pub async fn init(
-    path: &Path,
+    folder: &Folder,
     key_folder: &Path,
     lifetimes: Lifetimes,
     now: Timestamp,
@@ -93,14 +107,9 @@ pub async fn init(
     let roles = TargetsRole::ALL.map(TargetsRole::key);
     let needed = [&roles[..], &[ChannelKey::Snapshot, ChannelKey::Timestamp]].concat();
     let keys = ChannelKeys::open(key_folder, &needed)?;
+    let path = folder.path();
     let signing = Signing { keys: &keys, lifetimes, now, expiry: ExpirationEnforcement::Safe };
 
-    fs::create_dir_all(path).map_err(|error| ChannelError::Io(path.into(), error))?;
-    refuse_foreign(path)?;
-    let folder = Folder::lock(path)?;
-    if path.join(TIMESTAMP_FILE).exists() {
-        return Err(ChannelError::Exists(path.into()));
-    }
     let first = NonZeroU64::MIN;
     let expires = signing.expires(lifetimes.root)?;
     let content = root(first, expires, &RootKeys::of_folder(key_folder)?, roots.is_development())?;
@@ -123,7 +132,7 @@ pub async fn init(
         let inner = path.join(name);
         fs::create_dir_all(&inner).map_err(|error| ChannelError::Io(inner, error))?;
     }
-    signed.write(&folder)
+    signed.write(folder)
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), ChannelError> {

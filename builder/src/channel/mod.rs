@@ -31,7 +31,7 @@ pub use commit::Lifetimes;
 pub use documents::{ChannelSetting, Pause, set_channel, set_group};
 pub use error::{ChannelError, Fault};
 pub use folder::Folder;
-pub use init::{RootKeys, init, root};
+pub use init::{RootKeys, create, init, root};
 pub use prune::{PruneRequest, Pruned, prune};
 pub use publish::{DEFAULT_LEVEL, MINIMUM_UPDATER, PublishRequest, PublishedRelease, publish};
 pub use refresh::refresh;

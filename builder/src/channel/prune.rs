@@ -21,8 +21,6 @@ use crate::keys::{ChannelKey, ChannelKeys};
 /// What is kept, and with which keys.
 #[derive(Debug, Clone)]
 pub struct PruneRequest {
-    /// The channel's folder.
-    pub channel: PathBuf,
     /// Newest releases to keep besides those that something points at.
     pub keep: usize,
     /// The key folder; needed only when a release goes.
@@ -46,9 +44,12 @@ pub struct Pruned {
 ///
 /// # Errors
 /// [`ChannelError`]; what counts is whole in any case, and another run goes on.
-pub async fn prune(request: &PruneRequest, now: Timestamp) -> Result<Pruned, ChannelError> {
-    let path = request.channel.as_path();
-    let folder = super::open(path)?;
+pub async fn prune(
+    folder: &Folder,
+    request: &PruneRequest,
+    now: Timestamp,
+) -> Result<Pruned, ChannelError> {
+    let path = folder.path();
     let state = State::load(path, ExpirationEnforcement::Unsafe).await?;
     let kept = kept(&state, request.keep)?;
     let releases: BTreeSet<ReleaseId> =
@@ -70,14 +71,14 @@ pub async fn prune(request: &PruneRequest, now: Timestamp) -> Result<Pruned, Cha
             now,
             expiry: ExpirationEnforcement::Safe,
         };
-        commit(&folder, &state, change, &signing).await?;
+        commit(folder, &state, change, &signing).await?;
         State::load(path, ExpirationEnforcement::Unsafe).await?
     };
     named.extend(named_files(&state));
     let offers = state.offers()?;
     let blobs = offers.values().flat_map(|offer| offer.blobs());
     named.extend(blobs.map(|blob| targets::blob(&blob.sha256)));
-    let (files, bytes) = sweep(&folder, &named)?;
+    let (files, bytes) = sweep(folder, &named)?;
     Ok(Pruned { releases, files, bytes })
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 use release::offer::{Blob, FRAME_BYTES, Offer, Payload, SCHEMA, Way};
 use release::verity::{BlockHasher, HashTree};
-use release::{Digest, RootHash, Slot, targets};
+use release::{Digest, ReleaseDocument, RootHash, Slot, targets};
 use semver::Version;
 use tough::ExpirationEnforcement;
 
@@ -34,8 +34,6 @@ const LOOKED_THROUGH: usize = 4;
 /// What is published, and how.
 #[derive(Debug, Clone)]
 pub struct PublishRequest {
-    /// The channel's folder.
-    pub channel: PathBuf,
     /// Release folders.
     pub releases: Vec<PathBuf>,
     /// The key folder: release, snapshot and timestamp.
@@ -75,14 +73,14 @@ impl Drop for StopOnDrop {
 /// # Errors
 /// [`ChannelError`]; readers see the channel as it was then.
 pub async fn publish(
+    folder: &Folder,
     request: &PublishRequest,
     now: Timestamp,
     progress: &Progress,
 ) -> Result<Vec<PublishedRelease>, ChannelError> {
     let needed = [ChannelKey::Releases, ChannelKey::Snapshot, ChannelKey::Timestamp];
     let keys = ChannelKeys::open(&request.keys, &needed)?;
-    let folder = super::open(&request.channel)?;
-    let state = State::load(&request.channel, ExpirationEnforcement::Unsafe).await?;
+    let state = State::load(folder.path(), ExpirationEnforcement::Unsafe).await?;
     let release_key = keys.signer(ChannelKey::Releases)?.public_key();
     if !trusts(&state, ChannelKey::Releases, &release_key)? {
         let name = ChannelKey::Releases.stem();
@@ -90,22 +88,17 @@ pub async fn publish(
     }
     let signers = Signers::of_folder(&request.keys, release_key)?;
     let offers = state.offers()?;
-    let mut work = Vec::new();
-    for path in &request.releases {
-        let release = ReleaseFolder::open(path, &signers)?;
-        check_new(&state, &offers, &release)?;
-        work.push(release);
-    }
+    let work = open_releases(&state, &offers, &request.releases, &signers)?;
     let stop = StopOnDrop(Arc::default());
     let job = Job {
-        folder,
+        folder: folder.clone(),
         offers,
         level: request.level,
         minimum_updater: request.minimum_updater.clone(),
         stop: Arc::clone(&stop.0),
         progress: progress.clone(),
     };
-    let (folder, published) = tokio::task::spawn_blocking(move || job.run(work)).await??;
+    let published = tokio::task::spawn_blocking(move || job.run(work)).await??;
 
     let mut change = Change::default();
     for release in published.iter().filter(|release| !release.unchanged) {
@@ -121,29 +114,41 @@ pub async fn publish(
             now,
             expiry: ExpirationEnforcement::Safe,
         };
-        commit(&folder, &state, change, &signing).await?;
+        commit(folder, &state, change, &signing).await?;
     }
     Ok(published)
 }
 
-/// What a node would refuse, and what would change a release that nodes may have.
-fn check_new(
+/// Checks all release folders; one that is given twice counts once.
+fn open_releases(
     state: &State,
     offers: &BTreeMap<ReleaseId, Offer>,
-    release: &ReleaseFolder,
-) -> Result<(), ChannelError> {
-    let document = &release.document;
-    if document.development && !state.is_development() {
-        return Err(ChannelError::Development(release.path.clone()));
+    paths: &[PathBuf],
+    signers: &Signers,
+) -> Result<Vec<ReleaseFolder>, ChannelError> {
+    let mut known: BTreeMap<ReleaseId, ReleaseDocument> =
+        offers.iter().map(|(id, offer)| (id.clone(), offer.release.clone())).collect();
+    let mut releases: Vec<ReleaseFolder> = Vec::new();
+    for path in paths {
+        let release = ReleaseFolder::open(path, signers)?;
+        let document = &release.document;
+        if document.development && !state.is_development() {
+            return Err(ChannelError::Development(release.path));
+        }
+        let id = (document.version.clone(), document.architecture);
+        match known.insert(id, document.clone()) {
+            // Nodes may have it.
+            Some(other) if other != *document => {
+                let (version, published) = (other.version, other.root.root_hash);
+                return Err(ChannelError::Republished { version, published });
+            }
+            _ => {}
+        }
+        if releases.iter().all(|given| given.document != *document) {
+            releases.push(release);
+        }
     }
-    let id = (document.version.clone(), document.architecture);
-    match offers.get(&id) {
-        Some(offer) if offer.release != *document => Err(ChannelError::Republished {
-            version: document.version.clone(),
-            published: offer.release.root.root_hash,
-        }),
-        _ => Ok(()),
-    }
+    Ok(releases)
 }
 
 /// The part that takes minutes, on its own thread.
@@ -157,10 +162,7 @@ struct Job {
 }
 
 impl Job {
-    fn run(
-        mut self,
-        releases: Vec<ReleaseFolder>,
-    ) -> Result<(Folder, Vec<PublishedRelease>), ChannelError> {
+    fn run(mut self, releases: Vec<ReleaseFolder>) -> Result<Vec<PublishedRelease>, ChannelError> {
         let mut published = Vec::new();
         let mut known = None;
         for release in releases {
@@ -183,7 +185,7 @@ impl Job {
             self.offers.insert(id, made.offer.clone());
             published.push(PublishedRelease { unchanged, ..made });
         }
-        Ok((self.folder, published))
+        Ok(published)
     }
 
     fn is_whole(&self, blob: &Blob) -> bool {

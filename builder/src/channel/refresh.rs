@@ -7,6 +7,7 @@ use tough::ExpirationEnforcement;
 
 use super::ChannelError;
 use super::commit::{Change, Lifetimes, Signing, TargetsRole, commit};
+use super::folder::Folder;
 use super::state::State;
 use crate::keys::{ChannelKey, ChannelKeys};
 
@@ -16,7 +17,7 @@ use crate::keys::{ChannelKey, ChannelKeys};
 /// # Errors
 /// [`ChannelError`]; readers see the channel as it was then.
 pub async fn refresh(
-    path: &Path,
+    folder: &Folder,
     key_folder: &Path,
     lifetimes: Lifetimes,
     now: Timestamp,
@@ -25,8 +26,7 @@ pub async fn refresh(
     let present = ChannelKeys::open_present(key_folder, &TargetsRole::ALL.map(TargetsRole::key))?;
     let wanted = present.signers().map(|(key, _)| key).chain(always);
     let keys = ChannelKeys::open(key_folder, &wanted.collect::<Vec<_>>())?;
-    let folder = super::open(path)?;
-    let state = State::load(path, ExpirationEnforcement::Unsafe).await?;
+    let state = State::load(folder.path(), ExpirationEnforcement::Unsafe).await?;
     let signing = Signing { keys: &keys, lifetimes, now, expiry: ExpirationEnforcement::Unsafe };
     let half = signing.expires(lifetimes.documents / 2)?;
     let mut change = Change::default();
@@ -37,6 +37,6 @@ pub async fn refresh(
             renewed.push(role.name());
         }
     }
-    commit(&folder, &state, change, &signing).await?;
+    commit(folder, &state, change, &signing).await?;
     Ok(renewed)
 }

@@ -24,8 +24,6 @@ use crate::keys::{ChannelKey, ChannelKeys, ReleaseSigner, public_key};
 /// What is rotated, and which keys are at hand.
 #[derive(Debug, Clone)]
 pub struct RotateRequest {
-    /// The channel's folder.
-    pub channel: PathBuf,
     /// The present keys that must sign.
     pub keys: PathBuf,
     /// The folder with the new keys; only with `roles`.
@@ -40,9 +38,12 @@ pub struct RotateRequest {
 ///
 /// # Errors
 /// [`ChannelError`]; the channel is whole in any case, and another run goes on.
-pub async fn rotate(request: &RotateRequest, now: Timestamp) -> Result<u64, ChannelError> {
-    let folder = super::open(&request.channel)?;
-    let rotation = Rotation { request, folder: &folder, now };
+pub async fn rotate(
+    folder: &Folder,
+    request: &RotateRequest,
+    now: Timestamp,
+) -> Result<u64, ChannelError> {
+    let rotation = Rotation { request, folder, now };
     rotation.check_purpose().await?;
     if request.roles.iter().any(|key| rotation.new_role(*key)) {
         rotation.add_keys().await?;
@@ -60,7 +61,7 @@ struct Rotation<'a> {
 
 impl Rotation<'_> {
     async fn state(&self) -> Result<State, ChannelError> {
-        State::load(&self.request.channel, ExpirationEnforcement::Unsafe).await
+        State::load(self.folder.path(), ExpirationEnforcement::Unsafe).await
     }
 
     fn signing<'k>(&self, keys: &'k ChannelKeys) -> Signing<'k> {

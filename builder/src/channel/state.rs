@@ -80,8 +80,8 @@ impl State {
             repository.map_err(|source| ChannelError::Refused { folder: folder.into(), source })?;
         let mut targets = repository.targets().signed.clone();
         let mut delegated = |name| {
-            let role = targets.delegated_role_mut(name).ok();
-            let role = role.and_then(|role| role.targets.take());
+            let mut roles = targets.delegations.iter_mut().flat_map(|all| &mut all.roles);
+            let role = roles.find(|role| role.name == name).and_then(|role| role.targets.take());
             role.map(|role| role.signed).ok_or(ChannelError::NoRole(name))
         };
         Ok(Self {

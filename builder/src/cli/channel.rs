@@ -22,7 +22,7 @@ pub async fn channel(command: ChannelCommand) -> Result<Answer, Failed> {
         ChannelCommand::Set(arguments) => set(arguments).await,
         ChannelCommand::Prune { channel, keep, signing } => {
             let lifetimes = signing.lifetimes();
-            prune(PruneRequest { channel, keep, keys: signing.keys, lifetimes }).await
+            prune(&channel, &PruneRequest { keep, keys: signing.keys, lifetimes }).await
         }
     }
 }
@@ -30,7 +30,8 @@ pub async fn channel(command: ChannelCommand) -> Result<Answer, Failed> {
 async fn init(arguments: &InitArguments) -> Result<Answer, Failed> {
     let lifetimes = Lifetimes { root: arguments.root_lifetime, ..arguments.signing.lifetimes() };
     let path = arguments.channel.as_path();
-    channel::init(path, &arguments.signing.keys, lifetimes, Timestamp::now()).await?;
+    let folder = channel::create(path)?;
+    channel::init(&folder, &arguments.signing.keys, lifetimes, Timestamp::now()).await?;
     let root = path.join(INITIAL_ROOT);
     Ok(Answer {
         text: format!(
@@ -75,7 +76,8 @@ async fn verify(path: &Path, root: Option<&Path>) -> Result<Answer, Failed> {
 
 async fn refresh(path: &Path, signing: &SigningArguments) -> Result<Answer, Failed> {
     let now = Timestamp::now();
-    let renewed = channel::refresh(path, &signing.keys, signing.lifetimes(), now).await?;
+    let folder = channel::open(path)?;
+    let renewed = channel::refresh(&folder, &signing.keys, signing.lifetimes(), now).await?;
     let shown = show(path, now).await?;
     let roles =
         if renewed.is_empty() { String::new() } else { format!(", {}", renewed.join(", ")) };
@@ -99,7 +101,8 @@ async fn set(arguments: SetArguments) -> Result<Answer, Failed> {
     };
     let (keys, lifetimes) = (&arguments.signing.keys, arguments.signing.lifetimes());
     let now = Timestamp::now();
-    let document = channel::set_channel(&arguments.channel, &setting, keys, lifetimes, now).await?;
+    let folder = channel::open(&arguments.channel)?;
+    let document = channel::set_channel(&folder, &setting, keys, lifetimes, now).await?;
     let waves = match document.waves.is_empty() {
         true => "all nodes at once".to_owned(),
         false => format!("waves {}", document.waves),
@@ -117,8 +120,8 @@ async fn set(arguments: SetArguments) -> Result<Answer, Failed> {
     })
 }
 
-async fn prune(request: PruneRequest) -> Result<Answer, Failed> {
-    let pruned = channel::prune(&request, Timestamp::now()).await?;
+async fn prune(path: &Path, request: &PruneRequest) -> Result<Answer, Failed> {
+    let pruned = channel::prune(&channel::open(path)?, request, Timestamp::now()).await?;
     let releases: Vec<_> =
         pruned.releases.iter().map(|(version, on)| format!("{version} ({on})")).collect();
     let mut text: String = releases.iter().map(|release| format!("removed {release}\n")).collect();

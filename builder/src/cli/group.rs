@@ -12,7 +12,8 @@ pub async fn group(command: GroupCommand) -> Result<Answer, Failed> {
     let GroupCommand::Set { channel, name, file, signing } = command;
     let lifetimes = signing.lifetimes();
     let now = Timestamp::now();
-    let group = channel::set_group(&channel, &name, &file, &signing.keys, lifetimes, now).await?;
+    let folder = channel::open(&channel)?;
+    let group = channel::set_group(&folder, &name, &file, &signing.keys, lifetimes, now).await?;
     let wanted = match (&group.spec.release, &group.spec.channel) {
         (Some(release), _) => format!("is pinned to release {release}"),
         (None, Some(channel)) => format!("follows the channel {channel}"),

@@ -25,13 +25,13 @@ pub async fn keys(command: KeysCommand, progress: &Progress) -> Result<Answer, F
 async fn rotate(arguments: RotateArguments) -> Result<Answer, Failed> {
     let roles = arguments.roles.iter().flat_map(|role| role.keys()).copied().collect();
     let request = RotateRequest {
-        channel: arguments.channel,
         keys: arguments.keys,
         new_keys: arguments.new,
         roles,
         lifetimes: arguments.lifetimes.lifetimes(),
     };
-    let version = channel::rotate(&request, Timestamp::now()).await?;
+    let folder = channel::open(&arguments.channel)?;
+    let version = channel::rotate(&folder, &request, Timestamp::now()).await?;
     let names: Vec<_> = request.roles.iter().map(|key| key.stem()).collect();
     let text = match names.as_slice() {
         [] => format!("The root is version {version}.\n"),

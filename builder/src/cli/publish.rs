@@ -14,13 +14,13 @@ use crate::progress::Progress;
 pub async fn publish(arguments: PublishArguments, progress: &Progress) -> Result<Answer, Failed> {
     let request = PublishRequest {
         lifetimes: arguments.signing.lifetimes(),
-        channel: arguments.channel,
         releases: arguments.releases,
         keys: arguments.signing.keys,
         level: arguments.level,
         minimum_updater: arguments.minimum_updater,
     };
-    let published = channel::publish(&request, Timestamp::now(), progress).await?;
+    let folder = channel::open(&arguments.channel)?;
+    let published = channel::publish(&folder, &request, Timestamp::now(), progress).await?;
     let text = published.iter().map(describe).collect();
     let json = published.iter().map(|release| {
         json!({

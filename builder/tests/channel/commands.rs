@@ -1,0 +1,165 @@
+//! The commands as their users meet them: what they print, exit codes, and next steps.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::fixture::{Bench, group_yaml, keys, only};
+
+fn slipway(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slipway"));
+    let output = command.args(arguments).current_dir(folder).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// Demands success; gives standard output.
+fn succeeds(folder: &Path, arguments: &[&str]) -> String {
+    let (code, out, errors) = slipway(folder, arguments);
+    assert_eq!(code, 0, "{arguments:?}: {errors}");
+    out
+}
+
+/// Demands an exit code, words on standard error, and a silent standard output.
+fn refuses(folder: &Path, arguments: &[&str], code: i32, words: &[&str]) {
+    let (found, out, errors) = slipway(folder, arguments);
+    assert_eq!((found, out.as_str()), (code, ""), "{arguments:?}: {errors}");
+    for word in words {
+        assert!(errors.contains(word), "{arguments:?}: no `{word}` in: {errors}");
+    }
+}
+
+/// A folder with `keys` and the releases `r1` (1.0.0) and `r2` (1.1.0).
+async fn folder() -> Bench {
+    let bench = Bench::new().await;
+    fs::remove_dir_all(bench.channel()).unwrap();
+    for (version, name, seed) in [("1.0.0", "r1", 1), ("1.1.0", "r2", 2)] {
+        fs::rename(bench.release(version, seed), bench.path().join(name)).unwrap();
+    }
+    crate::fixture::copy_folder(keys(), &bench.path().join("keys"));
+    bench
+}
+
+#[tokio::test]
+async fn the_operator_guide_from_the_first_command_to_the_last() {
+    let bench = folder().await;
+    let at = bench.path();
+    let run = |arguments: &[&str]| succeeds(at, &[arguments, &["--keys", "keys"]].concat());
+    let out = run(&["channel", "init", "channel"]);
+    assert!(out.contains("channel/root.json"), "{out}");
+    let out = run(&["publish", "channel", "r1", "r2", "--level", "3"]);
+    assert!(out.contains("tiny 1.1.0 (x86_64) is published"), "{out}");
+    let waves = "10%@0s,50%@4h,100%@24h";
+    let out = run(&["channel", "set", "channel", "stable", "1.0.0", "--waves", waves]);
+    assert!(out.contains("waves 10%@0s,50%@4h,100%@24h"), "{out}");
+    fs::write(at.join("workers.yaml"), group_yaml("workers", "channel: stable")).unwrap();
+    let out = run(&["group", "set", "channel", "workers", "-f", "workers.yaml"]);
+    assert!(out.contains("workers follows the channel stable"), "{out}");
+    let out = run(&["channel", "set", "channel", "stable", "1.0.0", "--pause", "a bad disk"]);
+    assert!(out.contains("paused: a bad disk") && out.contains("waves"), "{out}");
+    let out = run(&["channel", "set", "channel", "stable", "1.1.0", "--resume"]);
+    assert!(!out.contains("paused") && out.contains("all nodes at once"), "{out}");
+    run(&["channel", "refresh", "channel"]);
+    let out = run(&["channel", "prune", "channel", "--keep", "1"]);
+    assert!(out.contains("removed 1.0.0 (x86_64)"), "{out}");
+    succeeds(at, &["keys", "new", "new-keys"]);
+    let rotate = ["--role", "targets", "--role", "timestamp", "--new", "new-keys"];
+    let out = run(&[&["keys", "rotate", "channel"], &rotate[..]].concat());
+    assert!(out.contains("version 3"), "{out}");
+    let out = succeeds(at, &["channel", "verify", "channel"]);
+    assert!(out.contains("root version 3") && out.contains("1 channels and 1 groups"), "{out}");
+    let out = succeeds(at, &["channel", "show", "channel"]);
+    for word in ["stable", "workers", "1.1.0", "releases", "root       version 3"] {
+        assert!(out.contains(word), "no `{word}` in: {out}");
+    }
+}
+
+#[tokio::test]
+async fn every_command_answers_in_json() {
+    let bench = folder().await;
+    let at = bench.path();
+    let run = |arguments: &[&str]| -> Value {
+        let text = succeeds(at, &[&["--format", "json"], arguments].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    };
+    let keys = ["--keys", "keys"];
+    let run_keys = |arguments: &[&str]| run(&[arguments, &keys[..]].concat());
+    assert_eq!(run_keys(&["channel", "init", "channel"])["root"], "channel/root.json");
+    let published = run_keys(&["publish", "channel", "r1", "--level", "1"]);
+    assert_eq!(published["published"][0]["version"], "1.0.0");
+    let set = run_keys(&["channel", "set", "channel", "stable", "1.0.0"]);
+    assert_eq!((&set["channel"], &set["release"]), (&"stable".into(), &"1.0.0".into()));
+    fs::write(at.join("lab.yaml"), group_yaml("lab", "release: 1.0.0")).unwrap();
+    let group = run_keys(&["group", "set", "channel", "lab", "-f", "lab.yaml"]);
+    assert_eq!(group["spec"]["release"], "1.0.0");
+    assert_eq!(run_keys(&["channel", "refresh", "channel"])["renewed"], Value::Array(vec![]));
+    assert_eq!(
+        run_keys(&["channel", "prune", "channel", "--keep", "1"])["releases"][0],
+        Value::Null
+    );
+    assert_eq!(run_keys(&["keys", "rotate", "channel"])["rootVersion"], 2);
+    assert_eq!(run(&["channel", "verify", "channel"])["valid"], true);
+    let shown = run(&["channel", "show", "channel"]);
+    assert_eq!(shown["development"], false);
+    assert_eq!(shown["groups"][0]["metadata"]["name"], "lab");
+    assert_eq!(shown["roles"].as_array().unwrap().len(), 6);
+}
+
+#[tokio::test]
+async fn what_operators_get_wrong_is_told_with_the_next_step() {
+    let bench = folder().await;
+    let at = bench.path();
+    succeeds(at, &["channel", "init", "channel", "--keys", "keys"]);
+    succeeds(at, &["publish", "channel", "r1", "--level", "1", "--keys", "keys"]);
+    let init = ["channel", "init", "channel", "--keys", "keys"];
+    refuses(at, &init, 3, &["is a channel folder already"]);
+    let set = |version| ["channel", "set", "channel", "stable", version, "--keys", "keys"];
+    refuses(at, &set("9.9.9"), 3, &["no release 9.9.9", "slipway publish", "it has 1.0.0"]);
+    refuses(at, &set("new"), 2, &["`new` is not a release version"]);
+    let waves = [&set("1.0.0")[..], &["--waves", "10%@0s"]].concat();
+    refuses(at, &waves, 2, &["some nodes would never update"]);
+    let pause = [&set("1.0.0")[..], &["--pause", ""]].concat();
+    refuses(at, &pause, 2, &["say why"]);
+    refuses(at, &["channel", "show", "keys"], 3, &["no channel folder", "slipway channel init"]);
+    let into_keys = ["channel", "init", "keys", "--keys", "keys"];
+    refuses(at, &into_keys, 3, &["which is no part of a channel", "new or empty folder"]);
+    let rotate = ["keys", "rotate", "channel", "--keys", "keys", "--role", "targets"];
+    refuses(at, &rotate, 2, &["--new"]);
+}
+
+#[tokio::test]
+async fn a_wrong_group_points_at_its_line() {
+    let bench = folder().await;
+    let at = bench.path();
+    succeeds(at, &["channel", "init", "channel", "--keys", "keys"]);
+    let set = ["group", "set", "channel", "lab", "-f", "lab.yaml", "--keys", "keys"];
+    refuses(at, &set, 3, &["cannot read lab.yaml"]);
+    for (spec, words) in [
+        ("chanel: stable", &["lab.yaml:6:", "did you mean `channel`"][..]),
+        ("release: 1.0.0", &["no release 1.0.0", "slipway publish"]),
+        ("channel: stable", &["`stable` does not exist", "slipway channel set"]),
+        ("release: 1.0.0\n  settle: 1h", &["lab.yaml:7:", "spec.settle"]),
+    ] {
+        fs::write(at.join("lab.yaml"), group_yaml("lab", spec)).unwrap();
+        refuses(at, &set, 3, words);
+    }
+    fs::write(at.join("lab.yaml"), group_yaml("other", "channel: stable")).unwrap();
+    refuses(at, &set, 3, &["is the group `other`"]);
+}
+
+#[tokio::test]
+async fn a_key_folder_from_before_channels_is_told_what_to_do() {
+    let bench = folder().await;
+    let at = bench.path();
+    let old = only(keys(), &["db.key", "db.pem", "release.key", "release.pub"]);
+    let old = old.path().to_str().unwrap();
+    let init = ["channel", "init", "channel", "--keys", old];
+    refuses(at, &init, 3, &["lacks root-1.key", "slipway keys new", "--add-channel-keys"]);
+    succeeds(at, &["keys", "new", old, "--add-channel-keys"]);
+    succeeds(at, &init);
+    succeeds(at, &["publish", "channel", "r1", "--level", "1", "--keys", old]);
+}
