@@ -18,6 +18,7 @@ pub mod node;
 pub mod qmp;
 pub mod ready;
 pub mod settings;
+pub mod site;
 
 use std::path::{Path, PathBuf};
 

@@ -4,11 +4,9 @@
 use anyhow::{Result, ensure};
 use release::Slot;
 use release::api::{Boot, Phase, Status};
-use vm_tests::channel::Channel;
 use vm_tests::machine::{Hardware, POD_PORT};
-use vm_tests::nginx::{self, Nginx};
-use vm_tests::node::NodeAccess;
-use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, ready, settings};
+use vm_tests::site::Site;
+use vm_tests::{BOOT_SECONDS, image, isolation, settings};
 
 #[test]
 fn node_follows_its_channel() {
@@ -18,25 +16,21 @@ fn node_follows_its_channel() {
 fn scenario() -> Result<()> {
     let old = image::test_image()?;
     let new = image::newer(1)?;
-    let folder = artefacts().join("node_follows_its_channel-host");
-    let channel = Channel::init(&folder.join("channel"))?;
-    channel.publish(&old)?;
-    channel.publish(&new)?;
-    channel.point(settings::CHANNEL, "0.1.1", &[])?;
-    let access = NodeAccess::create(&folder.join("access"))?;
-    let nginx = Nginx::serve(&folder.join("nginx"), channel.folder(), nginx::PORT)?;
-    let mut document = settings::following(&channel, nginx::PORT, &access)?;
+    let site = Site::open("node_follows_its_channel")?;
+    site.channel.publish(&old)?;
+    site.channel.publish(&new)?;
+    site.channel.point(settings::CHANNEL, "0.1.1", &[])?;
+    let mut document = site.settings()?;
     document["mode"] = "automatic".into();
-    let hardware = Hardware { settings: Some(settings::text(&document)?), ..Hardware::default() };
-    let mut machine = ready::start("node_follows_its_channel", &old, hardware)?;
+    let mut machine = site.start(&old, &document, Hardware::default())?;
 
     let updated =
         |status: &Status| status.running.boot == Boot::Blessed && status.running.slot == Slot::B;
-    let status = access.wait_for(&machine, "updated", 2 * BOOT_SECONDS, updated)?;
+    let status = site.access.wait_for(&machine, "updated", 2 * BOOT_SECONDS, updated)?;
     println!(
         "{:.0} s: updated and blessed; {} bytes of blobs",
         machine.seconds(),
-        nginx.bytes_sent("/blobs/")?
+        site.nginx.bytes_sent("/blobs/")?
     );
     ensure!(status.running.version == "0.1.1".parse().ok(), "status: {status:#?}");
     ensure!(status.running.generation == 2, "status: {status:#?}");
