@@ -31,6 +31,17 @@ pub fn build(name: &str) -> Result<PathBuf> {
     build_as(&manifest, &artefacts().join(format!("release-{name}")), None)
 }
 
+/// The test image once more, as version `0.1.PATCH`: newer than the test image, with another
+/// root hash, and good.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn newer(patch: u32) -> Result<PathBuf> {
+    let manifest = workspace().join("manifests/images/test.toml");
+    let version = format!("0.1.{patch}");
+    build_as(&manifest, &artefacts().join(format!("release-test-{version}")), Some(&version))
+}
+
 /// Builds a manifest of this repository into the folder `out`, as a version of its own.
 ///
 /// # Errors

@@ -18,6 +18,7 @@ pub mod node;
 pub mod qmp;
 pub mod ready;
 pub mod settings;
+pub mod site;
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,9 @@ pub const BOOT_SECONDS: u64 = 400;
 
 /// What the journal says when containerd and kubelet are well.
 pub const HEALTHY: &str = "slipway: node healthy";
+
+/// What the journal says behind the version of a release that was found good.
+pub const BLESSED: &str = " is blessed";
 
 /// Folder for everything that VM tests leave behind.
 pub fn artefacts() -> PathBuf {

@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use release::api::Status;
 use serde_json::Value;
 
 use crate::image::slipway;
@@ -80,6 +81,14 @@ impl NodeAccess {
         serde_json::from_slice(&output.stdout).context("`slipway node` printed no JSON")
     }
 
+    /// The node's status.
+    ///
+    /// # Errors
+    /// As [`NodeAccess::ask`].
+    pub fn status(&self) -> Result<Status> {
+        Ok(serde_json::from_value(self.ask(&["status"])?)?)
+    }
+
     /// Asks for the status until `wanted` says yes, and gives that status.
     ///
     /// # Errors
@@ -89,15 +98,14 @@ impl NodeAccess {
         machine: &Machine,
         what: &str,
         seconds: u64,
-        wanted: impl Fn(&Value) -> bool,
-    ) -> Result<Value> {
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Result<Status> {
         let until = Instant::now() + Duration::from_secs(seconds);
         loop {
-            let answer = self.ask(&["status"]);
-            match answer {
+            match self.status() {
                 Ok(status) if wanted(&status) => return Ok(status),
                 answer if Instant::now() > until => {
-                    let last = answer.map_or_else(|e| format!("{e:#}"), |v| format!("{v:#}"));
+                    let last = answer.map_or_else(|e| format!("{e:#}"), |s| format!("{s:#?}"));
                     bail!("not {what} after {seconds} s; last: {last}\n{}", machine.tail());
                 }
                 _ => sleep(Duration::from_secs(1)),

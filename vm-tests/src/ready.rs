@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use release::Digest;
 
 use crate::machine::{self, Hardware, Machine};
-use crate::{BOOT_SECONDS, HEALTHY, artefacts};
+use crate::{BLESSED, BOOT_SECONDS, artefacts};
 
 /// Starts a machine `name` from the ready disk of `release`.
 ///
@@ -48,7 +48,7 @@ pub fn folder(release: &Path) -> Result<PathBuf> {
     }
     fs::create_dir_all(&all)?;
     let mut machine = Machine::start("ready-disk", &release.join("disk.raw"))?;
-    machine.wait_for(HEALTHY, BOOT_SECONDS)?;
+    machine.wait_for(BLESSED, BOOT_SECONDS)?;
     let made = machine.power_off(BOOT_SECONDS)?;
     fs::rename(made, &ready)?;
     Ok(ready)

@@ -1,0 +1,70 @@
+//! What surrounds the node of a scenario: a channel behind nginx, with a proxy that can
+//! misbehave in front, and an operator's access.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::channel::Channel;
+use crate::faulty::{self, FaultyProxy};
+use crate::machine::{Hardware, Machine};
+use crate::nginx::{self, Nginx};
+use crate::node::NodeAccess;
+use crate::{artefacts, ready, settings};
+
+/// A channel, its web server, and access to the node.
+#[derive(Debug)]
+pub struct Site {
+    name: String,
+    /// The channel; it has no release yet.
+    pub channel: Channel,
+    /// The web server; its log says what the node fetched.
+    pub nginx: Nginx,
+    /// The proxy that the node fetches through.
+    pub proxy: FaultyProxy,
+    /// The operator's access.
+    pub access: NodeAccess,
+}
+
+impl Site {
+    /// Makes all of it, in `target/vm/<name>-site/`.
+    ///
+    /// # Errors
+    /// When a part cannot be made.
+    pub fn open(name: &str) -> Result<Self> {
+        let folder = folder(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        let channel = Channel::init(&folder.join("channel"))?;
+        let nginx = Nginx::serve(&folder.join("nginx"), channel.folder(), nginx::PORT)?;
+        let proxy = FaultyProxy::start(faulty::PORT, nginx::PORT)?;
+        let access = NodeAccess::create(&folder.join("access"))?;
+        Ok(Self { name: name.to_owned(), channel, nginx, proxy, access })
+    }
+
+    /// Settings of a node of this site; it does nothing without being told.
+    ///
+    /// # Errors
+    /// When channel or access are incomplete.
+    pub fn settings(&self) -> Result<Value> {
+        settings::following(&self.channel, faulty::PORT, &self.access)
+    }
+
+    /// Starts the node from the ready disk of `release`, with these settings.
+    ///
+    /// # Errors
+    /// When the node would refuse the settings, or the machine does not start.
+    pub fn start(&self, release: &Path, settings: &Value, hardware: Hardware) -> Result<Machine> {
+        let settings = Some(settings::text(settings)?);
+        ready::start(&self.name, release, Hardware { settings, ..hardware })
+    }
+}
+
+/// Where a site's files are.
+fn folder(name: &str) -> PathBuf {
+    artefacts().join(format!("{name}-site"))
+}

@@ -1,0 +1,138 @@
+//! One machine that is offered one bad release after the other, and a good one at the end.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use release::api::{Boot, Reached, Rule, Status};
+use vm_tests::machine::{Hardware, Machine};
+use vm_tests::site::Site;
+use vm_tests::{BOOT_SECONDS, artefacts, image, settings, workspace};
+
+/// What the kernel says first.
+const STARTED: &str = "Linux version";
+/// Version that the good release at the end has.
+const GOOD: u32 = 99;
+/// Deadline of a verdict: long enough for a slow host to start everything that a bad release
+/// still starts, so that the cause is the right one.
+const DEADLINE: &str = "90s";
+
+/// A bad release and what the node must find out about it.
+#[derive(Clone, Copy)]
+pub struct BadRelease {
+    /// Name in messages, and of its manifest.
+    pub name: &'static str,
+    /// Builds it, as the version given, into the folder given.
+    pub build: fn(&BadRelease, &str, PathBuf) -> Result<PathBuf>,
+    /// Done to the node once the release is staged and before it is started.
+    pub before_start: Option<fn(&mut Machine) -> Result<()>>,
+    /// How far it gets.
+    pub reached: Reached,
+    /// A word of the cause that the node must give.
+    pub cause: &'static str,
+    /// How often the loader starts it.
+    pub starts: usize,
+}
+
+impl BadRelease {
+    /// Builds `manifests/images/bad/NAME.toml`.
+    pub fn build_manifest(&self, version: &str, out: PathBuf) -> Result<PathBuf> {
+        let manifest = workspace().join(format!("manifests/images/bad/{}.toml", self.name));
+        image::build_as(&manifest, &out, Some(version))
+    }
+}
+
+/// Offers each release in turn.
+pub fn run(test: &str, releases: &[BadRelease]) -> Result<()> {
+    let old = image::test_image()?;
+    let site = Site::open(test)?;
+    site.channel.publish(&old)?;
+    for (release, version) in releases.iter().zip(versions()) {
+        let folder = (release.build)(release, &version, artefacts().join("release-bad"))?;
+        site.channel.publish(&folder)?;
+        fs::remove_dir_all(folder)?;
+    }
+    let good = image::newer(GOOD)?;
+    site.channel.publish(&good)?;
+    site.channel.group(
+        settings::GROUP,
+        &format!("channel: {}\nsettle: 10s\ndeadline: {DEADLINE}", settings::CHANNEL),
+    )?;
+    let hardware = Hardware { watchdog: true, ..Hardware::default() };
+    let mut machine = site.start(&old, &site.settings()?, hardware)?;
+    let running = |status: &Status| status.running.boot == Boot::Blessed;
+    let first = site.access.wait_for(&machine, "up", BOOT_SECONDS, running)?;
+    for (release, version) in releases.iter().zip(versions()) {
+        falls_back(&site, &mut machine, release, &version, &first)
+            .with_context(|| release.name.to_owned())?;
+    }
+    takes_the_good_one(&site, &machine)
+}
+
+/// Versions between the test image's and the good one's.
+fn versions() -> impl Iterator<Item = String> {
+    (1..GOOD).map(|patch| format!("0.1.{patch}"))
+}
+
+fn falls_back(
+    site: &Site,
+    machine: &mut Machine,
+    release: &BadRelease,
+    version: &str,
+    first: &Status,
+) -> Result<()> {
+    let (begin, starts) = (machine.seconds(), starts(machine));
+    site.channel.point(settings::CHANNEL, version, &[])?;
+    if let Some(before_start) = release.before_start {
+        site.access.ask(&["stage", "--wait"])?;
+        before_start(machine)?;
+    }
+    site.access.ask(&["update"])?;
+    let tried = version.parse().ok();
+    let back = |status: &Status| {
+        let fallback = status.fallback.as_ref();
+        fallback.is_some_and(|fallback| fallback.version == tried)
+            && status.running.boot == Boot::Blessed
+    };
+    let status = site.access.wait_for(machine, "back", 3 * BOOT_SECONDS, back)?;
+    let seconds = machine.seconds() - begin;
+    ensure!(status.running.version == first.running.version, "it runs {:?}", status.running);
+    ensure!(status.running.slot == first.running.slot, "it runs {:?}", status.running);
+    let fallback = status.fallback.as_ref().context("no fallback")?;
+    ensure!(fallback.reached == release.reached, "fallback: {fallback:?}");
+    ensure!(fallback.cause.contains(release.cause), "fallback: {fallback:?}");
+    // The last start is that of the old slot.
+    let tries = self::starts(machine) - starts - 1;
+    ensure!(tries == release.starts, "the loader started it {tries} times");
+    println!("{}: {tries} starts, back in {seconds:.0} s: {}", release.name, fallback.cause);
+    is_not_tried_again(site, machine, version)
+}
+
+fn is_not_tried_again(site: &Site, machine: &Machine, version: &str) -> Result<()> {
+    let starts = starts(machine);
+    site.access.ask(&["check"])?;
+    let refused = |status: &Status| status.holds.iter().any(|hold| hold.rule == Rule::Refused);
+    let status = site.access.wait_for(machine, "holding", 60, refused)?;
+    let listed = status.refused.iter().any(|known| known.version == version.parse().ok());
+    ensure!(listed, "refused: {:?}", status.refused);
+    // Not even when an operator asks for an update.
+    site.access.ask(&["update"]).ok();
+    let status = site.access.wait_for(machine, "holding", 60, refused)?;
+    ensure!(status.running.boot == Boot::Blessed && starts == self::starts(machine), "{status:?}");
+    Ok(())
+}
+
+fn takes_the_good_one(site: &Site, machine: &Machine) -> Result<()> {
+    let version = format!("0.1.{GOOD}");
+    site.channel.point(settings::CHANNEL, &version, &[])?;
+    site.access.ask(&["update"])?;
+    let good = |status: &Status| {
+        status.running.version == version.parse().ok() && status.running.boot == Boot::Blessed
+    };
+    site.access.wait_for(machine, "on the good release", 2 * BOOT_SECONDS, good)?;
+    Ok(())
+}
+
+fn starts(machine: &Machine) -> usize {
+    machine.serial().matches(STARTED).count()
+}

@@ -1,0 +1,14 @@
+//! containerd cannot read its configuration.
+
+use release::api::Reached;
+
+use crate::chain::BadRelease;
+
+pub const RELEASE: BadRelease = BadRelease {
+    name: "containerd-broken",
+    build: BadRelease::build_manifest,
+    before_start: None,
+    reached: Reached::Probe,
+    cause: "containerd",
+    starts: 1,
+};

@@ -1,0 +1,14 @@
+//! PID 1 freezes in userspace; the watchdog ends each of the three tries.
+
+use release::api::Reached;
+
+use crate::chain::BadRelease;
+
+pub const RELEASE: BadRelease = BadRelease {
+    name: "hangs",
+    build: BadRelease::build_manifest,
+    before_start: None,
+    reached: Reached::Userspace,
+    cause: "",
+    starts: 3,
+};

@@ -1,0 +1,24 @@
+//! The initrd lacks the module of the root file system.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use release::api::Reached;
+use vm_tests::image;
+
+use crate::chain::BadRelease;
+
+pub const RELEASE: BadRelease = BadRelease {
+    name: "initrd-without-root-module",
+    build,
+    before_start: None,
+    reached: Reached::Kernel,
+    cause: "",
+    starts: 3,
+};
+
+/// An extending manifest can only add to the initrd.
+fn build(release: &BadRelease, version: &str, out: PathBuf) -> Result<PathBuf> {
+    let manifest = image::changed_manifest(release.name, "\"erofs\", \"loop\"", "\"loop\"")?;
+    image::build_as(&manifest, &out, Some(version))
+}

@@ -1,0 +1,14 @@
+//! The kernel finds nothing to start in its initrd, and panics.
+
+use release::api::Reached;
+
+use crate::chain::BadRelease;
+
+pub const RELEASE: BadRelease = BadRelease {
+    name: "kernel-panics",
+    build: BadRelease::build_manifest,
+    before_start: None,
+    reached: Reached::Kernel,
+    cause: "",
+    starts: 3,
+};

@@ -1,0 +1,14 @@
+//! kubelet does not know a flag that it is started with, each time anew.
+
+use release::api::Reached;
+
+use crate::chain::BadRelease;
+
+pub const RELEASE: BadRelease = BadRelease {
+    name: "kubelet-crash-loops",
+    build: BadRelease::build_manifest,
+    before_start: None,
+    reached: Reached::Probe,
+    cause: "kubelet",
+    starts: 1,
+};

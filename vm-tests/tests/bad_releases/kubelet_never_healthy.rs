@@ -1,0 +1,14 @@
+//! kubelet runs, and its health is never there to be asked for.
+
+use release::api::Reached;
+
+use crate::chain::BadRelease;
+
+pub const RELEASE: BadRelease = BadRelease {
+    name: "kubelet-never-healthy",
+    build: BadRelease::build_manifest,
+    before_start: None,
+    reached: Reached::Probe,
+    cause: "kubelet",
+    starts: 1,
+};

@@ -1,0 +1,54 @@
+//! Bad releases, each really built by the builder and published: the node comes back on the
+//! old slot without hands, within the tries that the loader counts, knows how far the new one
+//! got and why it failed, does not try it again, and takes a good newer one.
+//!
+//! One file for each release says what is wrong with it. Those that die are tried three times
+//! by the loader; those that run are judged once. Each kind shares one machine.
+
+mod chain;
+mod containerd_broken;
+mod flipped_block;
+mod hangs;
+mod healthy_for_a_moment;
+mod initrd_without_root_module;
+mod kernel_panics;
+mod kubelet_crash_loops;
+mod kubelet_never_healthy;
+mod pid_1_dies;
+mod probe_fails;
+mod wrong_root_hash;
+
+use vm_tests::isolation;
+
+#[test]
+fn releases_that_die_before_a_verdict() {
+    isolation::isolated("releases_that_die_before_a_verdict", || {
+        chain::run(
+            "releases_that_die_before_a_verdict",
+            &[
+                kernel_panics::RELEASE,
+                wrong_root_hash::RELEASE,
+                initrd_without_root_module::RELEASE,
+                pid_1_dies::RELEASE,
+                hangs::RELEASE,
+                flipped_block::RELEASE,
+            ],
+        )
+    });
+}
+
+#[test]
+fn releases_that_are_judged_bad() {
+    isolation::isolated("releases_that_are_judged_bad", || {
+        chain::run(
+            "releases_that_are_judged_bad",
+            &[
+                containerd_broken::RELEASE,
+                kubelet_crash_loops::RELEASE,
+                kubelet_never_healthy::RELEASE,
+                probe_fails::RELEASE,
+                healthy_for_a_moment::RELEASE,
+            ],
+        )
+    });
+}

@@ -1,0 +1,14 @@
+//! What the root starts as PID 1 ends at once, and the kernel panics.
+
+use release::api::Reached;
+
+use crate::chain::BadRelease;
+
+pub const RELEASE: BadRelease = BadRelease {
+    name: "pid-1-dies",
+    build: BadRelease::build_manifest,
+    before_start: None,
+    reached: Reached::Userspace,
+    cause: "",
+    starts: 3,
+};

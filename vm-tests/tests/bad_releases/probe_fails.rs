@@ -1,0 +1,14 @@
+//! All is well but for a probe of the settings.
+
+use release::api::Reached;
+
+use crate::chain::BadRelease;
+
+pub const RELEASE: BadRelease = BadRelease {
+    name: "probe-fails",
+    build: BadRelease::build_manifest,
+    before_start: None,
+    reached: Reached::Probe,
+    cause: "test probe",
+    starts: 1,
+};

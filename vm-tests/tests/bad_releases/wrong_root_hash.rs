@@ -1,0 +1,14 @@
+//! The command line names a root hash that no block of the slot has.
+
+use release::api::Reached;
+
+use crate::chain::BadRelease;
+
+pub const RELEASE: BadRelease = BadRelease {
+    name: "wrong-root-hash",
+    build: BadRelease::build_manifest,
+    before_start: None,
+    reached: Reached::Kernel,
+    cause: "",
+    starts: 3,
+};
