@@ -61,7 +61,8 @@ pub enum StageError {
     },
     /// The offer lists no way that this program knows.
     #[error(
-        "the offer has no way for {0} that this slipwayd knows: update to an older release first"
+        "the offer has no way for {0} that this slipwayd knows: \
+         install an older release first, which brings a newer slipwayd"
     )]
     NoWay(Part),
     /// Every known way failed.

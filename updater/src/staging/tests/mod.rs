@@ -4,6 +4,7 @@
 mod devices;
 mod machine;
 mod network;
+mod nginx;
 mod property;
 mod release;
 mod resume;
