@@ -36,7 +36,7 @@ pub fn following(channel: &Channel, mirror: u16, access: &NodeAccess) -> Result<
         "health": {
             "probes": [{
                 "kind": "http",
-                "name": "test probe",
+                "name": "test-probe",
                 "url": format!("http://127.0.0.1:{PROBE_PORT}/well"),
             }],
             "settle": "5s",
