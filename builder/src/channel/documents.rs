@@ -65,7 +65,7 @@ pub async fn set_channel(
     })?;
     change.list(TargetsRole::Targets, &state, &targets::channel(&setting.name), bytes)?;
     commit(
-        &folder,
+        folder,
         &state,
         change,
         &Signing { keys: &keys, lifetimes, now, expiry: ExpirationEnforcement::Safe },
@@ -133,7 +133,7 @@ pub async fn set_group(
     let bytes = group.to_json()?.into_bytes();
     change.list(TargetsRole::Groups, &state, &targets::group(name), bytes)?;
     commit(
-        &folder,
+        folder,
         &state,
         change,
         &Signing { keys: &keys, lifetimes, now, expiry: ExpirationEnforcement::Safe },

@@ -261,8 +261,8 @@ async fn metadata_of_two_states_mixed_is_refused() {
 async fn a_changed_document_is_refused_when_it_is_read() {
     let bench = bench().await;
     let folder = bench.channel().join("targets");
-    let name = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
-    let name = name.filter(|name| name.to_string_lossy().ends_with(".channels")).next().unwrap();
+    let mut names = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let name = names.find(|name| name.to_string_lossy().ends_with(".channels")).unwrap();
     let file = folder.join(name).join("stable.json");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("1.0.0", "6.6.6")).unwrap();
