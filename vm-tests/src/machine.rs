@@ -49,6 +49,14 @@ impl Machine {
     /// # Errors
     /// When QEMU or the firmware is missing, or QEMU does not start.
     pub fn start(name: &str, disk: &Path) -> Result<Self> {
+        Self::start_with(name, disk, OnReset::Boot)
+    }
+
+    /// As [`Machine::start`], with other hardware.
+    ///
+    /// # Errors
+    /// As [`Machine::start`].
+    pub fn start_with(name: &str, disk: &Path, hardware: impl Into<Hardware>) -> Result<Self> {
         let folder = artefacts().join(name);
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
@@ -57,7 +65,7 @@ impl Machine {
         fs::copy(VARIABLES, folder.join("variables.fd"))
             .with_context(|| format!("{VARIABLES}: run setup/install-dependencies"))?;
         overlay(disk, "raw", &folder)?;
-        Self::power_on(&folder, OnReset::Boot)
+        Self::power_on(&folder, hardware)
     }
 
     /// Starts the machine of `folder` with its disk and variables as they are.

@@ -1,87 +1,151 @@
-//! `make demo`: builds the demo image, boots it, waits until its pod answers, and says what
-//! happened in words for someone who sees Slipway for the first time.
+//! `make demo`: builds two releases and a bad one, publishes them to a channel, boots the first,
+//! and lets the node update itself, and then survive the bad one. It says what happened in words
+//! for someone who sees Slipway for the first time.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use release::ReleaseDocument;
-use vm_tests::machine::{Machine, POD_PORT};
-use vm_tests::{BOOT_SECONDS, HEALTHY, image, isolation};
+use release::api::{Boot, Status};
+use serde_json::json;
+use vm_tests::machine::{Hardware, Machine, POD_PORT};
+use vm_tests::site::Site;
+use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings, workspace};
 
 /// Set in the process that runs without a network.
 const ISOLATED: &str = "SLIPWAY_DEMO_ISOLATED";
+/// Manifest, version, and what is new in it.
+const RELEASES: [(&str, &str, &str); 3] = [
+    ("demo-1.37.1", "1.0.0", "kubelet 1.37.1"),
+    ("demo", "1.1.0", "kubelet 1.37.2"),
+    ("demo-bad", "1.2.0", "a kubelet that does not start: the bad one"),
+];
 
 fn main() -> Result<()> {
-    if let Some(release) = std::env::var_os(ISOLATED) {
-        return boot(Path::new(&release));
+    if std::env::var_os(ISOLATED).is_some() {
+        return run();
     }
-    println!(
-        "1. Building the image (kubelet, containerd and friends; minutes at first, then seconds)"
-    );
-    let release = image::build("demo")?.canonicalize()?;
+    println!("1. Building three releases (minutes at first, then seconds)");
+    for (manifest, version, what) in RELEASES {
+        let manifest = workspace().join(format!("manifests/images/{manifest}.toml"));
+        image::build_as(&manifest, &folder(version), Some(version))?;
+        println!("   {version}: {what}");
+    }
     let status = isolation::namespace()
         .arg(std::env::current_exe()?)
-        .env(ISOLATED, &release)
+        .env(ISOLATED, "1")
         .status()
         .context("cannot run `unshare`: run setup/install-dependencies")?;
     ensure!(status.success(), "the demo failed; its own message is above");
     Ok(())
 }
 
-fn boot(release: &Path) -> Result<()> {
-    let document = ReleaseDocument::from_json(&fs::read(release.join("release.json"))?)?;
-    println!("\n2. Booting it in QEMU, in a network of its own that has no way out");
-    let mut machine = Machine::start("demo", &release.join("disk.raw"))?;
+fn folder(version: &str) -> PathBuf {
+    artefacts().join(format!("release-demo-{version}"))
+}
+
+fn run() -> Result<()> {
+    println!("\n2. Publishing them to a channel: a folder of signed files behind nginx");
+    let site = Site::open("demo")?;
+    for (_, version, _) in RELEASES {
+        site.channel.publish(&folder(version))?;
+    }
+    site.channel.point(settings::CHANNEL, "1.0.0", &[])?;
+    println!("   the channel `{}` points at 1.0.0", settings::CHANNEL);
+
+    println!("\n3. Booting 1.0.0 in QEMU, in a network of its own that has no way out");
+    let mut document = site.settings()?;
+    document["mode"] = "automatic".into();
+    document["channel"]["pollInterval"] = "5s".into();
+    document["health"] = json!({ "settle": "10s", "deadline": "150s" });
+    let text = settings::text(&document)?;
+    let hardware = Hardware { settings: Some(text), watchdog: true, ..Hardware::default() };
+    let disk = folder("1.0.0").join("disk.raw");
+    let mut machine = Machine::start_with("demo", &disk, hardware)?;
     machine.wait_for("Custom Secure Boot keys successfully enrolled", BOOT_SECONDS)?;
-    println!(
-        "   {:>4.0} s  the firmware took the image's Secure Boot keys and restarts",
-        machine.seconds()
-    );
+    say(&machine, "the firmware took the image's Secure Boot keys and restarts");
     machine.wait_for("UEFI Secure Boot is enabled", BOOT_SECONDS)?;
-    println!("   {:>4.0} s  the signed kernel starts; Secure Boot is on", machine.seconds());
-    machine.wait_for("Started containerd", BOOT_SECONDS)?;
-    println!("   {:>4.0} s  the verified root is up, containerd runs", machine.seconds());
-    machine.wait_for(HEALTHY, BOOT_SECONDS)?;
-    println!("   {:>4.0} s  kubelet is healthy", machine.seconds());
+    say(&machine, "the signed kernel starts; Secure Boot is on");
+    let first = wait(&site, &machine, "1.0.0")?;
+    say(&machine, "containerd and kubelet are healthy: the boot is blessed");
+    pod_answers(&mut machine)?;
+
+    println!("\n4. Pointing the channel at 1.1.0; nobody touches the node");
+    site.channel.point(settings::CHANNEL, "1.1.0", &[])?;
+    let updated = wait(&site, &machine, "1.1.0")?;
+    let moved = site.nginx.bytes_sent("/blobs/")?;
+    let text = format!(
+        "it runs 1.1.0 in slot {}, found good; {:.1} MB came over the network",
+        updated.running.slot,
+        moved as f64 / 1e6
+    );
+    say(&machine, &text);
+    pod_answers(&mut machine)?;
+
+    println!("\n5. Pointing the channel at 1.2.0, the bad one");
+    site.channel.point(settings::CHANNEL, "1.2.0", &[])?;
+    let fell_back =
+        |status: &Status| status.fallback.is_some() && status.running.boot == Boot::Blessed;
+    let back = site.access.wait_for(&machine, "back", 3 * BOOT_SECONDS, fell_back)?;
+    let fallback = back.fallback.as_ref().context("no fallback")?;
+    say(&machine, "the node is back on 1.1.0 by itself, and says why:");
+    println!("           reached {}: {}", fallback.reached, fallback.cause);
+    for hold in &back.holds {
+        println!("           {}", hold.sentence);
+    }
+    pod_answers(&mut machine)?;
+    ensure!(back.running.version == updated.running.version, "it runs {:?}", back.running);
+    ensure!(back.machine_id == first.machine_id, "another node answers");
+    let folder = machine.cut_power()?;
+    print_summary(&folder)
+}
+
+/// Waits until the node runs this release and found it good.
+fn wait(site: &Site, machine: &Machine, version: &str) -> Result<Status> {
+    let wanted = version.parse().ok();
+    let runs =
+        |status: &Status| status.running.version == wanted && status.running.boot == Boot::Blessed;
+    site.access.wait_for(machine, "blessed", 3 * BOOT_SECONDS, runs)
+}
+
+fn pod_answers(machine: &mut Machine) -> Result<()> {
     let answer = machine.get(POD_PORT, "/", BOOT_SECONDS)?;
     let answer = String::from_utf8_lossy(&answer).trim().to_owned();
-    println!("   {:>4.0} s  the pod answers: \"{answer}\"", machine.seconds());
-    ensure!(answer == "pod is up", "the pod should say \"pod is up\"");
-    let folder = machine.cut_power()?;
-    print_summary(&document, release, &folder);
+    ensure!(answer == "pod is up", "the pod says {answer:?}");
+    say(machine, &format!("the pod answers: \"{answer}\""));
     Ok(())
 }
 
-fn print_summary(document: &ReleaseDocument, release: &Path, folder: &Path) {
-    let version = |name: &str| {
-        let found = document.components.iter().find(|component| component.name == name);
-        found.map_or("?", |component| component.version.as_str())
-    };
+fn say(machine: &Machine, text: &str) {
+    println!("   {:>4.0} s  {text}", machine.seconds());
+}
+
+fn print_summary(machine: &Path) -> Result<()> {
+    let release = folder("1.1.0");
+    let document = ReleaseDocument::from_json(&std::fs::read(release.join("release.json"))?)?;
     println!(
         "\nWhat you saw\n\
-         * An image of {} MiB with Linux {}, containerd {} and kubelet {}.\n\
-         * It has no shell, no package manager and no way to log in; its root cannot be written.\n\
-         * Every block of the root is checked against the hash {}…,\n  \
-           which is part of the signed kernel image.\n\
-         * The pod came from the image itself: nothing was downloaded by the node.\n\
+         * An image of {} MiB that has no shell, no package manager and no way to log in.\n\
+         * Every block of its root is checked against a hash that the firmware vouches for.\n\
+         * The node wrote the new release to its other slot while the old one ran, read it\n  \
+           back, and restarted into it: one rename. What it had already, it did not fetch.\n\
+         * A release that does not work costs one restart. It is remembered, with the cause.\n\
          \n\
          Where it is\n\
-         * the release: {}\n\
+         * the releases: {}-*\n\
+         * the channel: {}\n\
          * the machine's disk and console: {}\n\
          \n\
          What next\n\
-         * ./target/debug/slipway report  {}   # every file, and why it is there\n\
-         * ./target/debug/slipway verify  {}   # signatures, root hash, digests\n\
-         * manifests/images/node.toml holds all that an image is made of",
+         * ./target/debug/slipway channel show {} # what the channel holds\n\
+         * ./target/debug/slipway report {}       # every file of the image, and why it is there\n\
+         * docs/channels.md, docs/node-api.md     # the same with your own nodes",
         document.root.bytes >> 20,
-        version("linux"),
-        version("github.com/containerd/containerd/v2"),
-        version("k8s.io/kubernetes"),
-        &document.root.root_hash.to_string()[..16],
-        release.display(),
-        folder.display(),
-        release.display(),
+        artefacts().join("release-demo").display(),
+        artefacts().join("demo-site/channel").display(),
+        machine.display(),
+        artefacts().join("demo-site/channel").display(),
         release.display(),
     );
+    Ok(())
 }
