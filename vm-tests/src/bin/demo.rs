@@ -56,7 +56,7 @@ fn run() -> Result<()> {
     println!("\n3. Booting 1.0.0 in QEMU, in a network of its own that has no way out");
     let mut document = site.settings()?;
     document["mode"] = "automatic".into();
-    document["channel"]["pollInterval"] = "5s".into();
+    document["channel"]["pollInterval"] = "1m".into();
     document["health"] = json!({ "settle": "10s", "deadline": "150s" });
     let text = settings::text(&document)?;
     let hardware = Hardware { settings: Some(text), watchdog: true, ..Hardware::default() };
