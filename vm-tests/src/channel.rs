@@ -44,6 +44,11 @@ impl Channel {
         Ok(channel)
     }
 
+    /// The channel that is in `folder`, signed by the development keys.
+    pub fn at(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), keys: "keys/dev".into() }
+    }
+
     /// The folder.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -18,22 +18,36 @@ const MARK: &str = "SLIPWAY_TEST_ISOLATED";
 /// # Panics
 /// When the scenario fails; that is how a test fails.
 pub fn isolated(test: &str, scenario: impl FnOnce() -> Result<()>) {
+    prepared(test, || Ok(()), scenario);
+}
+
+/// As [`isolated`], after `prepare` has run on the host as it is, where compilers and a network
+/// are. What it makes, it leaves in files.
+///
+/// # Panics
+/// When either fails.
+pub fn prepared(
+    test: &str,
+    prepare: impl FnOnce() -> Result<()>,
+    scenario: impl FnOnce() -> Result<()>,
+) {
     let outcome = if std::env::var_os(MARK).is_some() {
         only_loopback().and_then(|()| scenario())
     } else {
-        start_again(test)
+        start_again(test, prepare)
     };
     if let Err(error) = outcome {
         panic!("{error:?}");
     }
 }
 
-fn start_again(test: &str) -> Result<()> {
+fn start_again(test: &str, prepare: impl FnOnce() -> Result<()>) -> Result<()> {
     // The image is built out here, where there is a network.
     let image = image::test_image()?;
     fs::create_dir_all(artefacts())?;
     let alone = File::create(artefacts().join("one-at-a-time"))?;
     alone.lock().context("cannot wait for other VM tests")?;
+    prepare()?;
     let program = std::env::current_exe()?;
     let status = namespace()
         .arg(program)

@@ -12,13 +12,13 @@ use crate::faulty::{self, FaultyProxy};
 use crate::machine::{Hardware, Machine};
 use crate::nginx::{self, Nginx};
 use crate::node::NodeAccess;
-use crate::{artefacts, ready, settings};
+use crate::{artefacts, image, ready, settings};
 
 /// A channel, its web server, and access to the node.
 #[derive(Debug)]
 pub struct Site {
     name: String,
-    /// The channel; it has no release yet.
+    /// The channel.
     pub channel: Channel,
     /// The web server; its log says what the node fetched.
     pub nginx: Nginx,
@@ -29,17 +29,29 @@ pub struct Site {
 }
 
 impl Site {
-    /// Makes all of it, in `target/vm/<name>-site/`.
+    /// Makes the channel that [`Site::open`] serves, with the test image and what `fill` puts
+    /// into it: on the host as it is, because images are built there.
     ///
     /// # Errors
-    /// When a part cannot be made.
-    pub fn open(name: &str) -> Result<Self> {
+    /// When `slipway` fails.
+    pub fn prepare(name: &str, fill: impl FnOnce(&Channel) -> Result<()>) -> Result<()> {
         let folder = folder(name);
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)?;
         let channel = Channel::init(&folder.join("channel"))?;
+        channel.publish(&image::test_image()?)?;
+        fill(&channel)
+    }
+
+    /// Serves what was prepared.
+    ///
+    /// # Errors
+    /// When a part cannot be made.
+    pub fn open(name: &str) -> Result<Self> {
+        let folder = folder(name);
+        let channel = Channel::at(&folder.join("channel"));
         let nginx = Nginx::serve(&folder.join("nginx"), channel.folder(), nginx::PORT)?;
         let proxy = FaultyProxy::start(faulty::PORT, nginx::PORT)?;
         let access = NodeAccess::create(&folder.join("access"))?;

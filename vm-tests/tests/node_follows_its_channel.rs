@@ -8,18 +8,22 @@ use vm_tests::machine::{Hardware, POD_PORT};
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, image, isolation, settings};
 
+const NAME: &str = "node_follows_its_channel";
+
 #[test]
 fn node_follows_its_channel() {
-    isolation::isolated("node_follows_its_channel", scenario);
+    let prepare = || {
+        Site::prepare(NAME, |channel| {
+            channel.publish(&image::newer(1)?)?;
+            channel.point(settings::CHANNEL, "0.1.1", &[])
+        })
+    };
+    isolation::prepared(NAME, prepare, scenario);
 }
 
 fn scenario() -> Result<()> {
     let old = image::test_image()?;
-    let new = image::newer(1)?;
-    let site = Site::open("node_follows_its_channel")?;
-    site.channel.publish(&old)?;
-    site.channel.publish(&new)?;
-    site.channel.point(settings::CHANNEL, "0.1.1", &[])?;
+    let site = Site::open(NAME)?;
     let mut document = site.settings()?;
     document["mode"] = "automatic".into();
     let mut machine = site.start(&old, &document, Hardware::default())?;

@@ -57,9 +57,17 @@ impl Signing<'_> {
     /// # Errors
     /// [`ChannelError::Expiry`].
     pub fn expires(&self, lifetime: SignedDuration) -> Result<Timestamp, ChannelError> {
-        let end = self.now.checked_add(lifetime).map_err(|_| ChannelError::Expiry)?;
-        Timestamp::from_second(end.as_second()).map_err(|_| ChannelError::Expiry)
+        expires(self.now, lifetime)
     }
+}
+
+/// The time `lifetime` after `now`, in whole seconds.
+///
+/// # Errors
+/// [`ChannelError::Expiry`].
+pub fn expires(now: Timestamp, lifetime: SignedDuration) -> Result<Timestamp, ChannelError> {
+    let end = now.checked_add(lifetime).map_err(|_| ChannelError::Expiry)?;
+    Timestamp::from_second(end.as_second()).map_err(|_| ChannelError::Expiry)
 }
 
 /// A role that lists documents.

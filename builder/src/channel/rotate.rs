@@ -14,7 +14,9 @@ use tough::schema::{RoleType, Root};
 
 use super::ChannelError;
 use super::client::Files;
-use super::commit::{Change, Lifetimes, Signing, TargetsRole, commit, metadata_file, next, trusts};
+use super::commit::{
+    Change, Lifetimes, Signing, TargetsRole, commit, expires, metadata_file, next, trusts,
+};
 use super::folder::Folder;
 use super::init::{RootKeys, root};
 use super::metadata::{self, PublicKey};
@@ -209,8 +211,7 @@ impl Rotation<'_> {
     ) -> Result<(), ChannelError> {
         let present = &state.root.signed;
         let version = next(present.version)?;
-        let any = signers.first().copied().ok_or(ChannelError::Versions)?;
-        let expires = self.signing(any).expires(self.request.lifetimes.root)?;
+        let expires = expires(self.now, self.request.lifetimes.root)?;
         let content = root(version, expires, keys, state.is_development())?;
         let mut all: Vec<&dyn ReleaseSigner> = Vec::new();
         for (key, signer) in signers.iter().flat_map(|keys| keys.signers()) {

@@ -52,9 +52,9 @@ async fn verify(path: &Path, root: Option<&Path>) -> Result<Answer, Failed> {
     Ok(Answer {
         text: format!(
             "ok  a node takes the metadata, from the initial root to root version {}\n\
-             ok  {} channels and {} groups name releases that are there\n\
-             ok  {} releases decode to what their offers say\n\
-             ok  {} blobs, {}, have their sizes and digests\n",
+             ok  channels ({}) and groups ({}) name what is there\n\
+             ok  releases ({}) decode to what their offers say\n\
+             ok  blobs ({}, {}) have their sizes and digests\n",
             verified.root_version,
             verified.channels,
             verified.groups,

@@ -32,7 +32,7 @@ async fn rotate(arguments: RotateArguments) -> Result<Answer, Failed> {
     };
     let folder = channel::open(&arguments.channel)?;
     let version = channel::rotate(&folder, &request, Timestamp::now()).await?;
-    let names: Vec<_> = request.roles.iter().map(|key| key.stem()).collect();
+    let names: Vec<_> = request.roles.iter().map(|key| format!("{}.key", key.stem())).collect();
     let text = match names.as_slice() {
         [] => format!("The root is version {version}.\n"),
         names => format!(

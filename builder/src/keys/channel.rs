@@ -82,13 +82,13 @@ impl ChannelKeys {
     /// Opens those that are needed.
     ///
     /// # Errors
-    /// [`KeyError::NoChannelKeys`] with all that are missing; as [`super::KeyFolder::open`].
+    /// That of [`lacking`] with all that are missing; as [`super::KeyFolder::open`].
     pub fn open(folder: &Path, needed: &[ChannelKey]) -> Result<Self, KeyError> {
         let missing = |key: &&ChannelKey| !path(folder, **key, "key").exists();
         let missing: Vec<_> =
             needed.iter().filter(missing).map(|key| format!("{}.key", key.stem())).collect();
         if !missing.is_empty() {
-            return Err(KeyError::NoChannelKeys { folder: folder.into(), files: missing });
+            return Err(lacking(folder, missing));
         }
         let purpose = purpose(folder);
         let keys = needed.iter().map(|key| Ok((*key, open::ed25519_key(folder, key.stem())?)));
@@ -127,7 +127,7 @@ impl ChannelKeys {
     /// Opens as many root keys as there are, and at least as many as must sign.
     ///
     /// # Errors
-    /// [`KeyError::NoChannelKeys`] with those missing.
+    /// That of [`lacking`] with those missing.
     pub fn open_roots(folder: &Path) -> Result<Self, KeyError> {
         let opened = Self::open_present(folder, &ChannelKey::ROOTS)?;
         if opened.keys.len() >= ChannelKey::ROOT_THRESHOLD {
@@ -135,7 +135,7 @@ impl ChannelKeys {
         }
         let missing = ChannelKey::ROOTS.iter().filter(|key| !opened.keys.contains_key(key));
         let files = missing.map(|key| format!("{}.key", key.stem())).collect();
-        Err(KeyError::NoChannelKeys { folder: folder.into(), files })
+        Err(lacking(folder, files))
     }
 
     /// The folder that they are from.
@@ -167,13 +167,27 @@ impl ChannelKeys {
 /// The public half of a key, which may be where the private one is not: 32 bytes.
 ///
 /// # Errors
-/// [`KeyError::NoChannelKeys`] when the file is missing; [`KeyError`] for anything else.
+/// That of [`lacking`] when the file is missing; [`KeyError`] for anything else.
 pub fn public_key(folder: &Path, key: ChannelKey) -> Result<[u8; 32], KeyError> {
     if !path(folder, key, "pub").exists() {
         let files = vec![format!("{}.pub", key.stem())];
-        return Err(KeyError::NoChannelKeys { folder: folder.into(), files });
+        return Err(lacking(folder, files));
     }
     open::ed25519_public(&path(folder, key, "pub")).map(|key: VerifyingKey| key.to_bytes())
+}
+
+/// What a folder lacks, with the step that fits what it has: keys that belong to others, a
+/// folder from before channels, or no keys at all.
+fn lacking(folder: &Path, files: Vec<String>) -> KeyError {
+    let has = |key: ChannelKey| path(folder, key, "key").exists();
+    let folder = folder.to_owned();
+    if ChannelKey::ALL.into_iter().any(|key| key != ChannelKey::Releases && has(key)) {
+        return KeyError::NoChannelKeys { folder, files };
+    }
+    if has(ChannelKey::Releases) {
+        return KeyError::BeforeChannels { folder, files };
+    }
+    KeyError::Missing { folder, files }
 }
 
 /// What the keys of a folder are for.

@@ -91,9 +91,17 @@ pub enum KeyError {
         /// Their names.
         files: Vec<String>,
     },
-    /// Keys of a channel are missing; folders may have been made before there were any.
-    #[error("the key folder {folder} lacks {}: give the folder that holds them, or add the keys of a channel with `slipway keys new {folder} --add-channel-keys`", .files.join(", "), folder = .folder.display())]
+    /// Keys of a channel are elsewhere.
+    #[error("the key folder {} lacks {}: give the folder that holds them with --keys", .folder.display(), .files.join(", "))]
     NoChannelKeys {
+        /// The folder.
+        folder: PathBuf,
+        /// Their names.
+        files: Vec<String>,
+    },
+    /// The folder was made before there were keys of channels.
+    #[error("the key folder {folder} lacks {}: give the folder that holds them with --keys, or add the keys of a channel with `slipway keys new {folder} --add-channel-keys`", .files.join(", "), folder = .folder.display())]
+    BeforeChannels {
         /// The folder.
         folder: PathBuf,
         /// Their names.
@@ -150,8 +158,10 @@ impl KeyFolder {
     /// Adds the keys of a channel to a folder that was made without them.
     ///
     /// # Errors
-    /// [`KeyError::Exists`] when one of them is there.
+    /// [`KeyError::Exists`] when one of them is there, [`KeyError::Missing`] when the release
+    /// key, which belongs to them, is not.
     pub fn add_channel_keys(folder: &Path) -> Result<(), KeyError> {
+        open::ed25519_key_in(folder, "release")?;
         create::add_channel_keys(folder)
     }
 
@@ -263,7 +273,7 @@ mod tests {
         let error = ChannelKeys::open_roots(&keys).unwrap_err().to_string();
         assert!(error.contains("lacks root-2.key, root-3.key"), "{error}");
         let error = ChannelKeys::open(&keys, &[ChannelKey::Targets]).unwrap_err().to_string();
-        assert!(error.contains("targets.key") && error.contains("slipway keys new"), "{error}");
+        assert!(error.contains("targets.key") && error.contains("--keys"), "{error}");
     }
 
     #[test]
@@ -278,6 +288,9 @@ mod tests {
         assert_eq!(fs::read(keys.join("release.key")).unwrap(), release);
         assert_eq!(ChannelKeys::open(&keys, &ChannelKey::ALL).unwrap().signers().count(), 8);
         assert!(matches!(KeyFolder::add_channel_keys(&keys), Err(KeyError::Exists(_))));
+        let empty = tempfile::tempdir().unwrap();
+        let refused = KeyFolder::add_channel_keys(empty.path());
+        assert!(matches!(refused, Err(KeyError::Missing { .. })), "{refused:?}");
     }
 
     #[test]

@@ -87,6 +87,15 @@ pub fn ed25519_key(folder: &Path, stem: &str) -> Result<SigningKey, KeyError> {
     Ok(key)
 }
 
+/// The same, with the error for a folder that has none.
+pub fn ed25519_key_in(folder: &Path, stem: &str) -> Result<SigningKey, KeyError> {
+    if !folder.join(format!("{stem}.key")).exists() {
+        let files = vec![format!("{stem}.key")];
+        return Err(KeyError::Missing { folder: folder.into(), files });
+    }
+    ed25519_key(folder, stem)
+}
+
 /// Reads a public key.
 pub fn ed25519_public(file: &Path) -> Result<VerifyingKey, KeyError> {
     let public = VerifyingKey::from_public_key_pem(&as_text(&read(file)?));

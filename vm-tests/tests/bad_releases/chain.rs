@@ -11,6 +11,8 @@ use vm_tests::{BOOT_SECONDS, artefacts, image, settings, workspace};
 
 /// What the kernel says first.
 const STARTED: &str = "Linux version";
+/// Version of the test image.
+const OLD: &str = "0.1.0";
 /// Version that the good release at the end has.
 const GOOD: u32 = 99;
 /// Deadline of a verdict: long enough for a slow host to start everything that a bad release
@@ -42,22 +44,25 @@ impl BadRelease {
     }
 }
 
+/// Builds and publishes all of them, and a good one.
+pub fn prepare(test: &str, releases: &[BadRelease]) -> Result<()> {
+    Site::prepare(test, |channel| {
+        for (release, version) in releases.iter().zip(versions()) {
+            let folder = (release.build)(release, &version, artefacts().join("release-bad"))?;
+            channel.publish(&folder)?;
+            fs::remove_dir_all(folder)?;
+        }
+        channel.publish(&image::newer(GOOD)?)?;
+        let group = format!("channel: {}\nsettle: 10s\ndeadline: {DEADLINE}", settings::CHANNEL);
+        channel.point(settings::CHANNEL, OLD, &[])?;
+        channel.group(settings::GROUP, &group)
+    })
+}
+
 /// Offers each release in turn.
 pub fn run(test: &str, releases: &[BadRelease]) -> Result<()> {
     let old = image::test_image()?;
     let site = Site::open(test)?;
-    site.channel.publish(&old)?;
-    for (release, version) in releases.iter().zip(versions()) {
-        let folder = (release.build)(release, &version, artefacts().join("release-bad"))?;
-        site.channel.publish(&folder)?;
-        fs::remove_dir_all(folder)?;
-    }
-    let good = image::newer(GOOD)?;
-    site.channel.publish(&good)?;
-    site.channel.group(
-        settings::GROUP,
-        &format!("channel: {}\nsettle: 10s\ndeadline: {DEADLINE}", settings::CHANNEL),
-    )?;
     let hardware = Hardware { watchdog: true, ..Hardware::default() };
     let mut machine = site.start(&old, &site.settings()?, hardware)?;
     let running = |status: &Status| status.running.boot == Boot::Blessed;

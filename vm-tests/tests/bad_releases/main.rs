@@ -22,33 +22,33 @@ use vm_tests::isolation;
 
 #[test]
 fn releases_that_die_before_a_verdict() {
-    isolation::isolated("releases_that_die_before_a_verdict", || {
-        chain::run(
-            "releases_that_die_before_a_verdict",
-            &[
-                kernel_panics::RELEASE,
-                wrong_root_hash::RELEASE,
-                initrd_without_root_module::RELEASE,
-                pid_1_dies::RELEASE,
-                hangs::RELEASE,
-                flipped_block::RELEASE,
-            ],
-        )
-    });
+    chain(
+        "releases_that_die_before_a_verdict",
+        &[
+            kernel_panics::RELEASE,
+            wrong_root_hash::RELEASE,
+            initrd_without_root_module::RELEASE,
+            pid_1_dies::RELEASE,
+            hangs::RELEASE,
+            flipped_block::RELEASE,
+        ],
+    );
 }
 
 #[test]
 fn releases_that_are_judged_bad() {
-    isolation::isolated("releases_that_are_judged_bad", || {
-        chain::run(
-            "releases_that_are_judged_bad",
-            &[
-                containerd_broken::RELEASE,
-                kubelet_crash_loops::RELEASE,
-                kubelet_never_healthy::RELEASE,
-                probe_fails::RELEASE,
-                healthy_for_a_moment::RELEASE,
-            ],
-        )
-    });
+    chain(
+        "releases_that_are_judged_bad",
+        &[
+            containerd_broken::RELEASE,
+            kubelet_crash_loops::RELEASE,
+            kubelet_never_healthy::RELEASE,
+            probe_fails::RELEASE,
+            healthy_for_a_moment::RELEASE,
+        ],
+    );
+}
+
+fn chain(test: &str, releases: &[chain::BadRelease]) {
+    isolation::prepared(test, || chain::prepare(test, releases), || chain::run(test, releases));
 }
