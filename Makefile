@@ -17,7 +17,7 @@ inputs: deps ## fetch the locked packages, or lock afresh when they are gone
 	$(CARGO) build --locked -p builder
 	@./setup/fetch-inputs
 
-demo: inputs ## build an image, boot it in a virtual machine, wait until its pod answers
+demo: inputs ## build releases, boot one, let the node update itself and survive a bad one
 	$(CARGO) run --locked --quiet -p vm-tests --bin demo
 
 test: deps lint unit vm ## everything that CI runs
