@@ -95,9 +95,21 @@ impl DiskSlots {
                 return Ok(self.dev.join(name));
             }
         }
-        let text =
-            format!("disk {} has no partition {label}: see `/dev/disk/by-partlabel`", self.disk);
-        Err(io::Error::new(io::ErrorKind::NotFound, text))
+        self.linked(label).ok_or_else(|| {
+            let disk = &self.disk;
+            let text =
+                format!("disk {disk} has no partition {label}: see `/dev/disk/by-partlabel`");
+            io::Error::new(io::ErrorKind::NotFound, text)
+        })
+    }
+
+    /// The same as udev read it from the partition table: of partitions that were added to a
+    /// disk in use, as the first boot does, the kernel knows no names.
+    fn linked(&self, label: &str) -> Option<PathBuf> {
+        let device = fs::canonicalize(self.dev.join("disk/by-partlabel").join(label)).ok()?;
+        let name = device.file_name()?;
+        let own = self.sys.join(&self.disk).join(name).join("partition").exists();
+        own.then(|| self.dev.join(name))
     }
 }
 
@@ -241,6 +253,23 @@ mod tests {
         let mut read = [9; 4];
         slots.read_booted(Area::Verity, 8, &mut read).unwrap();
         assert_eq!(read, [1; 4]);
+    }
+
+    #[test]
+    fn a_partition_that_the_kernel_has_no_name_for_is_found_by_its_link_on_this_disk_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let slots = machine(folder.path());
+        let target = slots.booted.target();
+        let uevent = folder.path().join("sys/class/block/vdb/vdb3/uevent");
+        fs::write(uevent, "DEVNAME=vdb3\n").unwrap();
+        let labels = folder.path().join("dev/disk/by-partlabel");
+        fs::create_dir_all(&labels).unwrap();
+        std::os::unix::fs::symlink("../../vda3", labels.join("root-b")).unwrap();
+        assert!(slots.write_target(target, Area::Root, 0, &[7]).is_err(), "the other disk's");
+        fs::remove_file(labels.join("root-b")).unwrap();
+        std::os::unix::fs::symlink("../../vdb3", labels.join("root-b")).unwrap();
+        slots.write_target(target, Area::Root, 0, &[7]).unwrap();
+        assert_eq!(fs::read(folder.path().join("dev/vdb3")).unwrap()[0], 7);
     }
 
     #[test]
