@@ -35,14 +35,22 @@ impl Site {
     /// # Errors
     /// When `slipway` fails.
     pub fn prepare(name: &str, fill: impl FnOnce(&Channel) -> Result<()>) -> Result<()> {
+        let channel = Self::make_channel(name)?;
+        channel.publish(&image::test_image()?)?;
+        fill(&channel)
+    }
+
+    /// Makes an empty channel that [`Site::open`] serves.
+    ///
+    /// # Errors
+    /// When `slipway` fails.
+    pub fn make_channel(name: &str) -> Result<Channel> {
         let folder = folder(name);
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)?;
-        let channel = Channel::init(&folder.join("channel"))?;
-        channel.publish(&image::test_image()?)?;
-        fill(&channel)
+        Channel::init(&folder.join("channel"))
     }
 
     /// Serves what was prepared.

@@ -14,6 +14,7 @@ use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings, workspace};
 
 /// Set in the process that runs without a network.
 const ISOLATED: &str = "SLIPWAY_DEMO_ISOLATED";
+const NAME: &str = "demo";
 /// Manifest, version, and what is new in it.
 const RELEASES: [(&str, &str, &str); 3] = [
     ("demo-1.37.1", "1.0.0", "kubelet 1.37.1"),
@@ -31,6 +32,13 @@ fn main() -> Result<()> {
         image::build_as(&manifest, &folder(version), Some(version))?;
         println!("   {version}: {what}");
     }
+    println!("\n2. Publishing them to a channel: a folder of signed files");
+    let channel = Site::make_channel(NAME)?;
+    for (_, version, _) in RELEASES {
+        channel.publish(&folder(version))?;
+    }
+    channel.point(settings::CHANNEL, "1.0.0", &[])?;
+    println!("   the channel `{}` points at 1.0.0", settings::CHANNEL);
     let status = isolation::namespace()
         .arg(std::env::current_exe()?)
         .env(ISOLATED, "1")
@@ -45,15 +53,10 @@ fn folder(version: &str) -> PathBuf {
 }
 
 fn run() -> Result<()> {
-    println!("\n2. Publishing them to a channel: a folder of signed files behind nginx");
-    let site = Site::open("demo")?;
-    for (_, version, _) in RELEASES {
-        site.channel.publish(&folder(version))?;
-    }
-    site.channel.point(settings::CHANNEL, "1.0.0", &[])?;
-    println!("   the channel `{}` points at 1.0.0", settings::CHANNEL);
-
-    println!("\n3. Booting 1.0.0 in QEMU, in a network of its own that has no way out");
+    let site = Site::open(NAME)?;
+    println!(
+        "\n3. Booting 1.0.0 in QEMU; nginx serves the channel, in a network that has no way out"
+    );
     let mut document = site.settings()?;
     document["mode"] = "automatic".into();
     document["channel"]["pollInterval"] = "1m".into();
@@ -61,7 +64,7 @@ fn run() -> Result<()> {
     let text = settings::text(&document)?;
     let hardware = Hardware { settings: Some(text), watchdog: true, ..Hardware::default() };
     let disk = folder("1.0.0").join("disk.raw");
-    let mut machine = Machine::start_with("demo", &disk, hardware)?;
+    let mut machine = Machine::start_with(NAME, &disk, hardware)?;
     machine.wait_for("Custom Secure Boot keys successfully enrolled", BOOT_SECONDS)?;
     say(&machine, "the firmware took the image's Secure Boot keys and restarts");
     machine.wait_for("UEFI Secure Boot is enabled", BOOT_SECONDS)?;
