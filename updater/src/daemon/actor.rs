@@ -4,13 +4,12 @@
 //! board. **Invariant:** one thing at a time: while a boot is judged nothing is staged, and
 //! while a slot is written nothing else touches it.
 
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use release::api::{ApiError, Check, CheckOutcome, Code, Phase, Problem};
+use release::ReleaseVersion;
+use release::api::{ApiError, Code, Phase, Problem};
 use release::settings::{ApiSettings, Settings};
-use release::{ReleaseVersion, UkiName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -20,18 +19,17 @@ use super::front::Request;
 use super::identity::Identity;
 use super::local::{self, VerdictTimes};
 use super::{Places, chain, verdict, wording};
-use crate::channel::{ChannelClient, ClockReading, Found, Surroundings};
+use crate::channel::{ChannelClient, Found, Surroundings};
 use crate::effects::boot::BootFacts;
 use crate::effects::{Effects, Staged};
 use crate::metrics::{Metrics, UpdateEnd};
-use crate::policy::{self, Action, BootState, Decision, Hold, Order, PolicyInput};
-use crate::settings as settings_of;
-use crate::staging::{self, Delivery, Job, StageError, Stager};
-use crate::update::{
-    Condemnation, Failure, Machine, Pending, Plan, ReleaseId, Standing, UpdateError,
-};
+use crate::policy::{self, Order};
+use crate::staging::{self, Delivery, StageError, Stager};
+use crate::update::{Condemnation, Failure, Machine, Pending, Standing, UpdateError};
 use crate::verdict::Verdict;
 
+mod follow;
+mod install;
 mod orders;
 mod settings;
 
@@ -296,248 +294,6 @@ impl Actor {
             self.look().await;
         }
         self.follow().await;
-    }
-
-    /// Asks the channel.
-    async fn look(&mut self) {
-        let clock = self.setting.effects.clock.clone();
-        let now = clock.now();
-        let Some(client) = &self.client else {
-            self.next_look = Instant::now() + ROUND;
-            return;
-        };
-        let reading = ClockReading::take(clock.as_ref());
-        let looked = client.look(&reading, self.pin.as_ref()).await;
-        let (outcome, message) = match looked {
-            Ok(found) => {
-                if found.is_memory_damaged {
-                    tracing::warn!("part of what the node remembers of its channel was damaged");
-                }
-                let message = format!("{} answered", found.mirror);
-                self.look = Look { found: Some(found), failure: None, failures: 0 };
-                (CheckOutcome::Succeeded, message)
-            }
-            Err(error) => {
-                let sentence = error.sentence();
-                tracing::warn!("slipway: the channel cannot be followed: {sentence}");
-                self.look.failures = self.look.failures.saturating_add(1);
-                let is_clock = error.is_clock();
-                self.look.failure =
-                    Some(policy::Failure { sentence: sentence.clone(), is_clock, next: None });
-                (CheckOutcome::Failed, sentence)
-            }
-        };
-        let pause = self.pause();
-        self.next_look = Instant::now() + pause;
-        if let Some(failure) = &mut self.look.failure {
-            failure.next = now.checked_add(pause).ok();
-        }
-        self.setting.board.change(|board| {
-            board.last_check = Some(Check { at: now, outcome, message });
-        });
-    }
-
-    /// Time until the channel is asked again.
-    fn pause(&self) -> Duration {
-        let Some(channel) = self.settings.as_ref().and_then(|settings| settings.channel.as_ref())
-        else {
-            return ROUND;
-        };
-        let mut chance = [0; 8];
-        // Without random numbers the fleet asks at once, and that is all.
-        let chance =
-            match rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty()) {
-                Ok(_) => u64::from_le_bytes(chance) as f64 / u64::MAX as f64,
-                Err(_) => 0.0,
-            };
-        let (interval, jitter) =
-            (channel.poll_interval.unsigned_abs(), channel.jitter.unsigned_abs());
-        // A clock that waits for a time server is asked often: nothing goes over the network.
-        if self.look.failure.as_ref().is_some_and(|failure| failure.is_clock) {
-            return ROUND.min(interval);
-        }
-        policy::poll_delay(interval, jitter, self.look.failures, chance)
-    }
-
-    /// What policy says now.
-    async fn decide(&self) -> Decision {
-        let effects = self.setting.effects.clone();
-        let room = tokio::task::spawn_blocking(move || effects.esp.free_bytes().ok()).await;
-        let refusals: Vec<policy::Refusal> = self
-            .with_machine(|machine| {
-                let refusals = machine.journal().refusals.iter();
-                refusals
-                    .map(|known| policy::Refusal {
-                        root_hash: known.release.root_hash,
-                        cause: known.cause.to_string(),
-                    })
-                    .collect()
-            })
-            .unwrap_or_default();
-        let documents = self.look.found.as_ref().map(Found::documents);
-        policy::decide(&PolicyInput {
-            now: self.setting.effects.clock.now(),
-            node: &self.setting.identity.machine_id,
-            updater: &self.setting.identity.updater,
-            boot: self.boot_state(),
-            running: self.setting.facts.root_hash,
-            settings: self.settings.as_ref(),
-            pin: self.pin.as_ref(),
-            documents: documents.as_ref(),
-            failure: self.look.failure.as_ref(),
-            refusals: &refusals,
-            staged: self.staged.as_ref().map(Staged::root_hash),
-            esp_room: room.ok().flatten(),
-            order: self.order,
-        })
-    }
-
-    fn boot_state(&self) -> BootState {
-        match self.work {
-            Work::Judging(_, ref pending) => {
-                // A first boot has nothing to protect: an update may be what heals it.
-                let can_fall_back = pending.as_ref().is_none_or(Pending::can_fall_back);
-                if can_fall_back { BootState::Pending } else { BootState::Blessed }
-            }
-            Work::None | Work::Staging(..) | Work::Restarting => match self.machine {
-                Some(_) => BootState::Blessed,
-                None => BootState::Pending,
-            },
-        }
-    }
-
-    /// Does what policy decides, and says what holds the node otherwise.
-    async fn follow(&mut self) -> Decision {
-        let mut decision = self.decide().await;
-        let wanted = decision.target.as_ref().map(|target| target.version.clone());
-        self.setting.board.change(|board| board.wanted = wanted);
-        match decision.action {
-            Action::Nothing => {}
-            Action::Stage => match self.stage_again.filter(|again| *again > Instant::now()) {
-                Some(again) if self.order == Order::None => {
-                    let pause = again.saturating_duration_since(Instant::now());
-                    decision.holds.push(self.stage_hold(pause));
-                    decision.action = Action::Nothing;
-                }
-                _ => self.stage().await,
-            },
-            Action::Apply => self.apply().await,
-        }
-        let holds = decision.holds.clone();
-        self.setting.board.change(|board| board.holds = holds);
-        decision
-    }
-
-    fn stage_hold(&self, pause: Duration) -> Hold {
-        let problem = self.setting.board.read().problem;
-        let sentence = problem.map(|problem| problem.message).unwrap_or_default();
-        let next = self.setting.effects.clock.now().checked_add(pause).ok();
-        Hold::CheckFailed { sentence, next }
-    }
-
-    /// Starts to write the wanted release to the other slot.
-    async fn stage(&mut self) {
-        let Some(offer) = self.look.found.as_ref().and_then(|found| found.offer.clone()) else {
-            return;
-        };
-        let (Some(client), Some(channel)) = (
-            self.http.clone(),
-            self.settings.as_ref().and_then(|settings| settings.channel.clone()),
-        ) else {
-            return;
-        };
-        // A boot without a way back is judged on; the slot that is written becomes its way out.
-        if let Work::Judging(task, _) = &self.work {
-            task.abort();
-        }
-        self.staged = None;
-        let version = offer.release.version.clone();
-        let root_hash = offer.release.root.root_hash;
-        let plan = Plan { release: ReleaseId { version: version.clone(), root_hash } };
-        let disarmed = match self.step(move |machine| machine.disarm_target(&plan)).await {
-            Some(Ok(disarmed)) => disarmed,
-            Some(Err(error)) => return self.give_up_staging(&error),
-            None => return,
-        };
-        tracing::info!(release = %version, "slipway: staging release {version}");
-        let (stager, board) = (self.stager.clone(), self.setting.board.clone());
-        let booted = self.booted().await;
-        let mirrors = crate::http::mirrors(&channel);
-        let task = tokio::task::spawn_local(async move {
-            let progress = &board.progress;
-            let offer = &offer;
-            let mirrors = &mirrors;
-            stager.stage(Job { offer, booted, disarmed, client, mirrors, progress }).await
-        });
-        self.work = Work::Staging(task, version);
-    }
-
-    async fn booted(&self) -> Option<UkiName> {
-        let effects = self.setting.effects.clone();
-        let slot = self.setting.facts.slot.slot();
-        let list = tokio::task::spawn_blocking(move || effects.esp.list()).await;
-        let ukis = list.ok()?.ok()?;
-        ukis.into_iter().filter(|name| name.slot == slot).max_by_key(|name| name.generation)
-    }
-
-    async fn finish_staging(&mut self, result: Result<Delivery, StageError>) {
-        let Delivery { staged, root_way: way, bytes_moved, journal_trouble, .. } = match result {
-            Ok(delivery) => delivery,
-            Err(error) => return self.give_up_staging(&error),
-        };
-        if let Some(trouble) = journal_trouble {
-            tracing::warn!(trouble, "how far staging got could not be kept");
-        }
-        self.setting.metrics.add_moved(wording::way(way), bytes_moved);
-        tracing::info!(
-            bytes = bytes_moved,
-            "slipway: release is staged, {bytes_moved} bytes moved, way {way}"
-        );
-        self.stage_failures = 0;
-        self.stage_again = None;
-        self.setting.board.change(|board| board.problem = None);
-        let recorded = self
-            .step(move |machine| {
-                machine.record_staged(&staged)?;
-                Ok(staged)
-            })
-            .await;
-        match recorded {
-            Some(Ok(staged)) => self.staged = Some(staged),
-            Some(Err(error)) => self.give_up_staging(&error),
-            None => {}
-        }
-    }
-
-    fn give_up_staging(&mut self, error: &(dyn std::error::Error + 'static)) {
-        self.complain("the release cannot be staged", error);
-        self.setting.metrics.add_update(UpdateEnd::StageFailed);
-        self.stage_failures = self.stage_failures.saturating_add(1);
-        let (interval, jitter) = (Duration::from_secs(600), Duration::ZERO);
-        let pause = policy::poll_delay(interval, jitter, self.stage_failures, 0.0);
-        self.stage_again = Some(Instant::now() + pause);
-        self.order = Order::None;
-    }
-
-    /// Arms what was staged, and restarts.
-    async fn apply(&mut self) {
-        let Some(staged) = self.staged.take() else {
-            return;
-        };
-        let group = self.look.found.as_ref().and_then(|found| found.group.as_deref());
-        let health = self.settings.as_ref().map(|settings| &settings.health);
-        let times = VerdictTimes::new(policy::verdict_times(group, health));
-        let state = self.setting.effects.state.clone();
-        let armed = self
-            .step(move |machine| {
-                let armed = machine.arm(staged, &|booted, _| {
-                    local::save_times(state.as_ref(), &times)?;
-                    settings_of::copy_for_target(state.as_ref(), booted).map_err(io::Error::other)
-                })?;
-                machine.restart(&armed)
-            })
-            .await;
-        self.restarting(armed);
     }
 
     /// Runs something on the machine that only reads.

@@ -1,0 +1,126 @@
+//! Writing a release to the other slot, and arming it.
+//!
+//! In: a verified offer. Out: a restart into the other slot, or a problem on the board.
+//! **Invariant:** each step takes the proof of the one before.
+
+use std::io;
+use std::time::Duration;
+
+use release::UkiName;
+use tokio::time::Instant;
+
+use super::{Actor, Work};
+use crate::daemon::local::{self, VerdictTimes};
+use crate::daemon::wording;
+use crate::metrics::UpdateEnd;
+use crate::policy::{self, Order};
+use crate::settings;
+use crate::staging::{Delivery, Job, StageError};
+use crate::update::{Plan, ReleaseId};
+
+impl Actor {
+    /// Starts to write the wanted release to the other slot.
+    pub(super) async fn stage(&mut self) {
+        let Some(offer) = self.look.found.as_ref().and_then(|found| found.offer.clone()) else {
+            return;
+        };
+        let (Some(client), Some(channel)) = (
+            self.http.clone(),
+            self.settings.as_ref().and_then(|settings| settings.channel.clone()),
+        ) else {
+            return;
+        };
+        // A boot without a way back is judged on; the slot that is written becomes its way out.
+        if let Work::Judging(task, _) = &self.work {
+            task.abort();
+        }
+        self.staged = None;
+        let version = offer.release.version.clone();
+        let root_hash = offer.release.root.root_hash;
+        let plan = Plan { release: ReleaseId { version: version.clone(), root_hash } };
+        let disarmed = match self.step(move |machine| machine.disarm_target(&plan)).await {
+            Some(Ok(disarmed)) => disarmed,
+            Some(Err(error)) => return self.give_up_staging(&error),
+            None => return,
+        };
+        tracing::info!(release = %version, "slipway: staging release {version}");
+        let (stager, board) = (self.stager.clone(), self.setting.board.clone());
+        let booted = self.booted().await;
+        let mirrors = crate::http::mirrors(&channel);
+        let task = tokio::task::spawn_local(async move {
+            let progress = &board.progress;
+            let offer = &offer;
+            let mirrors = &mirrors;
+            stager.stage(Job { offer, booted, disarmed, client, mirrors, progress }).await
+        });
+        self.work = Work::Staging(task, version);
+    }
+
+    pub(super) async fn booted(&self) -> Option<UkiName> {
+        let effects = self.setting.effects.clone();
+        let slot = self.setting.facts.slot.slot();
+        let list = tokio::task::spawn_blocking(move || effects.esp.list()).await;
+        let ukis = list.ok()?.ok()?;
+        ukis.into_iter().filter(|name| name.slot == slot).max_by_key(|name| name.generation)
+    }
+
+    pub(super) async fn finish_staging(&mut self, result: Result<Delivery, StageError>) {
+        let Delivery { staged, root_way: way, bytes_moved, journal_trouble, .. } = match result {
+            Ok(delivery) => delivery,
+            Err(error) => return self.give_up_staging(&error),
+        };
+        if let Some(trouble) = journal_trouble {
+            tracing::warn!(trouble, "how far staging got could not be kept");
+        }
+        self.setting.metrics.add_moved(wording::way(way), bytes_moved);
+        tracing::info!(
+            bytes = bytes_moved,
+            "slipway: release is staged, {bytes_moved} bytes moved, way {way}"
+        );
+        self.stage_failures = 0;
+        self.stage_again = None;
+        self.setting.board.change(|board| board.problem = None);
+        let recorded = self
+            .step(move |machine| {
+                machine.record_staged(&staged)?;
+                Ok(staged)
+            })
+            .await;
+        match recorded {
+            Some(Ok(staged)) => self.staged = Some(staged),
+            Some(Err(error)) => self.give_up_staging(&error),
+            None => {}
+        }
+    }
+
+    pub(super) fn give_up_staging(&mut self, error: &(dyn std::error::Error + 'static)) {
+        self.complain("the release cannot be staged", error);
+        self.setting.metrics.add_update(UpdateEnd::StageFailed);
+        self.stage_failures = self.stage_failures.saturating_add(1);
+        let (interval, jitter) = (Duration::from_secs(600), Duration::ZERO);
+        let pause = policy::poll_delay(interval, jitter, self.stage_failures, 0.0);
+        self.stage_again = Some(Instant::now() + pause);
+        self.order = Order::None;
+    }
+
+    /// Arms what was staged, and restarts.
+    pub(super) async fn apply(&mut self) {
+        let Some(staged) = self.staged.take() else {
+            return;
+        };
+        let group = self.look.found.as_ref().and_then(|found| found.group.as_deref());
+        let health = self.settings.as_ref().map(|settings| &settings.health);
+        let times = VerdictTimes::new(policy::verdict_times(group, health));
+        let state = self.setting.effects.state.clone();
+        let armed = self
+            .step(move |machine| {
+                let armed = machine.arm(staged, &|booted, _| {
+                    local::save_times(state.as_ref(), &times)?;
+                    settings::copy_for_target(state.as_ref(), booted).map_err(io::Error::other)
+                })?;
+                machine.restart(&armed)
+            })
+            .await;
+        self.restarting(armed);
+    }
+}
