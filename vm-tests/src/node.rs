@@ -81,6 +81,14 @@ impl NodeAccess {
         serde_json::from_slice(&output.stdout).context("`slipway node` printed no JSON")
     }
 
+    /// Asks for an update. The node may restart before its answer arrives, so a lost answer is
+    /// only told; what follows shows whether it was heard.
+    pub fn update(&self) {
+        if let Err(error) = self.ask(&["update"]) {
+            println!("{error:#}");
+        }
+    }
+
     /// The node's status.
     ///
     /// # Errors

@@ -92,7 +92,7 @@ fn falls_back(
         site.access.ask(&["stage", "--wait"])?;
         before_start(machine)?;
     }
-    site.access.ask(&["update"])?;
+    site.access.update();
     let tried = version.parse().ok();
     let back = |status: &Status| {
         let fallback = status.fallback.as_ref();
@@ -121,7 +121,7 @@ fn is_not_tried_again(site: &Site, machine: &Machine, version: &str) -> Result<(
     let listed = status.refused.iter().any(|known| known.version == version.parse().ok());
     ensure!(listed, "refused: {:?}", status.refused);
     // Not even when an operator asks for an update.
-    site.access.ask(&["update"]).ok();
+    site.access.update();
     let status = site.access.wait_for(machine, "holding", 60, refused)?;
     ensure!(status.running.boot == Boot::Blessed && starts == self::starts(machine), "{status:?}");
     Ok(())
@@ -130,7 +130,7 @@ fn is_not_tried_again(site: &Site, machine: &Machine, version: &str) -> Result<(
 fn takes_the_good_one(site: &Site, machine: &Machine) -> Result<()> {
     let version = format!("0.1.{GOOD}");
     site.channel.point(settings::CHANNEL, &version, &[])?;
-    site.access.ask(&["update"])?;
+    site.access.update();
     let good = |status: &Status| {
         status.running.version == version.parse().ok() && status.running.boot == Boot::Blessed
     };

@@ -15,8 +15,8 @@ pub const RELEASE: BadRelease = BadRelease {
     name: "flipped-block",
     build,
     before_start: Some(flip),
-    reached: Reached::Userspace,
-    cause: "",
+    reached: Reached::Kernel,
+    cause: "3 of 3 tries",
     starts: 3,
 };
 

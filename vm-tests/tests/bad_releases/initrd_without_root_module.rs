@@ -13,7 +13,7 @@ pub const RELEASE: BadRelease = BadRelease {
     build,
     before_start: None,
     reached: Reached::Kernel,
-    cause: "",
+    cause: "3 of 3 tries",
     starts: 3,
 };
 

@@ -9,6 +9,6 @@ pub const RELEASE: BadRelease = BadRelease {
     build: BadRelease::build_manifest,
     before_start: None,
     reached: Reached::Kernel,
-    cause: "",
+    cause: "3 of 3 tries",
     starts: 3,
 };

@@ -9,6 +9,6 @@ pub const RELEASE: BadRelease = BadRelease {
     build: BadRelease::build_manifest,
     before_start: None,
     reached: Reached::Userspace,
-    cause: "",
+    cause: "after the initrd",
     starts: 3,
 };
