@@ -9,7 +9,6 @@ mod chain;
 mod containerd_broken;
 mod flipped_block;
 mod hangs;
-mod healthy_for_a_moment;
 mod initrd_without_root_module;
 mod kernel_panics;
 mod kubelet_crash_loops;
@@ -44,7 +43,6 @@ fn releases_that_are_judged_bad() {
             kubelet_crash_loops::RELEASE,
             kubelet_never_healthy::RELEASE,
             probe_fails::RELEASE,
-            healthy_for_a_moment::RELEASE,
         ],
     );
 }
