@@ -34,6 +34,11 @@ const OPTIONS: [&str; 5] = [
     "transparent_hugepage=never",
 ];
 
+/// The unit that tells when the node is healthy.
+const HEALTH: &str = "[Unit]\nDescription=Tells the console when the node is healthy\n\n\
+    [Service]\nType=oneshot\nExecStart=/usr/bin/slipwayd wait-healthy\nStandardOutput=kmsg\n\n\
+    [Install]\nWantedBy=multi-user.target\n";
+
 /// What only the stock system has to be told: the node image's manifest says the same.
 const STOCK_CONSOLE: &str = "console=tty0 console=ttyS0,115200";
 
@@ -57,12 +62,14 @@ pub fn table(folder: &Path) -> Result<String> {
          extends = \"../../manifests/images/node.toml\"\n\
          append-command-line = [{}]\n\n\
          [image]\nname = \"bench-boot\"\n\n\
-         [parts.bench]\nwhy = \"Tells the console when the node is healthy.\"\ntree = \"boot\"\n",
-        words.join(", ")
+         [parts.bench]\nwhy = \"Tells the console when the node is healthy.\"\ntree = \"boot\"\n\
+         enable = [{:?}]\n",
+        words.join(", "),
+        stock::HEALTH
     );
-    let console = folder.join("boot").join(stock::CONSOLE);
-    fs::create_dir_all(console.parent().context("no folder")?)?;
-    fs::write(console, "[Service]\nStandardOutput=kmsg\n")?;
+    let units = folder.join("boot/usr/lib/systemd/system");
+    fs::create_dir_all(&units)?;
+    fs::write(units.join(stock::HEALTH), HEALTH)?;
     fs::write(&manifest, lines)?;
     let release = folder.join("release-boot");
     let manifest = manifest.display().to_string();

@@ -61,10 +61,13 @@ fn measured() -> Result<String> {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let cores = std::thread::available_parallelism()?;
+    // The tables of the sections before are not what was measured.
+    let changed = said("git", &["status", "--porcelain", "--", ".", ":!docs/benchmarks.md"])?;
+    let commit = said("git", &["rev-parse", "--short", "HEAD"])?;
+    let dirty = if changed.is_empty() { "" } else { " with changes" };
     Ok(format!(
-        "*{date}, commit {commit}, {cores} cores ({model}), load {load} at the end.*\n",
+        "*{date}, commit {commit}{dirty}, {cores} cores ({model}), load {load} at the end.*\n",
         date = said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])?,
-        commit = said("git", &["describe", "--always", "--dirty"])?,
         model = processor()?,
         load = fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or("unknown"),
     ))

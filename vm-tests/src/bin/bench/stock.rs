@@ -17,12 +17,12 @@ use crate::mkosi::{Mkosi, Product, Start, requested};
 /// Packages that a Debian system boots with besides those of the node image.
 const OWN_PACKAGES: [&str; 2] = ["initramfs-tools", "dbus"];
 
-/// Drop-in that makes the health service speak on the console.
-pub const CONSOLE: &str = "etc/systemd/system/slipway-health.service.d/10-console.conf";
+/// The unit that both disks have for the benchmark: it tells the console when containerd and
+/// kubelet are well.
+pub const HEALTH: &str = "slipway-bench.service";
 
 /// Files of the node image that the peer runs unchanged.
-const SAME: [&str; 15] = [
-    CONSOLE,
+const SAME: [&str; 14] = [
     "usr/bin/containerd",
     "usr/bin/containerd-shim-runc-v2",
     "usr/bin/kubelet",
@@ -41,7 +41,7 @@ const SAME: [&str; 15] = [
 
 /// Units of the node image that the peer enables.
 const UNITS: [&str; 4] =
-    ["containerd.service", "kubelet.service", "slipway-images.service", "slipway-health.service"];
+    ["containerd.service", "kubelet.service", "slipway-images.service", HEALTH];
 
 /// Units of Debian that the node image enables too.
 const NETWORK_UNITS: [&str; 3] =
