@@ -13,7 +13,6 @@ use release::Architecture;
 use semver::Version;
 
 use crate::channel::RunningImage;
-use crate::effects::boot::BootFacts;
 
 /// Interfaces that pods bring with them.
 const POD_INTERFACES: [&str; 5] = ["lo", "veth", "cni", "docker", "flannel"];
@@ -56,7 +55,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError`].
-    pub fn read(_facts: &BootFacts) -> Result<Self, IdentityError> {
+    pub fn read() -> Result<Self, IdentityError> {
         let os_release = Path::new("/usr/lib/os-release");
         let text = read(os_release)?;
         let built = fs::metadata(os_release)

@@ -75,8 +75,8 @@ pub enum DaemonError {
 /// # Errors
 /// [`DaemonError`] when it cannot start.
 pub async fn run(effects: Effects, facts: BootFacts, places: Places) -> Result<(), DaemonError> {
-    let identity = Arc::new(Identity::read(&facts)?);
-    let board = Arc::new(board::Board::new(&facts));
+    let identity = Arc::new(Identity::read()?);
+    let board = Arc::new(board::Board::new());
     let metrics = Arc::new(Metrics::new());
     let (requests, waiting) = mpsc::channel(WAITING);
     let (api_settings, api_changes) = watch::channel(None);
