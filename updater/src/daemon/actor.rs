@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::board::Board;
 use super::front::Request;
 use super::identity::Identity;
-use super::local::{self, VerdictTimes};
+use super::local;
 use super::{Places, chain, verdict, wording};
 use crate::channel::{ChannelClient, Found, Surroundings};
 use crate::effects::boot::BootFacts;
@@ -197,10 +197,8 @@ impl Actor {
     }
 
     fn judge(&mut self, pending: Pending) {
-        let times = local::load_times(self.setting.effects.state.as_ref()).unwrap_or_else(|| {
-            let health = self.settings.as_ref().map(|settings| &settings.health);
-            VerdictTimes::new(policy::verdict_times(None, health))
-        });
+        let health = self.settings.as_ref().map(|settings| &settings.health);
+        let times = local::times(self.setting.effects.state.as_ref(), health);
         let probes = self.settings.as_ref().map(|settings| settings.health.probes.clone());
         let judged = verdict::Judged {
             node: self.setting.places.node.clone(),
