@@ -81,7 +81,7 @@ enum Finished {
 struct Look {
     found: Option<Found>,
     failure: Option<policy::Failure>,
-    failures: u32,
+    outage: policy::Outage,
 }
 
 /// The actor.

@@ -49,7 +49,8 @@ impl Server {
                 return Redirect::temporary(&format!("https://{address}/{place}")).into_response();
             }
             if path.starts_with("broken/") {
-                return StatusCode::SERVICE_UNAVAILABLE.into_response();
+                let later = [(header::RETRY_AFTER, "120")];
+                return (StatusCode::SERVICE_UNAVAILABLE, later).into_response();
             }
             match served.lock().unwrap().get(&path) {
                 Some(bytes) => {

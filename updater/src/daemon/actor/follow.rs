@@ -31,13 +31,16 @@ impl Actor {
                     tracing::warn!("part of what the node remembers of its channel was damaged");
                 }
                 let message = format!("{} answered", found.mirror);
-                self.look = Look { found: Some(found), failure: None, failures: 0 };
+                self.look = Look { found: Some(found), ..Look::default() };
                 (CheckOutcome::Succeeded, message)
             }
             Err(error) => {
                 let sentence = error.sentence();
                 tracing::warn!("slipway: the channel cannot be followed: {sentence}");
-                self.look.failures = self.look.failures.saturating_add(1);
+                self.look.outage = policy::Outage {
+                    failures: self.look.outage.failures.saturating_add(1),
+                    retry_after: error.retry_after().unwrap_or_default(),
+                };
                 let is_clock = error.is_clock();
                 self.look.failure =
                     Some(policy::Failure { sentence: sentence.clone(), is_clock, next: None });
@@ -73,7 +76,7 @@ impl Actor {
         if self.look.failure.as_ref().is_some_and(|failure| failure.is_clock) {
             return ROUND.min(interval);
         }
-        policy::poll_delay(interval, jitter, self.look.failures, chance)
+        policy::poll_delay(interval, jitter, self.look.outage, chance)
     }
 
     /// What policy says now.

@@ -13,7 +13,7 @@ use super::{Actor, Work};
 use crate::daemon::local::{self, VerdictTimes};
 use crate::daemon::wording;
 use crate::metrics::UpdateEnd;
-use crate::policy::{self, Order};
+use crate::policy::{self, Order, Outage};
 use crate::settings;
 use crate::staging::{Delivery, Job, StageError};
 use crate::update::{Plan, ReleaseId};
@@ -98,7 +98,8 @@ impl Actor {
         self.setting.metrics.add_update(UpdateEnd::StageFailed);
         self.stage_failures = self.stage_failures.saturating_add(1);
         let (interval, jitter) = (Duration::from_secs(600), Duration::ZERO);
-        let pause = policy::poll_delay(interval, jitter, self.stage_failures, 0.0);
+        let outage = Outage { failures: self.stage_failures, ..Outage::default() };
+        let pause = policy::poll_delay(interval, jitter, outage, 0.0);
         self.stage_again = Some(Instant::now() + pause);
         self.order = Order::None;
     }
