@@ -21,20 +21,25 @@ use super::local;
 use super::{Places, chain, verdict, wording};
 use crate::channel::{ChannelClient, Found, Surroundings};
 use crate::effects::boot::BootFacts;
-use crate::effects::{Effects, Staged};
+use crate::effects::{Confirmed, Effects, Staged};
 use crate::metrics::{Metrics, UpdateEnd};
 use crate::policy::{self, Order};
 use crate::staging::{self, Delivery, StageError, Stager};
-use crate::update::{Condemnation, Failure, Machine, Pending, Standing, UpdateError};
+use crate::update::{Armed, Condemnation, Failure, Machine, Pending, Standing, UpdateError};
 use crate::verdict::Verdict;
 
 mod follow;
 mod install;
 mod orders;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 /// Pause before a journal that could not be opened is tried again.
 const REOPEN: Duration = Duration::from_secs(30);
+/// Time between arming and the restart, in which answers reach those who asked for it: the
+/// restart ends this program first, and the network soon after.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// Time between two looks at the holds, the health and the seed of a node that waits.
 const ROUND: Duration = Duration::from_secs(15);
 
@@ -64,6 +69,10 @@ enum Work {
     Judging(JoinHandle<Verdict>, Option<Pending>),
     /// A release is written.
     Staging(JoinHandle<Result<Delivery, StageError>>, ReleaseVersion),
+    /// What was staged is read once more; then it is armed.
+    Confirming(JoinHandle<Result<Confirmed, StageError>>, ReleaseVersion),
+    /// The other slot is armed, and the node restarts at that time.
+    Leaving(Option<Armed>, Instant),
     /// The node restarts.
     Restarting,
 }
@@ -72,6 +81,9 @@ enum Work {
 enum Finished {
     Verdict(Pending, Verdict),
     Staged(Result<Delivery, StageError>),
+    Confirmed(Result<Confirmed, StageError>),
+    /// Answers had their time.
+    Left(Armed),
     /// Its task ended early.
     Lost,
 }
@@ -98,6 +110,8 @@ pub struct Actor {
     pin: Option<ReleaseVersion>,
     order: Order,
     stage_failures: u32,
+    /// How often what was staged was found changed before it was armed.
+    spoiled: u32,
     stage_again: Option<Instant>,
     next_look: Instant,
     next_open: Instant,
@@ -121,6 +135,7 @@ impl Actor {
             pin: None,
             order: Order::None,
             stage_failures: 0,
+            spoiled: 0,
             stage_again: None,
             next_look: now,
             next_open: now,
@@ -187,10 +202,7 @@ impl Actor {
     async fn stand(&mut self, standing: Standing) {
         match standing {
             Standing::Steady => self.work = Work::None,
-            Standing::Armed(armed) => {
-                let restarted = self.step(move |machine| machine.restart(&armed)).await;
-                self.restarting(restarted);
-            }
+            Standing::Armed(armed) => self.leave(armed),
             Standing::Pending(pending) => self.judge(pending),
             Standing::Condemned(pending, failure) => self.condemn(pending, failure).await,
         }
@@ -221,6 +233,8 @@ impl Actor {
                 self.condemn(pending, failure).await;
             }
             Finished::Staged(result) => self.finish_staging(result).await,
+            Finished::Confirmed(result) => self.finish_confirming(result).await,
+            Finished::Left(armed) => self.restart(armed).await,
             Finished::Lost => tracing::error!("a task of slipwayd ended early"),
         }
         self.round().await;
@@ -265,12 +279,15 @@ impl Actor {
         }
     }
 
-    fn restarting(&mut self, restarted: Option<Result<(), UpdateError>>) {
-        match restarted {
-            Some(Ok(())) => {
-                tracing::info!("slipway: restarting into the other slot");
-                self.work = Work::Restarting;
-            }
+    /// The restart comes when answers had their time; until then nothing else is begun.
+    fn leave(&mut self, armed: Armed) {
+        tracing::info!(uki = %armed.name(), "slipway: restarting into the other slot");
+        self.work = Work::Leaving(Some(armed), Instant::now() + ANSWER_TIME);
+    }
+
+    async fn restart(&mut self, armed: Armed) {
+        match self.step(move |machine| machine.restart(&armed)).await {
+            Some(Ok(())) => self.work = Work::Restarting,
             Some(Err(error)) => {
                 self.complain("the node does not restart", &error);
                 self.machine = None;
@@ -285,13 +302,26 @@ impl Actor {
         if self.settings.is_none() {
             self.load_settings().await;
         }
-        if matches!(self.work, Work::Staging(..) | Work::Restarting) {
+        if self.is_busy() {
             return;
         }
         if Instant::now() >= self.next_look {
             self.look().await;
         }
         self.follow().await;
+    }
+
+    /// True while the other slot is at work, or the node about to leave this one.
+    fn is_busy(&self) -> bool {
+        match self.work {
+            Work::Staging(..) | Work::Confirming(..) | Work::Leaving(..) | Work::Restarting => true,
+            Work::None | Work::Judging(..) => false,
+        }
+    }
+
+    /// True when the restart is decided.
+    fn is_leaving(&self) -> bool {
+        matches!(self.work, Work::Leaving(..) | Work::Restarting)
     }
 
     /// Runs something on the machine that only reads.
@@ -345,7 +375,8 @@ impl Actor {
         match self.work {
             Work::Judging(..) => Phase::Pending,
             Work::Staging(..) => Phase::Staging,
-            Work::Restarting => {
+            Work::Confirming(..) => Phase::Staged,
+            Work::Leaving(..) | Work::Restarting => {
                 match self.with_machine(|machine| machine.journal().phase.clone()) {
                     Some(Saved::Condemned { .. }) => Phase::FallingBack,
                     _ => Phase::Armed,
@@ -368,6 +399,14 @@ async fn finished(work: &mut Work) -> Finished {
             Ok(result) => Finished::Staged(result),
             Err(_) => Finished::Lost,
         },
+        Work::Confirming(task, _) => match task.await {
+            Ok(result) => Finished::Confirmed(result),
+            Err(_) => Finished::Lost,
+        },
+        Work::Leaving(armed, at) => {
+            sleep_until(*at).await;
+            armed.take().map_or(Finished::Lost, Finished::Left)
+        }
         Work::None | Work::Restarting => std::future::pending().await,
     }
 }

@@ -112,6 +112,30 @@ impl Staged {
     pub fn uki(&self) -> Digest {
         self.uki
     }
+
+    /// Says that all of it was read once more, and is as it was. Only the code that read it may
+    /// call this.
+    pub fn confirmed(self) -> Confirmed {
+        Confirmed(self)
+    }
+}
+
+/// Proof that a staged release, which may have waited for days, was read once more a moment ago
+/// and is whole: it may be armed.
+#[derive(Debug)]
+#[must_use]
+pub struct Confirmed(Staged);
+
+impl Confirmed {
+    /// Root hash of what the slot holds.
+    pub fn root_hash(&self) -> RootHash {
+        self.0.root_hash
+    }
+
+    /// Puts it off: before it is armed it must be read again.
+    pub fn put_off(self) -> Staged {
+        self.0
+    }
 }
 
 /// One of the two partitions of a slot.

@@ -116,7 +116,7 @@ impl Actor {
             (SettingsMode::Apply, false) => "the settings are kept and in force",
         };
         if let SettingsMode::Apply = mode {
-            if matches!(self.work, super::Work::Restarting) {
+            if self.is_leaving() {
                 return Err(conflict("the node restarts", "send them again when it is back"));
             }
             let state = self.setting.effects.state.as_ref();

@@ -289,6 +289,11 @@ impl FakeNode {
         }
     }
 
+    /// Flips a bit of the temporary file on the EFI system partition, likewise.
+    pub fn flip_temporary(&self, offset: usize) {
+        self.parts().esp.flip_temporary(offset);
+    }
+
     /// What a partition holds on the device, without what was not synced.
     pub fn durable(&self, slot: Slot, area: Area) -> Vec<u8> {
         self.parts().devices[&(slot, area.into())].durable().to_vec()
