@@ -11,8 +11,11 @@ use updater::api;
 use updater::daemon::{self, Places};
 use updater::effects::Effects;
 use updater::effects::boot::BootFacts;
+use updater::effects::hostname::Kernel;
+use updater::effects::state::StateFolder;
 use updater::grpc::Client;
 use updater::import::{self, Outcome};
+use updater::settings::{self, MountedSeed, Sources};
 use updater::verdict::{self, HttpAddress, Node};
 
 /// What runs on a Slipway node.
@@ -31,6 +34,8 @@ enum Command {
     WaitHealthy(WaitHealthy),
     /// Judge this boot, follow the channel, and answer operators.
     Run(RunDaemon),
+    /// Give the kernel the host name of the settings.
+    SetHostname(OnDisk),
     /// Succeed if this boot has time left, was found good, or has nothing to fall back to.
     IsJudged(OnDisk),
     /// Print the API's description.
@@ -116,6 +121,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             Ok(verdict::wait(&health.into(), limit, |line| println!("{line}")).await?)
         }
         Command::Run(arguments) => run_daemon(arguments).await,
+        Command::SetHostname(disk) => set_hostname(&disk),
         Command::IsJudged(disk) => is_judged(&disk),
     }
 }
@@ -137,7 +143,7 @@ async fn run_daemon(arguments: RunDaemon) -> anyhow::Result<()> {
     let places = Places {
         socket: arguments.api,
         scratch: arguments.scratch,
-        credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        credentials: credentials(),
         node: arguments.health.into(),
     };
     Ok(daemon::run(effects, facts, places).await?)
@@ -151,6 +157,22 @@ fn is_judged(disk: &OnDisk) -> anyhow::Result<()> {
         "this boot was not found good in time: the node restarts"
     );
     Ok(())
+}
+
+fn set_hostname(disk: &OnDisk) -> anyhow::Result<()> {
+    let facts = BootFacts::read(Path::new("/"))?;
+    let seed = MountedSeed { folder: settings::SEED.into() };
+    let sources = Sources { credentials: credentials(), seed: &seed };
+    let state = StateFolder::new(&disk.state);
+    if let Some(name) = settings::apply_hostname(&state, facts.slot, &sources, &Kernel)? {
+        println!("slipway: this node is {name}");
+    }
+    Ok(())
+}
+
+/// systemd's folder of credentials for this service, when there is one.
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
 /// Events go to the journal with their fields; without a journal to standard error.

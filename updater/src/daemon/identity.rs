@@ -13,6 +13,8 @@ use release::Architecture;
 use semver::Version;
 
 use crate::channel::RunningImage;
+use crate::effects::HostName;
+use crate::effects::hostname::Kernel;
 
 /// Interfaces that pods bring with them.
 const POD_INTERFACES: [&str; 5] = ["lo", "veth", "cni", "docker", "flannel"];
@@ -75,7 +77,7 @@ impl Identity {
 
     /// The host name of this moment.
     pub fn hostname() -> String {
-        rustix::system::uname().nodename().to_string_lossy().into_owned()
+        Kernel.name()
     }
 
     /// The addresses of this moment, without those of pods.

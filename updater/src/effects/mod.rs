@@ -10,6 +10,7 @@ pub mod clock;
 pub mod esp;
 #[cfg(test)]
 pub mod fake;
+pub mod hostname;
 pub mod power;
 pub mod slots;
 pub mod state;
@@ -291,6 +292,18 @@ pub trait Power: Send + Sync {
     /// # Errors
     /// When the system manager refuses.
     fn reboot(&self) -> io::Result<()>;
+}
+
+/// The host name. Apart from [`Effects`], because the daemon has not the right to change it.
+pub trait HostName: Send + Sync {
+    /// The name of this moment.
+    fn name(&self) -> String;
+
+    /// Changes it until the next restart.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn rename(&self, name: &str) -> io::Result<()>;
 }
 
 /// Time.

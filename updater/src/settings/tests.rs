@@ -3,7 +3,8 @@
 use std::fs;
 
 use super::*;
-use crate::effects::fake::{FakeNode, Sizes};
+use crate::effects::HostName;
+use crate::effects::fake::{Effect, FakeNode, Fault, Sizes};
 
 /// A state partition that always works.
 fn state() -> FakeNode {
@@ -114,6 +115,36 @@ fn kept_settings_that_cannot_be_read_are_not_replaced_by_a_source() {
     let result = load_or_take(&state, a(), &Sources { credentials: None, seed: &seed });
     assert!(matches!(result, Err(SettingsError::Kept { slot: Slot::A, .. })));
     assert_eq!(state.load("settings-a.json").unwrap().unwrap(), br#"{"schema": 2}"#);
+}
+
+#[test]
+fn a_node_has_its_name_from_its_first_boot_on() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(CREDENTIAL), document_of("given")).unwrap();
+    let given = Sources { credentials: Some(folder.path().to_owned()), seed: &Seed(None) };
+    let node = state();
+    let named = || apply_hostname(&node, a(), &given, &node).unwrap();
+    assert_eq!(named().as_deref(), Some("given"));
+    assert_eq!(named(), None, "it has that name");
+    // Nothing is kept by this; what was kept goes before what is given.
+    assert_eq!(node.log(), [Effect::SetHostName("given".into())]);
+    save(&node, a(), &NodeSettings::from_bytes(document_of("kept")).unwrap()).unwrap();
+    assert_eq!(named().as_deref(), Some("kept"));
+    assert_eq!(HostName::name(&node), "kept");
+}
+
+#[test]
+fn a_node_without_a_name_in_its_settings_keeps_the_one_that_it_has() {
+    let node = state();
+    let none = Sources { credentials: None, seed: &Seed(None) };
+    assert_eq!(apply_hostname(&node, a(), &none, &node).unwrap(), None);
+    node.save("settings-a.json", br#"{"schema": 1}"#).unwrap();
+    assert_eq!(apply_hostname(&node, a(), &none, &node).unwrap(), None);
+    assert_eq!(HostName::name(&node), "localhost");
+    node.save("settings-a.json", &document_of("other")).unwrap();
+    node.disturb(|effect| matches!(effect, Effect::SetHostName(_)).then_some(Fault::Device));
+    let error = apply_hostname(&node, a(), &none, &node).unwrap_err();
+    assert!(matches!(error, HostNameError::Kernel { .. }), "{error}");
 }
 
 #[test]
