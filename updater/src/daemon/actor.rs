@@ -150,16 +150,23 @@ impl Actor {
         self.round().await;
         loop {
             self.publish();
-            let wake = Instant::now() + ROUND;
+            let wake = self.next_round();
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(request) => self.take(request).await,
                     None => return,
                 },
                 finished = finished(&mut self.work) => self.finish(finished).await,
-                () = sleep_until(wake.min(self.next_look.max(Instant::now()))) => self.round().await,
+                () = sleep_until(wake) => self.round().await,
             }
         }
+    }
+
+    /// When to look around next. While the node is busy no look at the channel is due, however
+    /// long it has waited.
+    fn next_round(&self) -> Instant {
+        let now = Instant::now();
+        if self.is_busy() { now + ROUND } else { self.next_look.clamp(now, now + ROUND) }
     }
 
     /// One step of the machine, off this thread.

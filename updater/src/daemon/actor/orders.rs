@@ -6,6 +6,8 @@
 use release::ReleaseVersion;
 use release::api::{Accepted, Action, ApiError, Code, Started};
 
+use tokio::time::Instant;
+
 use super::{Actor, Order, Request, Work, conflict};
 use crate::daemon::local;
 use crate::policy::{Decision, Hold};
@@ -164,6 +166,8 @@ impl Actor {
             )
         })?;
         self.pin = version;
+        // Also when an update is under way: then as soon as that has ended.
+        self.next_look = Instant::now();
         if let Work::Staging(task, staged) = &self.work
             && self.pin.as_ref() != Some(staged)
         {
@@ -205,7 +209,7 @@ impl Actor {
     /// The way out when the journal is of a later generation of this software.
     async fn give_up_journal(&mut self) -> Answer {
         Journal::give_up(self.setting.effects.state.as_ref()).map_err(|error| refusal(&error))?;
-        self.next_open = tokio::time::Instant::now();
+        self.next_open = Instant::now();
         self.open_machine().await;
         match self.machine {
             Some(_) => Ok(Accepted {

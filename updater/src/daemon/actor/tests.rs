@@ -135,3 +135,13 @@ async fn what_is_not_wanted_any_more_stays_staged() {
     assert!(actor.staged.is_some() && !actor.is_busy());
     assert!(!node.log().iter().any(|effect| matches!(effect, Effect::RenameTemporary(_))));
 }
+
+#[tokio::test]
+async fn a_look_that_is_due_waits_for_what_is_under_way() {
+    let mut actor = actor(&node());
+    actor.next_look = Instant::now() - Duration::from_secs(60);
+    assert!(actor.next_round() <= Instant::now());
+    let staging = tokio::spawn(std::future::pending());
+    actor.work = Work::Staging(staging, "3.0.0".parse().unwrap());
+    assert!(actor.next_round() > Instant::now() + ROUND / 2, "the actor would spin");
+}
