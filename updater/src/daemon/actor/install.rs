@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Actor, Work};
 use crate::daemon::local::{self, VerdictTimes};
-use crate::daemon::wording;
+use crate::daemon::{chain, wording};
 use crate::effects::Confirmed;
 use crate::metrics::UpdateEnd;
 use crate::policy::{self, Action, Order, Outage};
@@ -137,8 +137,8 @@ impl Actor {
         }
     }
 
-    /// The first time it is staged again at once. A disk on which it happens time and again gets
-    /// ever longer pauses.
+    /// The first time it is staged again at once, which is no problem for an operator to solve. A
+    /// disk on which it happens time and again is one, and gets ever longer pauses.
     fn give_up_staged(&mut self, error: &StageError) {
         let again = self.spoiled;
         self.spoiled = again.saturating_add(1);
@@ -146,7 +146,8 @@ impl Actor {
             self.stage_failures = self.stage_failures.max(again);
             return self.give_up_staging(error);
         }
-        self.complain("what was staged is not whole any more, and is staged again", error);
+        let text = chain(error);
+        tracing::warn!(error = text, "slipway: what was staged is not whole, and is staged again");
         self.setting.metrics.add_update(UpdateEnd::StageFailed);
     }
 

@@ -5,7 +5,6 @@
 
 use release::ReleaseVersion;
 use release::api::{Accepted, Action, ApiError, Code, Started};
-
 use tokio::time::Instant;
 
 use super::{Actor, Order, Request, Work, conflict};
