@@ -112,7 +112,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Openapi => {
-            println!("{}", api::document().to_pretty_json()?);
+            print!("{}", api::DOCUMENT);
             Ok(())
         }
         Command::ImportImages(arguments) => import_images(&arguments).await,
