@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,14 +11,11 @@ use updater::api;
 use updater::daemon::{self, Places};
 use updater::effects::Effects;
 use updater::effects::boot::BootFacts;
-use updater::effects::clock::SystemClock;
-use updater::effects::esp::MountedEsp;
-use updater::effects::power::Systemd;
-use updater::effects::slots::DiskSlots;
+use updater::effects::hostname::Kernel;
 use updater::effects::state::StateFolder;
 use updater::grpc::Client;
 use updater::import::{self, Outcome};
-use updater::update::Machine;
+use updater::settings::{self, MountedSeed, Sources};
 use updater::verdict::{self, HttpAddress, Node};
 
 /// What runs on a Slipway node.
@@ -38,7 +34,9 @@ enum Command {
     WaitHealthy(WaitHealthy),
     /// Judge this boot, follow the channel, and answer operators.
     Run(RunDaemon),
-    /// Succeed if this boot was found good, or has nothing to fall back to.
+    /// Give the kernel the host name of the settings.
+    SetHostname(OnDisk),
+    /// Succeed if this boot has time left, was found good, or has nothing to fall back to.
     IsJudged(OnDisk),
     /// Print the API's description.
     Openapi,
@@ -48,9 +46,6 @@ enum Command {
 struct RunDaemon {
     #[command(flatten)]
     disk: OnDisk,
-    /// Folder of the documents that outlast restarts.
-    #[arg(long, default_value = "/var/lib/slipway")]
-    state: PathBuf,
     /// The API's Unix socket.
     #[arg(long, default_value = release::api::SOCKET)]
     api: PathBuf,
@@ -66,6 +61,9 @@ struct OnDisk {
     /// Where the EFI system partition is mounted.
     #[arg(long, default_value = "/efi")]
     esp: PathBuf,
+    /// Folder of the documents that outlast restarts.
+    #[arg(long, default_value = "/var/lib/slipway")]
+    state: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -114,7 +112,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Openapi => {
-            println!("{}", api::document().to_pretty_json()?);
+            print!("{}", api::DOCUMENT);
             Ok(())
         }
         Command::ImportImages(arguments) => import_images(&arguments).await,
@@ -123,6 +121,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             Ok(verdict::wait(&health.into(), limit, |line| println!("{line}")).await?)
         }
         Command::Run(arguments) => run_daemon(arguments).await,
+        Command::SetHostname(disk) => set_hostname(&disk),
         Command::IsJudged(disk) => is_judged(&disk),
     }
 }
@@ -133,24 +132,18 @@ impl From<HealthAddresses> for Node {
     }
 }
 
-fn effects(facts: &BootFacts, esp: &Path, state: &Path) -> Effects {
-    Effects {
-        slots: Arc::new(DiskSlots::new(Path::new("/"), facts)),
-        esp: Arc::new(MountedEsp::new(esp)),
-        state: Arc::new(StateFolder::new(state)),
-        power: Arc::new(Systemd::new(Path::new("/usr/bin/systemctl"))),
-        clock: Arc::new(SystemClock::new(Path::new("/run/systemd/timesync/synchronized"))),
-    }
+fn effects(facts: &BootFacts, disk: &OnDisk) -> Effects {
+    Effects::of_this_machine(facts, &disk.esp, &disk.state)
 }
 
 async fn run_daemon(arguments: RunDaemon) -> anyhow::Result<()> {
     log_to_journal();
     let facts = BootFacts::read(Path::new("/"))?;
-    let effects = effects(&facts, &arguments.disk.esp, &arguments.state);
+    let effects = effects(&facts, &arguments.disk);
     let places = Places {
         socket: arguments.api,
         scratch: arguments.scratch,
-        credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        credentials: credentials(),
         node: arguments.health.into(),
     };
     Ok(daemon::run(effects, facts, places).await?)
@@ -158,12 +151,28 @@ async fn run_daemon(arguments: RunDaemon) -> anyhow::Result<()> {
 
 fn is_judged(disk: &OnDisk) -> anyhow::Result<()> {
     let facts = BootFacts::read(Path::new("/"))?;
-    let effects = effects(&facts, &disk.esp, Path::new("/var/lib/slipway"));
+    let effects = effects(&facts, disk);
     anyhow::ensure!(
-        Machine::is_judged(&effects, facts.slot)?,
+        daemon::may_go_on(&effects, facts.slot)?,
         "this boot was not found good in time: the node restarts"
     );
     Ok(())
+}
+
+fn set_hostname(disk: &OnDisk) -> anyhow::Result<()> {
+    let facts = BootFacts::read(Path::new("/"))?;
+    let seed = MountedSeed { folder: settings::SEED.into() };
+    let sources = Sources { credentials: credentials(), seed: &seed };
+    let state = StateFolder::new(&disk.state);
+    if let Some(name) = settings::apply_hostname(&state, facts.slot, &sources, &Kernel)? {
+        println!("slipway: this node is {name}");
+    }
+    Ok(())
+}
+
+/// systemd's folder of credentials for this service, when there is one.
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
 /// Events go to the journal with their fields; without a journal to standard error.

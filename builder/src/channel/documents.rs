@@ -64,13 +64,7 @@ pub async fn set_channel(
         source: error.into(),
     })?;
     change.list(TargetsRole::Targets, &state, &targets::channel(&setting.name), bytes)?;
-    commit(
-        folder,
-        &state,
-        change,
-        &Signing { keys: &keys, lifetimes, now, expiry: ExpirationEnforcement::Safe },
-    )
-    .await?;
+    commit(folder, &state, change, &signing(&keys, lifetimes, now)).await?;
     Ok(document)
 }
 
@@ -132,13 +126,7 @@ pub async fn set_group(
     let mut change = Change::default();
     let bytes = group.to_json()?.into_bytes();
     change.list(TargetsRole::Groups, &state, &targets::group(name), bytes)?;
-    commit(
-        folder,
-        &state,
-        change,
-        &Signing { keys: &keys, lifetimes, now, expiry: ExpirationEnforcement::Safe },
-    )
-    .await?;
+    commit(folder, &state, change, &signing(&keys, lifetimes, now)).await?;
     Ok(group)
 }
 
@@ -162,4 +150,9 @@ fn check_release(state: &State, version: &ReleaseVersion) -> Result<(), ChannelE
 
 fn open_keys(folder: &Path, key: ChannelKey) -> Result<ChannelKeys, ChannelError> {
     Ok(ChannelKeys::open(folder, &[key, ChannelKey::Snapshot, ChannelKey::Timestamp])?)
+}
+
+/// An operator's word is not put on top of a channel that has expired.
+fn signing(keys: &ChannelKeys, lifetimes: Lifetimes, now: Timestamp) -> Signing<'_> {
+    Signing { keys, lifetimes, now, expiry: ExpirationEnforcement::Safe }
 }

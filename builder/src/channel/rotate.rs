@@ -95,20 +95,27 @@ impl Rotation<'_> {
         Ok(())
     }
 
+    /// The root's lists of keys that are replaced, each with its new key; but for roots.
+    fn renewed<'k>(
+        &self,
+        keys: &'k mut RootKeys,
+    ) -> Result<Vec<(&'k mut Vec<PublicKey>, PublicKey)>, ChannelError> {
+        let lists = [
+            (ChannelKey::Targets, &mut keys.targets),
+            (ChannelKey::Snapshot, &mut keys.snapshot),
+            (ChannelKey::Timestamp, &mut keys.timestamp),
+        ];
+        let renewed = lists.into_iter().filter(|(key, _)| self.new_role(*key));
+        renewed.map(|(key, list)| Ok((list, public_key(self.folder_of(key), key)?))).collect()
+    }
+
     /// Step 1: the root names old and new keys.
     async fn add_keys(&self) -> Result<(), ChannelError> {
         let state = self.state().await?;
         let mut keys = present_keys(&state.root.signed);
-        for (key, list) in [
-            (ChannelKey::Targets, &mut keys.targets),
-            (ChannelKey::Snapshot, &mut keys.snapshot),
-            (ChannelKey::Timestamp, &mut keys.timestamp),
-        ] {
-            if self.new_role(key) {
-                let public = public_key(self.folder_of(key), key)?;
-                if !list.contains(&public) {
-                    list.push(public);
-                }
+        for (list, new) in self.renewed(&mut keys)? {
+            if !list.contains(&new) {
+                list.push(new);
             }
         }
         if keys == present_keys(&state.root.signed) {
@@ -160,14 +167,8 @@ impl Rotation<'_> {
     async fn finish(&self) -> Result<(), ChannelError> {
         let state = self.state().await?;
         let mut keys = present_keys(&state.root.signed);
-        for (key, list) in [
-            (ChannelKey::Targets, &mut keys.targets),
-            (ChannelKey::Snapshot, &mut keys.snapshot),
-            (ChannelKey::Timestamp, &mut keys.timestamp),
-        ] {
-            if self.new_role(key) {
-                *list = vec![public_key(self.folder_of(key), key)?];
-            }
+        for (list, new) in self.renewed(&mut keys)? {
+            *list = vec![new];
         }
         for key in ChannelKey::ROOTS.into_iter().filter(|key| self.request.roles.contains(key)) {
             let old = public_key(&self.request.keys, key)?;

@@ -1,10 +1,21 @@
 //! The OpenAPI document, from the handlers and types themselves.
+//!
+//! In: their descriptions, when the tests run. Out: `openapi.json`, which the program carries:
+//! what makes it would be 300 KB of the program. **Invariant:** a test fails when the file is
+//! not what the code says.
 
+#[cfg(test)]
 use utoipa::OpenApi;
+#[cfg(test)]
 use utoipa::openapi::security::SecurityScheme;
 
+#[cfg(test)]
 use super::routes;
 
+/// The document, as JSON. `SLIPWAY_RENEW=1 cargo test -p updater openapi` writes it anew.
+pub const DOCUMENT: &str = include_str!("openapi.json");
+
+#[cfg(test)]
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -24,8 +35,9 @@ use super::routes;
 )]
 struct Document;
 
-/// The document.
-pub fn document() -> utoipa::openapi::OpenApi {
+/// The document that the code describes.
+#[cfg(test)]
+fn document() -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
     let scheme =
         SecurityScheme::MutualTls { description: None, deprecated: None, extensions: None };
@@ -48,6 +60,16 @@ mod tests {
             item.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone()))
         });
         pairs.collect()
+    }
+
+    #[test]
+    fn the_file_is_what_the_code_says() {
+        let text = document().to_pretty_json().unwrap() + "\n";
+        if std::env::var_os("SLIPWAY_RENEW").is_some() {
+            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/api/openapi.json");
+            std::fs::write(file, &text).unwrap();
+        }
+        assert!(text == DOCUMENT, "SLIPWAY_RENEW=1 cargo test -p updater openapi");
     }
 
     #[test]

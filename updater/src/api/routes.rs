@@ -227,8 +227,8 @@ pub async fn replace_settings(
 /// This document.
 #[utoipa::path(get, path = paths::OPENAPI, responses(
     (status = 200, body = Object), (status = "default", body = ApiError)))]
-pub async fn openapi() -> Json<utoipa::openapi::OpenApi> {
-    Json(super::document())
+pub async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], super::DOCUMENT).into_response()
 }
 
 /// Metrics for Prometheus.

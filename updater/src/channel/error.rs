@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use release::channel::InvalidChannel;
@@ -12,6 +13,7 @@ use reqwest::Url;
 use tough::error::Error as Tuf;
 
 use super::clock::ClockError;
+use super::transport::Refusal;
 
 /// Why a channel is not believed, or not reached.
 #[derive(Debug, thiserror::Error)]
@@ -180,6 +182,18 @@ impl ChannelError {
             Some(cause) => format!("{text} ({}).", cause.trim_end_matches('.')),
             None => text + ".",
         }
+    }
+
+    /// How long the server asked to be left alone, if it did.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            if let Some(refusal) = error.downcast_ref::<Refusal>() {
+                return refusal.retry_after;
+            }
+            cause = error.source();
+        }
+        None
     }
 
     /// True when the clock is the reason.

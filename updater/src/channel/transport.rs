@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::fmt::rfc2822;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
 use tough::{Transport, TransportError, TransportErrorKind, TransportStream};
 
@@ -64,7 +66,10 @@ impl HttpTransport {
             StatusCode::NOT_FOUND | StatusCode::FORBIDDEN | StatusCode::GONE => {
                 return Err(TransportError::new(TransportErrorKind::FileNotFound, url));
             }
-            status => return Err(failed(url, format!("the server answered {status}"))),
+            status => {
+                let retry_after = retry_after(answer.headers());
+                return Err(failed(url, Refusal { status, retry_after }));
+            }
         }
         let mut bytes = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| failed(url, plain(error)))? {
@@ -86,6 +91,51 @@ fn plain(error: reqwest::Error) -> String {
     innermost.to_string()
 }
 
-fn failed(url: &Url, cause: String) -> TransportError {
+/// A server that answers, and not with the file.
+#[derive(Debug, thiserror::Error)]
+#[error("the server answered {status}")]
+pub(super) struct Refusal {
+    status: StatusCode,
+    /// How long it asks to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date. A date is held against the server's own
+/// clock, because this node's may be wrong.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let after = text(RETRY_AFTER)?.trim();
+    if let Ok(seconds) = after.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text: &str| rfc2822::parse(text).ok().map(|date| date.timestamp());
+    let wait = date(after)?.duration_since(date(text(DATE)?)?);
+    Duration::try_from(wait).ok()
+}
+
+fn failed(url: &Url, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TransportError {
     TransportError::new_with_cause(TransportErrorKind::Other, url, cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_by_the_servers_clock() {
+        let read = |after: &'static str, date: Option<&'static str>| {
+            let mut headers = HeaderMap::from_iter([(RETRY_AFTER, after.parse().unwrap())]);
+            headers.extend(date.map(|date| (DATE, date.parse().unwrap())));
+            retry_after(&headers).map(|wait| wait.as_secs())
+        };
+        let (noon, later) = ("Fri, 27 Nov 2026 12:00:00 GMT", "Fri, 27 Nov 2026 12:05:00 GMT");
+        assert_eq!(read("120", None), Some(120));
+        assert_eq!(read(later, Some(noon)), Some(300));
+        assert_eq!(read(later, None), None);
+        assert_eq!(read(noon, Some(later)), None);
+        for wrong in ["", "-1", "soon", "99999999999999999999999"] {
+            assert_eq!(read(wrong, Some(noon)), None, "{wrong}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
 }

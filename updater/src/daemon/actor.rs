@@ -17,24 +17,29 @@ use tokio::time::{Instant, sleep_until};
 use super::board::Board;
 use super::front::Request;
 use super::identity::Identity;
-use super::local::{self, VerdictTimes};
+use super::local;
 use super::{Places, chain, verdict, wording};
 use crate::channel::{ChannelClient, Found, Surroundings};
 use crate::effects::boot::BootFacts;
-use crate::effects::{Effects, Staged};
+use crate::effects::{Confirmed, Effects, Staged};
 use crate::metrics::{Metrics, UpdateEnd};
 use crate::policy::{self, Order};
 use crate::staging::{self, Delivery, StageError, Stager};
-use crate::update::{Condemnation, Failure, Machine, Pending, Standing, UpdateError};
+use crate::update::{Armed, Condemnation, Failure, Machine, Pending, Standing, UpdateError};
 use crate::verdict::Verdict;
 
 mod follow;
 mod install;
 mod orders;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 /// Pause before a journal that could not be opened is tried again.
 const REOPEN: Duration = Duration::from_secs(30);
+/// Time between arming and the restart, in which answers reach those who asked for it: the
+/// restart ends this program first, and the network soon after.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// Time between two looks at the holds, the health and the seed of a node that waits.
 const ROUND: Duration = Duration::from_secs(15);
 
@@ -64,6 +69,10 @@ enum Work {
     Judging(JoinHandle<Verdict>, Option<Pending>),
     /// A release is written.
     Staging(JoinHandle<Result<Delivery, StageError>>, ReleaseVersion),
+    /// What was staged is read once more; then it is armed.
+    Confirming(JoinHandle<Result<Confirmed, StageError>>, ReleaseVersion),
+    /// The other slot is armed, and the node restarts at that time.
+    Leaving(Option<Armed>, Instant),
     /// The node restarts.
     Restarting,
 }
@@ -72,6 +81,9 @@ enum Work {
 enum Finished {
     Verdict(Pending, Verdict),
     Staged(Result<Delivery, StageError>),
+    Confirmed(Result<Confirmed, StageError>),
+    /// Answers had their time.
+    Left(Armed),
     /// Its task ended early.
     Lost,
 }
@@ -81,7 +93,7 @@ enum Finished {
 struct Look {
     found: Option<Found>,
     failure: Option<policy::Failure>,
-    failures: u32,
+    outage: policy::Outage,
 }
 
 /// The actor.
@@ -98,6 +110,8 @@ pub struct Actor {
     pin: Option<ReleaseVersion>,
     order: Order,
     stage_failures: u32,
+    /// How often what was staged was found changed before it was armed.
+    spoiled: u32,
     stage_again: Option<Instant>,
     next_look: Instant,
     next_open: Instant,
@@ -121,6 +135,7 @@ impl Actor {
             pin: None,
             order: Order::None,
             stage_failures: 0,
+            spoiled: 0,
             stage_again: None,
             next_look: now,
             next_open: now,
@@ -135,16 +150,23 @@ impl Actor {
         self.round().await;
         loop {
             self.publish();
-            let wake = Instant::now() + ROUND;
+            let wake = self.next_round();
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(request) => self.take(request).await,
                     None => return,
                 },
                 finished = finished(&mut self.work) => self.finish(finished).await,
-                () = sleep_until(wake.min(self.next_look.max(Instant::now()))) => self.round().await,
+                () = sleep_until(wake) => self.round().await,
             }
         }
+    }
+
+    /// When to look around next. While the node is busy no look at the channel is due, however
+    /// long it has waited.
+    fn next_round(&self) -> Instant {
+        let now = Instant::now();
+        if self.is_busy() { now + ROUND } else { self.next_look.clamp(now, now + ROUND) }
     }
 
     /// One step of the machine, off this thread.
@@ -187,20 +209,15 @@ impl Actor {
     async fn stand(&mut self, standing: Standing) {
         match standing {
             Standing::Steady => self.work = Work::None,
-            Standing::Armed(armed) => {
-                let restarted = self.step(move |machine| machine.restart(&armed)).await;
-                self.restarting(restarted);
-            }
+            Standing::Armed(armed) => self.leave(armed),
             Standing::Pending(pending) => self.judge(pending),
             Standing::Condemned(pending, failure) => self.condemn(pending, failure).await,
         }
     }
 
     fn judge(&mut self, pending: Pending) {
-        let times = local::load_times(self.setting.effects.state.as_ref()).unwrap_or_else(|| {
-            let health = self.settings.as_ref().map(|settings| &settings.health);
-            VerdictTimes::new(policy::verdict_times(None, health))
-        });
+        let health = self.settings.as_ref().map(|settings| &settings.health);
+        let times = local::times(self.setting.effects.state.as_ref(), health);
         let probes = self.settings.as_ref().map(|settings| settings.health.probes.clone());
         let judged = verdict::Judged {
             node: self.setting.places.node.clone(),
@@ -223,6 +240,8 @@ impl Actor {
                 self.condemn(pending, failure).await;
             }
             Finished::Staged(result) => self.finish_staging(result).await,
+            Finished::Confirmed(result) => self.finish_confirming(result).await,
+            Finished::Left(armed) => self.restart(armed).await,
             Finished::Lost => tracing::error!("a task of slipwayd ended early"),
         }
         self.round().await;
@@ -267,12 +286,15 @@ impl Actor {
         }
     }
 
-    fn restarting(&mut self, restarted: Option<Result<(), UpdateError>>) {
-        match restarted {
-            Some(Ok(())) => {
-                tracing::info!("slipway: restarting into the other slot");
-                self.work = Work::Restarting;
-            }
+    /// The restart comes when answers had their time; until then nothing else is begun.
+    fn leave(&mut self, armed: Armed) {
+        tracing::info!(uki = %armed.name(), "slipway: restarting into the other slot");
+        self.work = Work::Leaving(Some(armed), Instant::now() + ANSWER_TIME);
+    }
+
+    async fn restart(&mut self, armed: Armed) {
+        match self.step(move |machine| machine.restart(&armed)).await {
+            Some(Ok(())) => self.work = Work::Restarting,
             Some(Err(error)) => {
                 self.complain("the node does not restart", &error);
                 self.machine = None;
@@ -287,13 +309,26 @@ impl Actor {
         if self.settings.is_none() {
             self.load_settings().await;
         }
-        if matches!(self.work, Work::Staging(..) | Work::Restarting) {
+        if self.is_busy() {
             return;
         }
         if Instant::now() >= self.next_look {
             self.look().await;
         }
         self.follow().await;
+    }
+
+    /// True while the other slot is at work, or the node about to leave this one.
+    fn is_busy(&self) -> bool {
+        match self.work {
+            Work::Staging(..) | Work::Confirming(..) | Work::Leaving(..) | Work::Restarting => true,
+            Work::None | Work::Judging(..) => false,
+        }
+    }
+
+    /// True when the restart is decided.
+    fn is_leaving(&self) -> bool {
+        matches!(self.work, Work::Leaving(..) | Work::Restarting)
     }
 
     /// Runs something on the machine that only reads.
@@ -347,7 +382,8 @@ impl Actor {
         match self.work {
             Work::Judging(..) => Phase::Pending,
             Work::Staging(..) => Phase::Staging,
-            Work::Restarting => {
+            Work::Confirming(..) => Phase::Staged,
+            Work::Leaving(..) | Work::Restarting => {
                 match self.with_machine(|machine| machine.journal().phase.clone()) {
                     Some(Saved::Condemned { .. }) => Phase::FallingBack,
                     _ => Phase::Armed,
@@ -370,6 +406,14 @@ async fn finished(work: &mut Work) -> Finished {
             Ok(result) => Finished::Staged(result),
             Err(_) => Finished::Lost,
         },
+        Work::Confirming(task, _) => match task.await {
+            Ok(result) => Finished::Confirmed(result),
+            Err(_) => Finished::Lost,
+        },
+        Work::Leaving(armed, at) => {
+            sleep_until(*at).await;
+            armed.take().map_or(Finished::Lost, Finished::Left)
+        }
         Work::None | Work::Restarting => std::future::pending().await,
     }
 }

@@ -9,7 +9,6 @@ use release::api::{Check, Drift, Phase, Probe, Problem, SettingsState};
 use release::{ChannelName, GroupName, ReleaseVersion, UkiName};
 use tokio::sync::watch;
 
-use crate::effects::boot::BootFacts;
 use crate::policy::Hold;
 use crate::staging::Progress;
 use crate::update;
@@ -63,7 +62,7 @@ pub struct Board {
 
 impl Board {
     /// What is known before anything was read.
-    pub fn new(_facts: &BootFacts) -> Self {
+    pub fn new() -> Self {
         let snapshot = Snapshot {
             booted: None,
             other: None,

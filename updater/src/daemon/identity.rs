@@ -13,7 +13,8 @@ use release::Architecture;
 use semver::Version;
 
 use crate::channel::RunningImage;
-use crate::effects::boot::BootFacts;
+use crate::effects::HostName;
+use crate::effects::hostname::Kernel;
 
 /// Interfaces that pods bring with them.
 const POD_INTERFACES: [&str; 5] = ["lo", "veth", "cni", "docker", "flannel"];
@@ -56,7 +57,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError`].
-    pub fn read(_facts: &BootFacts) -> Result<Self, IdentityError> {
+    pub fn read() -> Result<Self, IdentityError> {
         let os_release = Path::new("/usr/lib/os-release");
         let text = read(os_release)?;
         let built = fs::metadata(os_release)
@@ -76,7 +77,7 @@ impl Identity {
 
     /// The host name of this moment.
     pub fn hostname() -> String {
-        rustix::system::uname().nodename().to_string_lossy().into_owned()
+        Kernel.name()
     }
 
     /// The addresses of this moment, without those of pods.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use release::ReleaseVersion;
+use release::settings::HealthSettings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -64,9 +65,11 @@ pub fn save_pin(store: &dyn StateStore, version: Option<&ReleaseVersion>) -> io:
     }
 }
 
-/// The times that were saved when this boot's release was armed.
-pub fn load_times(store: &dyn StateStore) -> Option<VerdictTimes> {
+/// The times that this boot is judged by: those that were saved when its release was armed, or
+/// else those of the settings.
+pub fn times(store: &dyn StateStore, health: Option<&HealthSettings>) -> VerdictTimes {
     load(store, VERDICT)
+        .unwrap_or_else(|| VerdictTimes::new(crate::policy::verdict_times(None, health)))
 }
 
 /// Keeps the times for the boot that comes next.

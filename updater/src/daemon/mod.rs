@@ -8,6 +8,7 @@ mod actor;
 mod board;
 mod front;
 mod identity;
+mod last_judge;
 mod local;
 mod verdict;
 mod wording;
@@ -32,6 +33,7 @@ use crate::effects::boot::BootFacts;
 use crate::metrics::Metrics;
 
 pub use identity::{Identity, IdentityError};
+pub use last_judge::may_go_on;
 
 /// Time between two looks at whether consoles and metrics show what is.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
@@ -75,8 +77,8 @@ pub enum DaemonError {
 /// # Errors
 /// [`DaemonError`] when it cannot start.
 pub async fn run(effects: Effects, facts: BootFacts, places: Places) -> Result<(), DaemonError> {
-    let identity = Arc::new(Identity::read(&facts)?);
-    let board = Arc::new(board::Board::new(&facts));
+    let identity = Arc::new(Identity::read()?);
+    let board = Arc::new(board::Board::new());
     let metrics = Arc::new(Metrics::new());
     let (requests, waiting) = mpsc::channel(WAITING);
     let (api_settings, api_changes) = watch::channel(None);

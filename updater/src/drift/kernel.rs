@@ -112,6 +112,8 @@ fn read(path: &Path) -> io::Result<String> {
 mod tests {
     use std::fs;
 
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+
     use super::*;
 
     const ROOT: &str = "21 1 254:0 / / ro,relatime shared:1 - erofs /dev/mapper/root ro\n";
@@ -170,5 +172,21 @@ mod tests {
             + "40 21 0:9 / /usr/bin rw - tmpfs tmpfs rw\n41 21 0:9 / /etcetera rw - tmpfs t rw\n";
         let found = outcomes(&mounts, Some(&name), Some(uuid));
         assert_eq!(found[1..], [("/usr/bin".to_owned(), Outcome::Differs)]);
+    }
+    /// As the unit confines the service: root without capabilities.
+    #[test]
+    fn the_mounts_of_pid_1_are_shown_to_a_service_without_capabilities() {
+        let confined = std::thread::spawn(|| {
+            let none = CapabilitySets {
+                effective: CapabilitySet::empty(),
+                permitted: CapabilitySet::empty(),
+                inheritable: CapabilitySet::empty(),
+            };
+            // Of this thread alone.
+            set_capabilities(None, none).unwrap();
+            read(&Places::default().mounts)
+        });
+        let text = confined.join().unwrap().unwrap();
+        assert!(mounts(&text).any(|mount| mount.point == "/"), "{text}");
     }
 }

@@ -69,7 +69,8 @@ impl Request {
 /// Where the kernel shows things.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// Mounts as PID 1 sees them; a sandboxed service sees others.
+    /// Mounts as PID 1 sees them; a sandboxed service sees others. Unlike most of a process's
+    /// folder, the kernel shows this file to everybody: no capability is needed.
     pub mounts: PathBuf,
     /// Block devices by number.
     pub devices: PathBuf,

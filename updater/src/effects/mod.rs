@@ -10,6 +10,7 @@ pub mod clock;
 pub mod esp;
 #[cfg(test)]
 pub mod fake;
+pub mod hostname;
 pub mod power;
 pub mod slots;
 pub mod state;
@@ -111,6 +112,30 @@ impl Staged {
     /// SHA-256 of the temporary file.
     pub fn uki(&self) -> Digest {
         self.uki
+    }
+
+    /// Says that all of it was read once more, and is as it was. Only the code that read it may
+    /// call this.
+    pub fn confirmed(self) -> Confirmed {
+        Confirmed(self)
+    }
+}
+
+/// Proof that a staged release, which may have waited for days, was read once more a moment ago
+/// and is whole: it may be armed.
+#[derive(Debug)]
+#[must_use]
+pub struct Confirmed(Staged);
+
+impl Confirmed {
+    /// Root hash of what the slot holds.
+    pub fn root_hash(&self) -> RootHash {
+        self.0.root_hash
+    }
+
+    /// Puts it off: before it is armed it must be read again.
+    pub fn put_off(self) -> Staged {
+        self.0
     }
 }
 
@@ -267,6 +292,18 @@ pub trait Power: Send + Sync {
     /// # Errors
     /// When the system manager refuses.
     fn reboot(&self) -> io::Result<()>;
+}
+
+/// The host name. Apart from [`Effects`], because the daemon has not the right to change it.
+pub trait HostName: Send + Sync {
+    /// The name of this moment.
+    fn name(&self) -> String;
+
+    /// Changes it until the next restart.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn rename(&self, name: &str) -> io::Result<()>;
 }
 
 /// Time.

@@ -180,38 +180,26 @@ impl From<&Hold> for release::api::Hold {
     }
 }
 
+const JUDGING: &str = "This boot is still being judged, and the other slot is the way back until \
+                       it is blessed.";
+const NO_SETTINGS: &str = "The node has no settings: give them as the credential \
+                           `slipway.settings`, on a disk with the label `cidata`, or with \
+                           `slipway node settings set`.";
+const NO_CHANNEL: &str =
+    "The settings name no channel: add `channel` with `slipway node settings set`.";
+
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Hold::Judging => f.write_str(
-                "This boot is still being judged, and the other slot is the way back until it is \
-                 blessed.",
-            ),
-            Hold::NoSettings => f.write_str(
-                "The node has no settings: give them as the credential `slipway.settings`, on a \
-                 disk with the label `cidata`, or with `slipway node settings set`.",
-            ),
-            Hold::NoChannel => f.write_str(
-                "The settings name no channel: add `channel` with `slipway node settings set`.",
-            ),
+            Hold::Judging => f.write_str(JUDGING),
+            Hold::NoSettings => f.write_str(NO_SETTINGS),
+            Hold::NoChannel => f.write_str(NO_CHANNEL),
             Hold::NotChecked => f.write_str("The channel is about to be read."),
             Hold::CheckFailed { sentence, .. } | Hold::Clock { sentence, .. } => {
                 f.write_str(sentence)
             }
-            Hold::Expired { since } => write!(
-                f,
-                "What the channel said expired at {}: refresh it with `slipway channel refresh`, \
-                 and check that the node can reach it.",
-                Minute(*since)
-            ),
-            Hold::NoGroup { group: Some(group) } => write!(
-                f,
-                "The channel has no document for the group {group}: publish one with `slipway \
-                 group set`, or name a channel as `channel.follow` in the settings."
-            ),
-            Hold::NoGroup { group: None } => f.write_str(
-                "The settings name neither a group nor a channel to follow: set `channel.group`.",
-            ),
+            Hold::Expired { since } => expired(f, *since),
+            Hold::NoGroup { group } => no_group(f, group.as_ref()),
             Hold::NoOffer { version } => write!(
                 f,
                 "Release {version} is not in the channel for this architecture: publish it with \
@@ -235,44 +223,22 @@ impl fmt::Display for Hold {
                 "Release {version} is newer than {maximum}, the highest that the group {group} \
                  allows: raise `maximumVersion` with `slipway group set`."
             ),
-            Hold::GroupPaused { name, reason } => write!(
-                f,
-                "The group {name} is paused ({reason}): take `paused` out with `slipway group \
-                 set`."
-            ),
-            Hold::ChannelPaused { name, reason } => write!(
-                f,
-                "The channel {name} is paused ({reason}) until `slipway channel set --resume`."
-            ),
+            Hold::GroupPaused { name, reason } => {
+                let end = ": take `paused` out with `slipway group set`";
+                write!(f, "The group {name} is paused ({reason}){end}.")
+            }
+            Hold::ChannelPaused { name, reason } => {
+                let end = " until `slipway channel set --resume`";
+                write!(f, "The channel {name} is paused ({reason}){end}.")
+            }
             Hold::MinimumUpdater { version, needed, have } => write!(
                 f,
                 "Release {version} needs slipwayd {needed} and this is {have}: update to a \
                  release between them first."
             ),
-            Hold::EspRoom { needed, room: Some(room) } => write!(
-                f,
-                "The EFI system partition has room for {room} bytes and the release needs \
-                 {needed}: remove foreign files from it."
-            ),
-            Hold::EspRoom { needed, room: None } => write!(
-                f,
-                "The EFI system partition cannot be read, and the release needs {needed} bytes \
-                 on it: see `slipway node logs`."
-            ),
-            Hold::Wave { version, position, opens } => write!(
-                f,
-                "This node is at {:.1}% of the fleet, and may start with release {version} at {}.",
-                position * 100.0,
-                Minute(*opens)
-            ),
-            Hold::Window { opens: Some(opens) } => write!(
-                f,
-                "The node may restart in a maintenance window only, and the next one opens at {}.",
-                Minute(*opens)
-            ),
-            Hold::Window { opens: None } => f.write_str(
-                "The node may restart in a maintenance window only, and none opens within a week.",
-            ),
+            Hold::EspRoom { needed, room } => esp_room(f, *needed, *room),
+            Hold::Wave { version, position, opens } => wave(f, version, *position, *opens),
+            Hold::Window { opens } => window(f, *opens),
             Hold::RestartsByHand { version } => write!(
                 f,
                 "The node restarts into release {version} when told to: `slipway node update`."
@@ -286,6 +252,65 @@ impl fmt::Display for Hold {
                 write!(f, "Release {version} is staged and verified, and waits for its start.")
             }
         }
+    }
+}
+
+fn expired(f: &mut fmt::Formatter<'_>, since: Timestamp) -> fmt::Result {
+    write!(
+        f,
+        "What the channel said expired at {}: refresh it with `slipway channel refresh`, and \
+         check that the node can reach it.",
+        Minute(since)
+    )
+}
+
+fn no_group(f: &mut fmt::Formatter<'_>, group: Option<&GroupName>) -> fmt::Result {
+    match group {
+        Some(group) => write!(
+            f,
+            "The channel has no document for the group {group}: publish one with `slipway group \
+             set`, or name a channel as `channel.follow` in the settings."
+        ),
+        None => f.write_str(
+            "The settings name neither a group nor a channel to follow: set `channel.group`.",
+        ),
+    }
+}
+
+fn esp_room(f: &mut fmt::Formatter<'_>, needed: u64, room: Option<u64>) -> fmt::Result {
+    match room {
+        Some(room) => write!(
+            f,
+            "The EFI system partition has room for {room} bytes and the release needs {needed}: \
+             remove foreign files from it."
+        ),
+        None => write!(
+            f,
+            "The EFI system partition cannot be read, and the release needs {needed} bytes on \
+             it: see `slipway node logs`."
+        ),
+    }
+}
+
+fn wave(
+    f: &mut fmt::Formatter<'_>,
+    version: &ReleaseVersion,
+    position: f64,
+    opens: Timestamp,
+) -> fmt::Result {
+    write!(
+        f,
+        "This node is at {:.1}% of the fleet, and may start with release {version} at {}.",
+        position * 100.0,
+        Minute(opens)
+    )
+}
+
+fn window(f: &mut fmt::Formatter<'_>, opens: Option<Timestamp>) -> fmt::Result {
+    f.write_str("The node may restart in a maintenance window only, and ")?;
+    match opens {
+        Some(opens) => write!(f, "the next one opens at {}.", Minute(opens)),
+        None => f.write_str("none opens within a week."),
     }
 }
 

@@ -17,12 +17,14 @@ use release::{Digest, Slot};
 
 use crate::effects::{BootedSlot, StateStore};
 
+mod hostname;
 mod render;
 mod seed;
 mod sources;
 
+pub use hostname::{HostNameError, apply_hostname};
 pub use render::{RuntimeFolders, Unit, render};
-pub use seed::{MountedSeed, SeedDisk, SeedError};
+pub use seed::{MountedSeed, SEED, SeedDisk, SeedError};
 pub use sources::{CREDENTIAL, Origin, Sources, USER_DATA_MARK};
 
 /// Checked settings, and the bytes that they came from. The bytes hold secrets.

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 use super::sources::read_bounded;
 
+/// Where systemd mounts a seed disk.
+pub const SEED: &str = "/run/slipway/seed";
 /// The file with the settings.
 const FILE: &str = "user-data";
 

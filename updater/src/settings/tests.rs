@@ -1,26 +1,14 @@
 //! Settings come from one place, stay with their slot, and reach systemd.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Mutex;
 
 use super::*;
+use crate::effects::HostName;
+use crate::effects::fake::{Effect, FakeNode, Fault, Sizes};
 
-#[derive(Default)]
-struct State(Mutex<BTreeMap<String, Vec<u8>>>);
-
-impl StateStore for State {
-    fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.0.lock().unwrap().get(name).cloned())
-    }
-    fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.0.lock().unwrap().insert(name.to_owned(), bytes.to_vec());
-        Ok(())
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.lock().unwrap().remove(name);
-        Ok(())
-    }
+/// A state partition that always works.
+fn state() -> FakeNode {
+    FakeNode::new(0, Sizes::default())
 }
 
 struct Seed(Option<Vec<u8>>);
@@ -50,7 +38,7 @@ fn b() -> BootedSlot {
 #[test]
 fn the_credential_goes_before_the_seed_disk_and_both_only_once() {
     let folder = tempfile::tempdir().unwrap();
-    let state = State::default();
+    let state = state();
     let seed = Seed(Some([b"#slipway-settings\r\n", &document_of("seed")[..]].concat()));
     let take = |credentials: bool| {
         let credentials = credentials.then(|| folder.path().to_owned());
@@ -68,16 +56,16 @@ fn the_credential_goes_before_the_seed_disk_and_both_only_once() {
 
 #[test]
 fn a_node_that_nobody_gave_settings_has_none() {
-    let state = State::default();
+    let state = state();
     let sources = Sources { credentials: Some("/nonexistent".into()), seed: &Seed(None) };
     assert!(load_or_take(&state, a(), &sources).unwrap().is_none());
-    assert!(state.0.lock().unwrap().is_empty());
+    assert_eq!(state.log(), []);
 }
 
 #[test]
 fn wrong_settings_are_refused_and_not_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let state = State::default();
+    let state = state();
     let first = |seed: &[u8]| {
         let sources = Sources { credentials: None, seed: &Seed(Some(seed.to_vec())) };
         load_or_take(&state, a(), &sources).unwrap_err()
@@ -93,12 +81,12 @@ fn wrong_settings_are_refused_and_not_kept() {
         Err(SettingsError::Given { source: InvalidSettings::TooLarge(_), .. }) => {}
         other => panic!("{other:?}"),
     }
-    assert!(state.0.lock().unwrap().is_empty());
+    assert_eq!(state.log(), []);
 }
 
 #[test]
 fn a_fallback_reads_what_its_slot_knew() {
-    let state = State::default();
+    let state = state();
     let settings = |name| NodeSettings::from_bytes(document_of(name)).unwrap();
     save(&state, a(), &settings("old")).unwrap();
     copy_for_target(&state, a()).unwrap();
@@ -113,7 +101,7 @@ fn a_fallback_reads_what_its_slot_knew() {
 
 #[test]
 fn a_slot_does_not_inherit_settings_of_long_ago() {
-    let state = State::default();
+    let state = state();
     save(&state, b(), &NodeSettings::from_bytes(document_of("ancient")).unwrap()).unwrap();
     copy_for_target(&state, a()).unwrap();
     assert!(load(&state, b()).unwrap().is_none());
@@ -121,12 +109,42 @@ fn a_slot_does_not_inherit_settings_of_long_ago() {
 
 #[test]
 fn kept_settings_that_cannot_be_read_are_not_replaced_by_a_source() {
-    let state = State::default();
+    let state = state();
     state.save("settings-a.json", br#"{"schema": 2}"#).unwrap();
     let seed = Seed(Some([b"#slipway-settings\n", &document_of("seed")[..]].concat()));
     let result = load_or_take(&state, a(), &Sources { credentials: None, seed: &seed });
     assert!(matches!(result, Err(SettingsError::Kept { slot: Slot::A, .. })));
     assert_eq!(state.load("settings-a.json").unwrap().unwrap(), br#"{"schema": 2}"#);
+}
+
+#[test]
+fn a_node_has_its_name_from_its_first_boot_on() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(CREDENTIAL), document_of("given")).unwrap();
+    let given = Sources { credentials: Some(folder.path().to_owned()), seed: &Seed(None) };
+    let node = state();
+    let named = || apply_hostname(&node, a(), &given, &node).unwrap();
+    assert_eq!(named().as_deref(), Some("given"));
+    assert_eq!(named(), None, "it has that name");
+    // Nothing is kept by this; what was kept goes before what is given.
+    assert_eq!(node.log(), [Effect::SetHostName("given".into())]);
+    save(&node, a(), &NodeSettings::from_bytes(document_of("kept")).unwrap()).unwrap();
+    assert_eq!(named().as_deref(), Some("kept"));
+    assert_eq!(HostName::name(&node), "kept");
+}
+
+#[test]
+fn a_node_without_a_name_in_its_settings_keeps_the_one_that_it_has() {
+    let node = state();
+    let none = Sources { credentials: None, seed: &Seed(None) };
+    assert_eq!(apply_hostname(&node, a(), &none, &node).unwrap(), None);
+    node.save("settings-a.json", br#"{"schema": 1}"#).unwrap();
+    assert_eq!(apply_hostname(&node, a(), &none, &node).unwrap(), None);
+    assert_eq!(HostName::name(&node), "localhost");
+    node.save("settings-a.json", &document_of("other")).unwrap();
+    node.disturb(|effect| matches!(effect, Effect::SetHostName(_)).then_some(Fault::Device));
+    let error = apply_hostname(&node, a(), &none, &node).unwrap_err();
+    assert!(matches!(error, HostNameError::Kernel { .. }), "{error}");
 }
 
 #[test]

@@ -92,6 +92,9 @@ pub enum StageError {
         /// The first wrong block, in bytes.
         offset: u64,
     },
+    /// What was staged is no longer what the offer names.
+    #[error("{0} in the other slot has changed since it was staged")]
+    Changed(Part),
     /// A thread of this program ended early.
     #[error("a thread of slipwayd ended early: report this, with the journal of the node")]
     Stopped,

@@ -36,7 +36,7 @@ use release::{Offer, UkiName};
 use reqwest::{Client, Url};
 use tokio::sync::{Mutex, watch};
 
-use crate::effects::{Disarmed, Effects, Staged, TargetSlot};
+use crate::effects::{Confirmed, Disarmed, Effects, Staged, TargetSlot};
 use assembly::{Assembly, Lane};
 use destination::Destination;
 use error::Earlier;
@@ -134,6 +134,21 @@ impl Stager {
             bytes_moved: staging.tracker.moved(),
             journal_trouble: staging.journal.trouble(),
         })
+    }
+}
+
+impl Stager {
+    /// Reads what was staged once more, whole, before it is armed: a block may have changed while
+    /// the release waited for its window. Writes nothing.
+    ///
+    /// # Errors
+    /// [`StageError`], also for another offer than the staged one. To stage again repairs it: only
+    /// what changed is fetched.
+    pub async fn confirm(&self, staged: Staged, offer: Offer) -> Result<Confirmed, StageError> {
+        let lane: Lane = Arc::new(self.lane.clone().lock_owned().await);
+        let (effects, target) = (self.effects.clone(), staged.target());
+        blocking(&lane, move || verify::confirm(&effects, target, &offer)).await?;
+        Ok(staged.confirmed())
     }
 }
 

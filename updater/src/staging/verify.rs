@@ -1,5 +1,6 @@
 //! The end of each part. In: an assembled part. Out: proof, by reading back from the device,
-//! that it is the one of the offer. For the root this also writes the hash tree.
+//! that it is the one of the offer. For the root this also writes the hash tree. [`confirm`]
+//! proves the same of a whole release that was staged a while ago.
 //! **Invariant:** nothing but the offer's root hash and the UKI's SHA-256 is compared with.
 //!
 //! Everything here blocks.
@@ -7,15 +8,15 @@
 use std::io;
 
 use release::layout::MIB;
-use release::verity::{self, BLOCK, HASH, HashTree};
-use release::{Digest, RootDescription};
+use release::verity::{self, BLOCK, BlockHasher, HASH, HashTree};
+use release::{Digest, Offer, RootDescription};
 use sha2::{Digest as _, Sha256};
 
 use super::assembly::Assembly;
 use super::destination::Destination;
-use super::error::{DeviceError, ReadBack, StageError};
+use super::error::{DeviceError, Part, ReadBack, StageError};
 use super::hash::hash_blocks;
-use crate::effects::{Area, Slots, TargetSlot};
+use crate::effects::{Area, Effects, Slots, TargetSlot};
 
 /// Bytes that are read or written at a time.
 const PIECE: usize = MIB as usize;
@@ -66,6 +67,26 @@ pub fn seal_uki(assembly: &Assembly) -> Result<(), SealError> {
     let payload = assembly.payload();
     let digest = digest_of(destination, payload.bytes)?;
     if digest == payload.sha256 { Ok(()) } else { Err(SealError::WrongBytes) }
+}
+
+/// Reads a staged release once more, and compares it with its offer. Writes nothing.
+pub fn confirm(effects: &Effects, target: TargetSlot, offer: &Offer) -> Result<(), StageError> {
+    let root = &offer.release.root;
+    let uki = offer.ukis.get(&target.slot()).ok_or(StageError::NoUki(target.slot()))?;
+    let place = Destination::new(effects, target, Part::Root);
+    let hasher = BlockHasher::new(&root.salt);
+    let read = |offset, buffer: &mut [u8]| place.read(offset, buffer);
+    let hashes = hash_blocks(offer.root.bytes, &hasher, read)
+        .map_err(|failed| place.failed("read", failed.offset, failed.source))?;
+    let tree = HashTree::over(hashes, &hasher).filter(|tree| tree.root == root.root_hash);
+    let tree = tree.ok_or(StageError::Changed(Part::Root))?;
+    TreeOnDisk { slots: effects.slots.as_ref(), target }.compare(root, &tree)?;
+    let place = Destination::new(effects, target, Part::Uki);
+    if digest_of(&place, uki.bytes)? == uki.sha256 {
+        Ok(())
+    } else {
+        Err(StageError::Changed(Part::Uki))
+    }
 }
 
 fn digest_of(destination: &Destination, bytes: u64) -> Result<Digest, DeviceError> {

@@ -13,8 +13,8 @@ use release::{Digest, RootHash, Slot, UkiName};
 use super::{Cause, Failure, Machine, Plan, ReleaseId, Standing, UpdateError};
 use super::{Condemnation, marks};
 use crate::effects::boot::{BootFacts, BootId};
-use crate::effects::fake::{BLOCK, Boot, FakeNode, Fault, Sizes};
-use crate::effects::{Area, BootedSlot, Disarmed, Effects, Staged};
+use crate::effects::fake::{BLOCK, Boot, Effect, FakeNode, Fault, Sizes};
+use crate::effects::{Area, BootedSlot, Disarmed, Effects, Staged, TargetSlot};
 
 /// More boots than any scenario needs.
 const MOST_BOOTS: usize = 40;
@@ -74,18 +74,24 @@ impl Image {
             }
         }
         effects.slots.sync_target(target).map_err(failed)?;
-        let (mut root, mut verity) = (self.root.clone(), self.verity.clone());
-        effects.slots.read_target(target, Area::Root, 0, &mut root).map_err(failed)?;
-        effects.slots.read_target(target, Area::Verity, 0, &mut verity).map_err(failed)?;
         let uki = self.uki(target.slot());
         effects.esp.create_temporary(uki.len() as u64).map_err(failed)?;
         effects.esp.write_temporary(0, &uki).map_err(failed)?;
         effects.esp.sync().map_err(failed)?;
+        assert!(self.is_whole(effects, target)?);
+        Ok(Staged::from_read_back(disarmed, self.id.root_hash, Digest::of(&uki)))
+    }
+
+    /// Whether slot and temporary file hold it.
+    fn is_whole(&self, effects: &Effects, target: TargetSlot) -> Result<bool, UpdateError> {
+        let failed = |source| UpdateError::Esp { action: "read back".into(), source };
+        let (mut root, mut verity) = (self.root.clone(), self.verity.clone());
+        effects.slots.read_target(target, Area::Root, 0, &mut root).map_err(failed)?;
+        effects.slots.read_target(target, Area::Verity, 0, &mut verity).map_err(failed)?;
+        let uki = self.uki(target.slot());
         let mut read = vec![0; uki.len()];
         effects.esp.read_temporary(0, &mut read).map_err(failed)?;
-        assert_eq!(hash(&root, &verity), self.id.root_hash);
-        assert_eq!(read, uki);
-        Ok(Staged::from_read_back(disarmed, self.id.root_hash, Digest::of(&uki)))
+        Ok(hash(&root, &verity) == self.id.root_hash && read == uki)
     }
 }
 
@@ -101,6 +107,15 @@ pub(super) struct World {
     /// Counts of effects at which the power goes, ascending.
     cuts: Vec<usize>,
     roll_back: bool,
+    /// Happens once, between staging and arming.
+    flip: Option<Flip>,
+}
+
+/// A bit that changes, on its device, by itself.
+#[derive(Debug, Clone, Copy)]
+enum Flip {
+    Slot(Area, usize),
+    Uki(usize),
 }
 
 impl World {
@@ -112,7 +127,7 @@ impl World {
         old.install(&node, UkiName::first());
         let wanted = new.id.clone();
         let images = [old, new].map(|image| (image.id.root_hash, image));
-        Self { node, images: images.into(), wanted, cuts, roll_back: false }
+        Self { node, images: images.into(), wanted, cuts, roll_back: false, flip: None }
     }
 
     /// Every UKI that the loader may ever take names a release that its slot holds whole. The
@@ -207,7 +222,18 @@ impl World {
                         let wanted = &self.images[&self.wanted.root_hash];
                         let staged = wanted.stage(&self.node.effects(), disarmed)?;
                         machine.record_staged(&staged)?;
-                        Standing::Armed(machine.arm(staged, &|_, _| Ok(()))?)
+                        match self.flip.take() {
+                            Some(Flip::Slot(area, at)) => {
+                                self.node.flip_bit(staged.target().slot(), area, at);
+                            }
+                            Some(Flip::Uki(at)) => self.node.flip_temporary(at),
+                            None => {}
+                        }
+                        if !wanted.is_whole(&self.node.effects(), staged.target())? {
+                            standing = Standing::Steady;
+                            continue;
+                        }
+                        Standing::Armed(machine.arm(staged.confirmed(), &|_, _| Ok(()))?)
                     }
                 }
             };
@@ -277,6 +303,38 @@ fn a_good_release_runs_in_the_end_wherever_the_power_is_cut() {
         assert!(record.blessed.is_some() && record.release == release);
         assert_eq!(machine.journal().phase, super::Phase::Steady);
     });
+}
+
+#[test]
+fn a_bit_that_flips_before_arming_never_boots_wherever_the_power_is_cut() {
+    let last = 2 * BLOCK + 99;
+    for flip in [
+        Flip::Slot(Area::Root, 0),
+        Flip::Slot(Area::Root, 5 * BLOCK - 1),
+        Flip::Slot(Area::Verity, BLOCK),
+        Flip::Uki(last),
+    ] {
+        let flipped = |seed, cuts| {
+            let mut world = World::new(seed, Behaviour::Good, cuts);
+            world.flip = Some(flip);
+            let (release, ..) = world.converge();
+            assert_eq!(release, world.wanted);
+            world
+        };
+        let whole = flipped(0, Vec::new());
+        let boots = whole.node.boot_id();
+        assert_eq!(boots, BootId::from_u128(2), "it is repaired without a restart");
+        let log = whole.node.log();
+        let staged = log.iter().filter(|effect| **effect == Effect::SyncTarget).count();
+        assert_eq!(staged, 2, "{log:?}");
+        let effects = log.len();
+        for cut in 1..=effects {
+            for seed in 0..8 {
+                println!("{flip:?}: seed {seed}, cut after effect {cut} of {effects}");
+                flipped(seed, vec![cut]);
+            }
+        }
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::journal::{Happening, Installation, Journal, Phase, ReleaseId, SlotRec
 use super::machine::{Armed, Blessed, Condemnation, Machine, Pending, Plan};
 use super::refusal::{Cause, Failure, Refusal};
 use super::settle::{fallback, own};
-use crate::effects::{BootedSlot, Disarmed, Staged, TargetSlot};
+use crate::effects::{BootedSlot, Confirmed, Disarmed, Staged, TargetSlot};
 
 /// Copies the settings of the running slot for the one that is to boot.
 pub type CarrySettings<'a> = &'a dyn Fn(BootedSlot, TargetSlot) -> io::Result<()>;
@@ -65,7 +65,12 @@ impl Machine {
     /// # Errors
     /// When something else is under way, a partition fails, or no generation is left. The
     /// running slot is as it was; what was staged must be verified again.
-    pub fn arm(&mut self, staged: Staged, carry: CarrySettings<'_>) -> Result<Armed, UpdateError> {
+    pub fn arm(
+        &mut self,
+        confirmed: Confirmed,
+        carry: CarrySettings<'_>,
+    ) -> Result<Armed, UpdateError> {
+        let staged = confirmed.put_off();
         let release = self.release_of(&staged)?;
         let ukis = self.list()?;
         let generation = self.next_generation(&ukis)?;

@@ -105,7 +105,7 @@ fn an_armed_slot_in_the_same_boot_only_needs_the_restart() {
     let node = booted("000001-a");
     let mut machine = steady(&node);
     let staged = stage(&mut machine, &node);
-    let armed = machine.arm(staged, &|_, _| Ok(())).unwrap();
+    let armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
     assert_eq!(armed.name(), name("000002-b+3"));
     let (_, standing) = open(&node);
     assert!(matches!(standing, Standing::Armed(armed) if armed.name() == name("000002-b+3")));
@@ -117,7 +117,7 @@ fn settings_go_to_the_target_before_it_is_armed() {
     let mut machine = steady(&node);
     let staged = stage(&mut machine, &node);
     let failed = |_, _| Err(std::io::Error::other("full"));
-    let error = machine.arm(staged, &failed).unwrap_err();
+    let error = machine.arm(staged.confirmed(), &failed).unwrap_err();
     assert!(matches!(error, UpdateError::Settings { slot: Slot::B, .. }), "{error}");
     assert_eq!(node.ukis(), [name("000001-a")]);
     let staged = stage(&mut machine, &node);
@@ -125,7 +125,7 @@ fn settings_go_to_the_target_before_it_is_armed() {
     let carry = |_: crate::effects::BootedSlot, _: crate::effects::TargetSlot| {
         store.save("settings-b.json", b"{}")
     };
-    let _armed = machine.arm(staged, &carry).unwrap();
+    let _armed = machine.arm(staged.confirmed(), &carry).unwrap();
     let log = node.log();
     let at = |effect: &Effect| log.iter().rposition(|one| one == effect).unwrap();
     let saved = at(&Effect::Save("settings-b.json".into()));
@@ -137,7 +137,7 @@ fn a_step_returns_only_when_its_name_is_on_the_device() {
     let node = booted("000001-a");
     let mut machine = steady(&node);
     let staged = stage(&mut machine, &node);
-    let _armed = machine.arm(staged, &|_, _| Ok(())).unwrap();
+    let _armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
     assert_eq!(node.log().last(), Some(&Effect::SyncEsp));
     let node = booted("000001-a+3");
     let (mut machine, on_trial) = pending(&node);
@@ -187,7 +187,7 @@ fn a_boot_without_a_fallback_goes_on_and_can_be_updated() {
     let Phase::Pending { failing, .. } = &machine.journal().phase else { panic!() };
     assert_eq!(failing.as_ref(), Some(&failure));
     let staged = stage(&mut machine, &node);
-    let _armed = machine.arm(staged, &|_, _| Ok(())).unwrap();
+    let _armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
     // With its tries renewed the old one is a fallback, although it was never found good.
     assert_eq!(node.ukis(), [name("000001-a+3"), name("000002-b+3")]);
 }
@@ -259,7 +259,7 @@ fn after_the_last_generation_nothing_is_armed() {
     let node = booted(&format!("{MAX_GENERATION}-a"));
     let mut machine = steady(&node);
     let staged = stage(&mut machine, &node);
-    let error = machine.arm(staged, &|_, _| Ok(())).unwrap_err();
+    let error = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap_err();
     assert!(matches!(error, UpdateError::GenerationsExhausted), "{error}");
     assert_eq!(node.ukis(), [name(&format!("{MAX_GENERATION}-a"))]);
 }
@@ -269,9 +269,9 @@ fn a_generation_is_never_given_twice() {
     let node = booted("000001-a");
     let mut machine = steady(&node);
     let staged = stage(&mut machine, &node);
-    let _armed = machine.arm(staged, &|_, _| Ok(())).unwrap();
+    let _armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
     let staged = stage(&mut machine, &node);
-    let armed = machine.arm(staged, &|_, _| Ok(())).unwrap();
+    let armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
     assert_eq!(armed.name(), name("000003-b+3"));
     assert_eq!(node.ukis(), [name("000001-a"), name("000003-b+3")]);
 }
@@ -282,7 +282,7 @@ fn what_was_not_staged_is_not_armed() {
     let mut machine = steady(&node);
     let disarmed = machine.disarm_target(&plan()).unwrap();
     let other = Image::new("3.0.0", Behaviour::Good).stage(&node.effects(), disarmed).unwrap();
-    let error = machine.arm(other, &|_, _| Ok(())).unwrap_err();
+    let error = machine.arm(other.confirmed(), &|_, _| Ok(())).unwrap_err();
     assert!(matches!(error, UpdateError::NotStaged { .. }), "{error}");
     assert_eq!(node.ukis(), [name("000001-a")]);
 }

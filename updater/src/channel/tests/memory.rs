@@ -1,6 +1,7 @@
 //! What the node remembers survives restarts, power cuts and damage.
 
 use super::*;
+use crate::effects::fake::Fault;
 
 const COPIES: [&str; 2] = ["tuf-0.json", "tuf-1.json"];
 
@@ -15,11 +16,13 @@ async fn experienced() -> (Maker, Server, Node) {
     (maker, server, node)
 }
 
-fn damage(state: &State, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
-    change(state.0.lock().unwrap().get_mut(name).expect("a copy"));
+fn damage(state: &FakeNode, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = state.document(name).expect("a copy");
+    change(&mut bytes);
+    state.save(name, &bytes).unwrap();
 }
 
-fn sequence(state: &State, name: &str) -> u64 {
+fn sequence(state: &FakeNode, name: &str) -> u64 {
     let bytes = state.load(name).unwrap().expect("a copy");
     let text = String::from_utf8(bytes).unwrap();
     let value: serde_json::Value = serde_json::from_str(text.split_once('\n').unwrap().1).unwrap();
@@ -61,9 +64,9 @@ async fn damage_of_both_copies_is_no_dead_end() {
 #[tokio::test]
 async fn looks_that_bring_nothing_new_write_nothing() {
     let (_maker, _server, node) = experienced().await;
-    let before = node.state.0.lock().unwrap().clone();
+    let before = node.state.log();
     node.look().await.unwrap();
-    assert!(*node.state.0.lock().unwrap() == before);
+    assert_eq!(node.state.log(), before);
 }
 
 #[tokio::test]
@@ -81,24 +84,12 @@ async fn saves_go_to_the_copies_in_turn() {
 
 #[tokio::test]
 async fn a_full_state_partition_stops_the_look_and_keeps_the_memory() {
-    struct Full(Arc<State>);
-    impl StateStore for Full {
-        fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-            self.0.load(name)
-        }
-        fn save(&self, _: &str, _: &[u8]) -> io::Result<()> {
-            Err(io::ErrorKind::StorageFull.into())
-        }
-        fn remove(&self, name: &str) -> io::Result<()> {
-            self.0.remove(name)
-        }
-    }
     let (maker, server, node) = experienced().await;
     server.serve(maker.next().next().files());
-    let mut client = node.client();
-    client.surroundings.state = Arc::new(Full(node.state.clone()));
-    let error = client.look(&node.reading, None).await.err().unwrap();
+    node.state.disturb(|_| Some(Fault::Full));
+    let error = node.error().await;
     assert!(matches!(error, ChannelError::State(_)), "{error}");
+    node.state.disturb(|_| None);
     assert_eq!(node.version().await, "1.1.0");
 }
 

@@ -111,3 +111,16 @@ async fn metadata_that_is_not_json_is_told_from_a_forgery() {
     let error = node.error().await;
     assert!(matches!(error, ChannelError::Malformed { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn a_server_that_asks_to_be_left_alone_is_understood() {
+    let maker = channel("1.1.0");
+    let server = Server::start(maker.files()).await;
+    let mut node = Node::new(&[&server], maker.initial_root());
+    node.mirrors = vec![format!("{}/broken", server.url())];
+    let error = node.error().await;
+    assert!(error.sentence().contains("503"), "{}", error.sentence());
+    assert_eq!(error.retry_after(), Some(std::time::Duration::from_secs(120)));
+    node.mirrors = vec!["http://127.0.0.1:1/".to_owned()];
+    assert_eq!(node.error().await.retry_after(), None);
+}

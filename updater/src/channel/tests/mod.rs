@@ -1,8 +1,6 @@
 //! The client against real servers on the loopback, with good channels and hostile ones. Each
 //! look is made by a new client, as after a restart; only the state partition stays.
 
-use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -14,6 +12,7 @@ use release::targets::{GROUPS_ROLE, RELEASES_ROLE};
 use release::{Digest, Offer, ReleaseDocument, RootDescription, Slot};
 
 use super::*;
+use crate::effects::fake::{FakeNode, Sizes};
 
 mod attacks;
 mod documents;
@@ -27,24 +26,6 @@ const NOW: &str = "2026-11-27T12:00:00Z";
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
-}
-
-/// Documents on a state partition that always works.
-#[derive(Default)]
-struct State(Mutex<BTreeMap<String, Vec<u8>>>);
-
-impl StateStore for State {
-    fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.0.lock().unwrap().get(name).cloned())
-    }
-    fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.0.lock().unwrap().insert(name.to_owned(), bytes.to_vec());
-        Ok(())
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.lock().unwrap().remove(name);
-        Ok(())
-    }
 }
 
 /// A web server whose files a test exchanges.
@@ -68,7 +49,8 @@ impl Server {
                 return Redirect::temporary(&format!("https://{address}/{place}")).into_response();
             }
             if path.starts_with("broken/") {
-                return StatusCode::SERVICE_UNAVAILABLE.into_response();
+                let later = [(header::RETRY_AFTER, "120")];
+                return (StatusCode::SERVICE_UNAVAILABLE, later).into_response();
             }
             match served.lock().unwrap().get(&path) {
                 Some(bytes) => {
@@ -93,7 +75,7 @@ impl Server {
 
 /// A node whose state partition outlives its clients.
 struct Node {
-    state: Arc<State>,
+    state: Arc<FakeNode>,
     scratch: tempfile::TempDir,
     mirrors: Vec<String>,
     root: serde_json::Value,
@@ -106,7 +88,7 @@ impl Node {
     fn new(mirrors: &[&Server], root: serde_json::Value) -> Self {
         let architecture = Architecture::X86_64;
         Self {
-            state: Arc::default(),
+            state: Arc::new(FakeNode::new(0, Sizes::default())),
             scratch: tempfile::tempdir().unwrap(),
             mirrors: mirrors.iter().map(|server| server.url()).collect(),
             root,

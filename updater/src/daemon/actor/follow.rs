@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use release::RootHash;
 use release::api::{Check, CheckOutcome};
 use tokio::time::Instant;
 
@@ -31,13 +32,16 @@ impl Actor {
                     tracing::warn!("part of what the node remembers of its channel was damaged");
                 }
                 let message = format!("{} answered", found.mirror);
-                self.look = Look { found: Some(found), failure: None, failures: 0 };
+                self.look = Look { found: Some(found), ..Look::default() };
                 (CheckOutcome::Succeeded, message)
             }
             Err(error) => {
                 let sentence = error.sentence();
                 tracing::warn!("slipway: the channel cannot be followed: {sentence}");
-                self.look.failures = self.look.failures.saturating_add(1);
+                self.look.outage = policy::Outage {
+                    failures: self.look.outage.failures.saturating_add(1),
+                    retry_after: error.retry_after().unwrap_or_default(),
+                };
                 let is_clock = error.is_clock();
                 self.look.failure =
                     Some(policy::Failure { sentence: sentence.clone(), is_clock, next: None });
@@ -73,11 +77,11 @@ impl Actor {
         if self.look.failure.as_ref().is_some_and(|failure| failure.is_clock) {
             return ROUND.min(interval);
         }
-        policy::poll_delay(interval, jitter, self.look.failures, chance)
+        policy::poll_delay(interval, jitter, self.look.outage, chance)
     }
 
-    /// What policy says now.
-    pub(super) async fn decide(&self) -> Decision {
+    /// What policy says now, given the root hash of what is staged.
+    pub(super) async fn decide(&self, staged: Option<RootHash>) -> Decision {
         let effects = self.setting.effects.clone();
         let room = tokio::task::spawn_blocking(move || effects.esp.free_bytes().ok()).await;
         let refusals: Vec<policy::Refusal> = self
@@ -103,7 +107,7 @@ impl Actor {
             documents: documents.as_ref(),
             failure: self.look.failure.as_ref(),
             refusals: &refusals,
-            staged: self.staged.as_ref().map(Staged::root_hash),
+            staged,
             esp_room: room.ok().flatten(),
             order: self.order,
         })
@@ -116,7 +120,11 @@ impl Actor {
                 let can_fall_back = pending.as_ref().is_none_or(Pending::can_fall_back);
                 if can_fall_back { BootState::Pending } else { BootState::Blessed }
             }
-            Work::None | Work::Staging(..) | Work::Restarting => match self.machine {
+            Work::None
+            | Work::Staging(..)
+            | Work::Confirming(..)
+            | Work::Leaving(..)
+            | Work::Restarting => match self.machine {
                 Some(_) => BootState::Blessed,
                 None => BootState::Pending,
             },
@@ -125,10 +133,11 @@ impl Actor {
 
     /// Does what policy decides, and says what holds the node otherwise.
     pub(super) async fn follow(&mut self) -> Decision {
-        let mut decision = self.decide().await;
+        let mut decision = self.decide(self.staged.as_ref().map(Staged::root_hash)).await;
         let wanted = decision.target.as_ref().map(|target| target.version.clone());
         self.setting.board.change(|board| board.wanted = wanted);
         match decision.action {
+            _ if self.is_busy() => {}
             Action::Nothing => {}
             Action::Stage => match self.stage_again.filter(|again| *again > Instant::now()) {
                 Some(again) if self.order == Order::None => {
@@ -138,7 +147,7 @@ impl Actor {
                 }
                 _ => self.stage().await,
             },
-            Action::Apply => self.apply().await,
+            Action::Apply => self.apply(),
         }
         let holds = decision.holds.clone();
         self.setting.board.change(|board| board.holds = holds);

@@ -1,6 +1,6 @@
 //! Writing a release to the other slot, and arming it.
 //!
-//! In: a verified offer. Out: a restart into the other slot, or a problem on the board.
+//! In: a verified offer. Out: an armed slot, or a problem on the board.
 //! **Invariant:** each step takes the proof of the one before.
 
 use std::io;
@@ -11,9 +11,10 @@ use tokio::time::Instant;
 
 use super::{Actor, Work};
 use crate::daemon::local::{self, VerdictTimes};
-use crate::daemon::wording;
+use crate::daemon::{chain, wording};
+use crate::effects::Confirmed;
 use crate::metrics::UpdateEnd;
-use crate::policy::{self, Order};
+use crate::policy::{self, Action, Order, Outage};
 use crate::settings;
 use crate::staging::{Delivery, Job, StageError};
 use crate::update::{Plan, ReleaseId};
@@ -98,29 +99,79 @@ impl Actor {
         self.setting.metrics.add_update(UpdateEnd::StageFailed);
         self.stage_failures = self.stage_failures.saturating_add(1);
         let (interval, jitter) = (Duration::from_secs(600), Duration::ZERO);
-        let pause = policy::poll_delay(interval, jitter, self.stage_failures, 0.0);
+        let outage = Outage { failures: self.stage_failures, ..Outage::default() };
+        let pause = policy::poll_delay(interval, jitter, outage, 0.0);
         self.stage_again = Some(Instant::now() + pause);
         self.order = Order::None;
     }
 
-    /// Arms what was staged, and restarts.
-    pub(super) async fn apply(&mut self) {
+    /// Reads what was staged once more: it may have waited for days. Arms nothing yet.
+    pub(super) fn apply(&mut self) {
+        let found = self.look.found.as_ref();
+        let Some(offer) = found.and_then(|found| found.offer.as_deref().cloned()) else {
+            return;
+        };
         let Some(staged) = self.staged.take() else {
             return;
         };
+        if let Work::Judging(task, _) = &self.work {
+            task.abort();
+        }
+        let version = offer.release.version.clone();
+        tracing::info!(release = %version, "slipway: reading release {version} once more");
+        let stager = self.stager.clone();
+        let task = tokio::spawn(async move { stager.confirm(staged, offer).await });
+        self.work = Work::Confirming(task, version);
+    }
+
+    /// Arms what is whole, if it is still to be; what has changed is staged again.
+    pub(super) async fn finish_confirming(&mut self, result: Result<Confirmed, StageError>) {
+        let confirmed = match result {
+            Ok(confirmed) => confirmed,
+            Err(error) => return self.give_up_staged(&error),
+        };
+        // Meanwhile the window may have closed, or another release be wanted.
+        match self.decide(Some(confirmed.root_hash())).await.action {
+            Action::Apply => self.arm(confirmed).await,
+            Action::Nothing | Action::Stage => self.staged = Some(confirmed.put_off()),
+        }
+    }
+
+    /// The first time it is staged again at once, which is no problem for an operator to solve. A
+    /// disk on which it happens time and again is one, and gets ever longer pauses.
+    fn give_up_staged(&mut self, error: &StageError) {
+        let again = self.spoiled;
+        self.spoiled = again.saturating_add(1);
+        if again > 0 {
+            self.stage_failures = self.stage_failures.max(again);
+            return self.give_up_staging(error);
+        }
+        let text = chain(error);
+        tracing::warn!(error = text, "slipway: what was staged is not whole, and is staged again");
+        self.setting.metrics.add_update(UpdateEnd::StageFailed);
+    }
+
+    /// Arms, and leaves when the answer to who asked for it had its time.
+    async fn arm(&mut self, confirmed: Confirmed) {
         let group = self.look.found.as_ref().and_then(|found| found.group.as_deref());
         let health = self.settings.as_ref().map(|settings| &settings.health);
         let times = VerdictTimes::new(policy::verdict_times(group, health));
         let state = self.setting.effects.state.clone();
         let armed = self
             .step(move |machine| {
-                let armed = machine.arm(staged, &|booted, _| {
+                machine.arm(confirmed, &|booted, _| {
                     local::save_times(state.as_ref(), &times)?;
                     settings::copy_for_target(state.as_ref(), booted).map_err(io::Error::other)
-                })?;
-                machine.restart(&armed)
+                })
             })
             .await;
-        self.restarting(armed);
+        match armed {
+            Some(Ok(armed)) => self.leave(armed),
+            Some(Err(error)) => {
+                self.complain("the staged release cannot be armed", &error);
+                self.machine = None;
+            }
+            None => self.machine = None,
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use release::ReleaseVersion;
 use release::api::{Accepted, Action, ApiError, Code, Started};
+use tokio::time::Instant;
 
 use super::{Actor, Order, Request, Work, conflict};
 use crate::daemon::local;
@@ -26,7 +27,7 @@ impl Actor {
     }
 
     async fn act(&mut self, action: Action) -> Answer {
-        if let Work::Restarting = self.work {
+        if self.is_leaving() {
             return Err(conflict("the node restarts", "ask again when it is back"));
         }
         match action {
@@ -41,8 +42,8 @@ impl Actor {
     }
 
     async fn check(&mut self) -> Answer {
-        if let Work::Staging(_, version) = &self.work {
-            return Ok(staging(version));
+        if let Some(answer) = self.under_way() {
+            return Ok(answer);
         }
         self.look_now().await?;
         let decision = self.follow().await;
@@ -69,9 +70,9 @@ impl Actor {
     }
 
     async fn order(&mut self, order: Order) -> Answer {
-        if let Work::Staging(_, version) = &self.work {
+        if let Some(answer) = self.under_way() {
             self.order = order;
-            return Ok(staging(version));
+            return Ok(answer);
         }
         self.look_now().await?;
         self.order = order;
@@ -93,22 +94,32 @@ impl Actor {
         ))
     }
 
+    /// The answer while an update is under way.
+    fn under_way(&self) -> Option<Accepted> {
+        let (target, message) = match &self.work {
+            Work::None | Work::Judging(..) => return None,
+            Work::Staging(_, version) => {
+                (Some(version.clone()), format!("release {version} is being staged"))
+            }
+            Work::Confirming(_, version) => {
+                let message =
+                    format!("release {version} is read once more, and started if it is whole");
+                (Some(version.clone()), message)
+            }
+            Work::Leaving(..) | Work::Restarting => {
+                (None, "the node restarts into the other slot".to_owned())
+            }
+        };
+        Some(Accepted { started: Started::Yes, target, message })
+    }
+
     /// What became of a decision, in words.
     fn told(&self, decision: &Decision) -> Accepted {
-        let target = decision.target.as_ref().map(|target| target.version.clone());
-        match &self.work {
-            Work::Staging(_, version) => staging(version),
-            Work::Restarting => Accepted {
-                started: Started::Yes,
-                target,
-                message: "the node restarts into the other slot".to_owned(),
-            },
-            Work::None | Work::Judging(..) => {
-                let sentences: Vec<String> =
-                    decision.holds.iter().map(ToString::to_string).collect();
-                Accepted { started: Started::NothingToDo, target, message: sentences.join(" ") }
-            }
-        }
+        self.under_way().unwrap_or_else(|| {
+            let target = decision.target.as_ref().map(|target| target.version.clone());
+            let sentences: Vec<String> = decision.holds.iter().map(ToString::to_string).collect();
+            Accepted { started: Started::NothingToDo, target, message: sentences.join(" ") }
+        })
     }
 
     async fn roll_back(&mut self) -> Answer {
@@ -127,12 +138,12 @@ impl Actor {
             if let Err(error) = local::save_times(state.as_ref(), &times) {
                 tracing::warn!(%error, "the times of the verdict could not be kept");
             }
-            machine.restart(&armed)
+            Ok(armed)
         });
         match back.await {
-            Some(Ok(())) => {
+            Some(Ok(armed)) => {
                 self.setting.metrics.add_rollback();
-                self.restarting(Some(Ok(())));
+                self.leave(armed);
                 Ok(Accepted {
                     started: Started::Yes,
                     target: None,
@@ -154,6 +165,8 @@ impl Actor {
             )
         })?;
         self.pin = version;
+        // Also when an update is under way: then as soon as that has ended.
+        self.next_look = Instant::now();
         if let Work::Staging(task, staged) = &self.work
             && self.pin.as_ref() != Some(staged)
         {
@@ -195,7 +208,7 @@ impl Actor {
     /// The way out when the journal is of a later generation of this software.
     async fn give_up_journal(&mut self) -> Answer {
         Journal::give_up(self.setting.effects.state.as_ref()).map_err(|error| refusal(&error))?;
-        self.next_open = tokio::time::Instant::now();
+        self.next_open = Instant::now();
         self.open_machine().await;
         match self.machine {
             Some(_) => Ok(Accepted {
@@ -205,14 +218,6 @@ impl Actor {
             }),
             None => Err(no_machine()),
         }
-    }
-}
-
-fn staging(version: &ReleaseVersion) -> Accepted {
-    Accepted {
-        started: Started::Yes,
-        target: Some(version.clone()),
-        message: format!("release {version} is being staged"),
     }
 }
 

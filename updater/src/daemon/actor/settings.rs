@@ -1,7 +1,7 @@
 //! Settings: taken from their sources, put into force, replaced by operators.
 //!
-//! In: documents. Out: the client of the channel, the API's port, files for systemd's network
-//! and time services. **Invariant:** settings that were refused change nothing.
+//! In: documents. Out: the client of the channel, the API's port, the host name, files for
+//! systemd's network and time services. **Invariant:** settings that were refused change nothing.
 
 use bytes::Bytes;
 use release::api::{ApiError, Code, SettingsMode, SettingsOutcome, SettingsState};
@@ -11,11 +11,12 @@ use tokio::time::Instant;
 
 use super::{Actor, Look, Surroundings, conflict};
 use crate::channel::ChannelClient;
+use crate::daemon::identity::Identity;
 use crate::daemon::{api_of, chain};
-use crate::settings::{self, MountedSeed, NodeSettings, RuntimeFolders, Sources, Unit};
+use crate::settings::{self, MountedSeed, NodeSettings, RuntimeFolders, Sources};
 
-/// Where systemd mounts a seed disk.
-const SEED: &str = "/run/slipway/seed";
+/// Gives the kernel the host name of the settings: this program may not.
+const HOSTNAME_UNIT: &str = "slipway-hostname.service";
 
 impl Actor {
     /// Reads the settings, or takes them from a source.
@@ -24,7 +25,7 @@ impl Actor {
         let slot = self.setting.facts.slot;
         let credentials = self.setting.places.credentials.clone();
         let taken = tokio::task::spawn_blocking(move || {
-            let seed = MountedSeed { folder: SEED.into() };
+            let seed = MountedSeed { folder: settings::SEED.into() };
             let sources = Sources { credentials, seed: &seed };
             settings::load_or_take(state.as_ref(), slot, &sources)
         });
@@ -84,9 +85,11 @@ impl Actor {
             Ok(units) => units,
             Err(error) => return self.complain("the network settings cannot be written", &error),
         };
-        for name in units.into_iter().map(Unit::name) {
-            let restarted =
-                Command::new("/usr/bin/systemctl").args(["try-restart", name]).output().await;
+        let named = settings.hostname.as_ref().is_none_or(|name| *name == Identity::hostname());
+        let renaming = (!named).then_some(("restart", HOSTNAME_UNIT));
+        let units = units.into_iter().map(|unit| ("try-restart", unit.name()));
+        for (verb, name) in renaming.into_iter().chain(units) {
+            let restarted = Command::new("/usr/bin/systemctl").args([verb, name]).output().await;
             match restarted {
                 Ok(output) if output.status.success() => {
                     tracing::info!(unit = name, "slipway: restarted for new settings");
@@ -116,7 +119,7 @@ impl Actor {
             (SettingsMode::Apply, false) => "the settings are kept and in force",
         };
         if let SettingsMode::Apply = mode {
-            if matches!(self.work, super::Work::Restarting) {
+            if self.is_leaving() {
                 return Err(conflict("the node restarts", "send them again when it is back"));
             }
             let state = self.setting.effects.state.as_ref();

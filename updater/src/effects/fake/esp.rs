@@ -58,6 +58,14 @@ impl Fat {
         }
     }
 
+    pub(super) fn flip_temporary(&mut self, offset: usize) {
+        for files in [&mut self.seen, &mut self.durable] {
+            if let Some(byte) = files.get_mut(&None).and_then(|content| content.get_mut(offset)) {
+                *byte ^= 1;
+            }
+        }
+    }
+
     pub(super) fn sync(&mut self) {
         self.durable.clone_from(&self.seen);
         self.unsynced.clear();

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use release::{Slot, UkiName};
 
 use super::boot::BootId;
-use super::{Area, Clock, Effects, Power, StateStore};
+use super::{Area, Clock, Effects, HostName, Power, StateStore};
 use devices::Device;
 use esp::Fat;
 
@@ -61,6 +61,8 @@ pub enum Effect {
     Save(String),
     /// A document was removed.
     RemoveDocument(String),
+    /// The kernel got another host name.
+    SetHostName(String),
     /// A restart was asked for.
     Reboot,
 }
@@ -134,6 +136,7 @@ struct Parts {
     now: Timestamp,
     uptime: Duration,
     synchronized: bool,
+    hostname: String,
 }
 
 /// `Area` with an order, to be a key.
@@ -181,6 +184,7 @@ impl FakeNode {
             now: Timestamp::UNIX_EPOCH + Duration::from_secs(1_790_000_000),
             uptime: Duration::ZERO,
             synchronized: true,
+            hostname: "localhost".to_owned(),
         })))
     }
 
@@ -239,6 +243,7 @@ impl FakeNode {
         parts.effects_left = None;
         parts.disturb = None;
         parts.uptime = Duration::ZERO;
+        parts.hostname = "localhost".to_owned();
         parts.boots += 1;
         let chosen = loader::choose(&parts.esp.names())?;
         let name = loader::counted(chosen);
@@ -287,6 +292,11 @@ impl FakeNode {
         if let Some(device) = self.parts().devices.get_mut(&(slot, area.into())) {
             device.flip_bit(offset);
         }
+    }
+
+    /// Flips a bit of the temporary file on the EFI system partition, likewise.
+    pub fn flip_temporary(&self, offset: usize) {
+        self.parts().esp.flip_temporary(offset);
     }
 
     /// What a partition holds on the device, without what was not synced.
@@ -383,6 +393,19 @@ impl Power for FakeNode {
     fn reboot(&self) -> io::Result<()> {
         self.perform(Effect::Reboot, |parts, _| {
             parts.powered = false;
+            Ok(())
+        })
+    }
+}
+
+impl HostName for FakeNode {
+    fn name(&self) -> String {
+        self.parts().hostname.clone()
+    }
+
+    fn rename(&self, name: &str) -> io::Result<()> {
+        self.perform(Effect::SetHostName(name.to_owned()), |parts, _| {
+            name.clone_into(&mut parts.hostname);
             Ok(())
         })
     }

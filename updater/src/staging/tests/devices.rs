@@ -1,10 +1,10 @@
 //! Disks that fail, fill up and lie.
 
 use super::machine::{EIO, ENOSPC, Machine, Place, Trouble};
-use super::release::publish_with;
+use super::release::{FRAME, publish_with};
 use super::server::{Manner, Server};
-use super::{assert_installed, chain, new_release, old_release, stage};
-use crate::staging::{ReadBack, StageError};
+use super::{assert_installed, chain, limits, new_release, old_release, stage};
+use crate::staging::{Part, ReadBack, StageError, Stager};
 use ::release::Slot;
 
 async fn stage_with(trouble: Trouble) -> StageError {
@@ -73,4 +73,54 @@ async fn an_esp_without_room_is_told_before_anything_is_written() {
     let error = stage(&machine, &new, &[]).await.unwrap_err();
     assert!(matches!(error, StageError::EspFull { .. }), "{}", chain(&error));
     assert_eq!(machine.writes(), 0);
+}
+
+#[tokio::test]
+async fn what_changes_after_staging_is_found_before_arming_and_repaired() {
+    let (old, new) = (old_release(), new_release());
+    let (end, tree_end) = (new.root.len() - 1, new.tree().len() - 1);
+    for (place, at) in [
+        (Place::TargetRoot, 0),
+        (Place::TargetRoot, end),
+        (Place::TargetVerity, 0),
+        (Place::TargetVerity, tree_end),
+        (Place::Temporary, 17),
+    ] {
+        let machine = Machine::running(&old);
+        let server = Server::start(&new.blobs, &[], Manner::Honest).await;
+        let staged = stage(&machine, &new, server.mirrors()).await.unwrap().staged;
+        let stager = Stager::new(machine.effects(), limits());
+        let confirmed = stager.confirm(staged, new.offer.clone()).await.unwrap();
+        machine.tamper(place, |content| content[at] ^= 1);
+        let error = stager.confirm(confirmed.put_off(), new.offer.clone()).await.unwrap_err();
+        let fits = match place {
+            Place::TargetRoot => matches!(error, StageError::Changed(Part::Root)),
+            Place::TargetVerity => {
+                matches!(error, StageError::ReadBack { part: ReadBack::Tree, .. })
+            }
+            Place::Temporary => matches!(error, StageError::Changed(Part::Uki)),
+        };
+        assert!(fits, "{place:?}: {}", chain(&error));
+        let before = server.content();
+        let _staged = stage(&machine, &new, server.mirrors()).await.unwrap();
+        assert_installed(&machine, &new);
+        let moved = server.content() - before;
+        assert!(moved <= new.index_bytes() + 2 * FRAME as u64, "{place:?}: {moved} bytes");
+    }
+}
+
+#[tokio::test]
+async fn a_slot_that_cannot_be_read_or_is_of_another_offer_is_not_armed() {
+    let (old, new) = (old_release(), new_release());
+    let machine = Machine::running(&old);
+    let server = Server::start(&new.blobs, &[], Manner::Honest).await;
+    let stager = Stager::new(machine.effects(), limits());
+    let staged = stage(&machine, &new, server.mirrors()).await.unwrap().staged;
+    machine.set(Some(Trouble::ReadFails(Place::TargetVerity)));
+    let error = stager.confirm(staged, new.offer.clone()).await.unwrap_err();
+    assert!(chain(&error).contains("cannot read"), "{}", chain(&error));
+    machine.set(None);
+    let staged = stage(&machine, &new, server.mirrors()).await.unwrap().staged;
+    let error = stager.confirm(staged, old.offer.clone()).await.unwrap_err();
+    assert!(matches!(error, StageError::Changed(Part::Root)), "{}", chain(&error));
 }

@@ -1,0 +1,148 @@
+//! The actor over a node in memory: what it answers, and what it does before and after.
+
+use jiff::Timestamp;
+use release::api::{Action, Started};
+use release::{Architecture, Digest, RootHash, Slot};
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+use super::*;
+use crate::channel::RunningImage;
+use crate::effects::fake::{Effect, FakeNode, Sizes};
+use crate::effects::{BootedSlot, Disarmed};
+use crate::staging::Part;
+use crate::update::{Journal, ReleaseId, SlotRecord};
+
+fn release(version: &str, hash: u8) -> ReleaseId {
+    ReleaseId { version: version.parse().unwrap(), root_hash: RootHash::from([hash; 32]) }
+}
+
+/// A node that runs release 2.0.0 from slot A; the blessed 1.0.0 is in slot B.
+fn node() -> FakeNode {
+    let node = FakeNode::new(0, Sizes::default());
+    for name in ["slipway-000001-b.efi", "slipway-000002-a.efi"] {
+        node.install_uki(name.parse().unwrap(), b"uki");
+    }
+    let mut journal = Journal::new();
+    let blessed = Some(Timestamp::UNIX_EPOCH);
+    journal.slots.insert(Slot::B, SlotRecord { release: release("1.0.0", 1), uki: None, blessed });
+    journal.save(&node).unwrap();
+    node
+}
+
+fn actor(node: &FakeNode) -> Actor {
+    let ReleaseId { version, root_hash } = release("2.0.0", 2);
+    let image = RunningImage {
+        architecture: Architecture::X86_64,
+        is_development: false,
+        built: Timestamp::UNIX_EPOCH,
+    };
+    Actor::new(Setting {
+        effects: node.effects(),
+        facts: BootFacts {
+            slot: BootedSlot::from_command_line(Slot::A),
+            root_hash,
+            version,
+            boot_id: node.boot_id(),
+            disk: "vda".into(),
+        },
+        places: Places {
+            socket: "/nonexistent/api".into(),
+            scratch: "/nonexistent/tuf".into(),
+            credentials: None,
+            node: crate::verdict::Node {
+                containerd: "/nonexistent/containerd".into(),
+                kubelet: "http://127.0.0.1:1/healthz".parse().unwrap(),
+            },
+        },
+        identity: Arc::new(Identity {
+            machine_id: "0".repeat(32),
+            image_name: None,
+            image,
+            updater: "0.1.0".parse().unwrap(),
+        }),
+        board: Arc::new(Board::new()),
+        metrics: Arc::new(Metrics::new()),
+        api: watch::Sender::new(None),
+    })
+}
+
+async fn ask(
+    requests: &mpsc::Sender<Request>,
+    action: Action,
+) -> Result<release::api::Accepted, ApiError> {
+    let (answer, waiting) = oneshot::channel();
+    assert!(requests.send(Request::Act(action, answer)).await.is_ok(), "the actor has ended");
+    waiting.await.unwrap()
+}
+
+#[tokio::test]
+async fn who_asks_for_a_restart_is_answered_before_it_comes() {
+    let node = node();
+    let (requests, waiting) = mpsc::channel(4);
+    let actor = actor(&node);
+    let asking = async {
+        let accepted = ask(&requests, Action::Rollback).await.unwrap();
+        let answered = Instant::now();
+        assert_eq!(accepted.started, Started::Yes);
+        let armed = "slipway-000003-b+3.efi".parse().unwrap();
+        assert!(node.ukis().contains(&armed), "it is armed: {:?}", node.ukis());
+        // Others who ask meanwhile get an answer too.
+        let refused = ask(&requests, Action::Check).await.unwrap_err();
+        assert_eq!(refused.code, Code::Conflict);
+        assert!(!node.log().contains(&Effect::Reboot), "the answer may be lost");
+        while node.is_powered() {
+            assert!(answered.elapsed() < 3 * ANSWER_TIME, "it does not restart");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(answered.elapsed() > ANSWER_TIME / 2, "{:?}", answered.elapsed());
+        drop(requests);
+    };
+    LocalSet::new().run_until(async { tokio::join!(actor.run(waiting), asking) }).await;
+    assert_eq!(node.log().last(), Some(&Effect::Reboot));
+}
+
+#[tokio::test]
+async fn what_changed_before_arming_is_staged_again_at_once_and_later_with_pauses() {
+    let node = node();
+    let mut actor = actor(&node);
+    actor.open_machine().await;
+    actor.order = Order::Apply;
+    actor.finish_confirming(Err(StageError::Changed(Part::Root))).await;
+    assert!(actor.stage_again.is_none() && actor.order == Order::Apply);
+    assert!(actor.setting.board.read().problem.is_none(), "it heals by itself");
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        // Each time it could be staged again.
+        (actor.stage_failures, actor.stage_again) = (0, None);
+        actor.finish_confirming(Err(StageError::Changed(Part::Uki))).await;
+        pauses.push(actor.stage_again.unwrap().duration_since(Instant::now()));
+    }
+    let problem = actor.setting.board.read().problem.unwrap().message;
+    assert!(problem.contains("has changed since it was staged"), "{problem}");
+    assert!(pauses.is_sorted() && pauses[3] > 2 * pauses[0], "{pauses:?}");
+    assert!(!node.log().contains(&Effect::Reboot));
+}
+
+#[tokio::test]
+async fn what_is_not_wanted_any_more_stays_staged() {
+    let node = node();
+    let mut actor = actor(&node);
+    actor.open_machine().await;
+    let disarmed = Disarmed::disarm(&node, actor.setting.facts.slot.target()).unwrap();
+    let staged = Staged::from_read_back(disarmed, RootHash::from([3; 32]), Digest::of(b"uki"));
+    // Without settings nothing is wanted.
+    actor.finish_confirming(Ok(staged.confirmed())).await;
+    assert!(actor.staged.is_some() && !actor.is_busy());
+    assert!(!node.log().iter().any(|effect| matches!(effect, Effect::RenameTemporary(_))));
+}
+
+#[tokio::test]
+async fn a_look_that_is_due_waits_for_what_is_under_way() {
+    let mut actor = actor(&node());
+    actor.next_look = Instant::now() - Duration::from_secs(60);
+    assert!(actor.next_round() <= Instant::now());
+    let staging = tokio::spawn(std::future::pending());
+    actor.work = Work::Staging(staging, "3.0.0".parse().unwrap());
+    assert!(actor.next_round() > Instant::now() + ROUND / 2, "the actor would spin");
+}

@@ -1,0 +1,99 @@
+//! The last judge, who knows nothing of probes: may a boot go on that slipwayd has perhaps not
+//! judged?
+//!
+//! In: time since power-on, the times that slipwayd judges this boot by, the UKIs. Out: yes or
+//! no. **Invariant:** no boot is ended before its own deadline; and where that is not known,
+//! the default counts, so that a damaged state partition does not keep a bad boot running.
+
+use std::time::Duration;
+
+use super::local;
+use crate::effects::{BootedSlot, Effects};
+use crate::settings;
+use crate::update::{Machine, UpdateError};
+
+/// Time after the deadline in which slipwayd ends a bad boot itself, and can say why.
+const GRACE: Duration = Duration::from_secs(5 * 60);
+
+/// Whether this boot may go on: it has time left, was found good, or has nothing to fall back
+/// to.
+///
+/// # Errors
+/// When the time is over and the EFI system partition cannot be read.
+pub fn may_go_on(effects: &Effects, booted: BootedSlot) -> Result<bool, UpdateError> {
+    let state = effects.state.as_ref();
+    // Settings that cannot be read have no say in slipwayd either.
+    let settings = settings::load(state, booted).unwrap_or_default();
+    let health = settings.as_ref().map(|settings| &settings.settings().health);
+    let deadline = local::times(state, health).deadline();
+    if effects.clock.uptime() < deadline.saturating_add(GRACE) {
+        return Ok(true);
+    }
+    Machine::is_judged(effects, booted)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::daemon::local::VerdictTimes;
+    use crate::effects::fake::{FakeNode, Sizes};
+    use crate::settings::NodeSettings;
+
+    /// A node that runs an untested slot B, with a way back.
+    fn on_trial() -> (FakeNode, BootedSlot) {
+        let node = FakeNode::new(0, Sizes::default());
+        for name in ["slipway-000001-a.efi", "slipway-000002-b+2-1.efi"] {
+            node.install_uki(name.parse().unwrap(), b"uki");
+        }
+        (node, BootedSlot::from_command_line(release::Slot::B))
+    }
+
+    fn minutes_until_the_end(node: &FakeNode, booted: BootedSlot) -> u64 {
+        let effects = node.effects();
+        for minute in 0..600 {
+            if !may_go_on(&effects, booted).unwrap() {
+                return minute;
+            }
+            node.pass(Duration::from_secs(60));
+        }
+        panic!("the boot is never ended");
+    }
+
+    #[test]
+    fn the_deadline_of_the_group_is_waited_for() {
+        let (node, booted) = on_trial();
+        let times = (SignedDuration::from_mins(1), SignedDuration::from_hours(2));
+        local::save_times(&node, &VerdictTimes::new(times)).unwrap();
+        assert_eq!(minutes_until_the_end(&node, booted), 125);
+    }
+
+    #[test]
+    fn without_one_that_of_the_settings_and_then_the_default_counts() {
+        let (node, booted) = on_trial();
+        let document = br#"{"schema": 1, "health": {"deadline": "45m"}}"#;
+        let given = NodeSettings::from_bytes(document.to_vec()).unwrap();
+        settings::save(&node, booted, &given).unwrap();
+        assert_eq!(minutes_until_the_end(&node, booted), 50);
+        for damaged in ["", "{", "{\"deadline\": \"P1Y\"}"] {
+            let (node, booted) = on_trial();
+            node.append("verdict.json", damaged);
+            node.append("settings-b.json", damaged);
+            assert_eq!(minutes_until_the_end(&node, booted), 15, "{damaged}");
+        }
+    }
+
+    #[test]
+    fn a_boot_that_is_judged_or_has_no_way_back_is_never_ended() {
+        let (node, booted) = on_trial();
+        node.pass(Duration::from_secs(24 * 3600));
+        let blessed = BootedSlot::from_command_line(release::Slot::A);
+        assert!(may_go_on(&node.effects(), blessed).unwrap());
+        assert!(!may_go_on(&node.effects(), booted).unwrap());
+        let alone = FakeNode::new(0, Sizes::default());
+        alone.install_uki("slipway-000001-a+3.efi".parse().unwrap(), b"uki");
+        alone.pass(Duration::from_secs(24 * 3600));
+        assert!(may_go_on(&alone.effects(), blessed).unwrap());
+    }
+}
