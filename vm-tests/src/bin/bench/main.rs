@@ -17,6 +17,8 @@ mod rauc;
 mod releases;
 mod sizes;
 mod stock;
+mod updater;
+mod updates;
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +28,7 @@ use anyhow::{Context, Result, bail};
 use vm_tests::workspace;
 
 /// In the order in which they run.
-const SECTIONS: [&str; 5] = ["builds", "sizes", "boots", "apply", "bytes"];
+const SECTIONS: [&str; 7] = ["builds", "sizes", "boots", "apply", "bytes", "updates", "updater"];
 
 fn main() -> Result<()> {
     let mut wanted: Vec<String> = std::env::args().skip(1).collect();
@@ -47,6 +49,8 @@ fn main() -> Result<()> {
             "boots" => boots::table(&folder)?,
             "apply" => apply::table(&folder)?,
             "bytes" => bytes::table(&folder)?,
+            "updates" => updates::table(&folder)?,
+            "updater" => updater::table(&folder)?,
             other => bail!("there is no section {other}: choose among {SECTIONS:?}"),
         };
         document::put(section, &(measured()? + "\n" + &table))?;
@@ -59,6 +63,8 @@ fn measure_isolated(wanted: &[String], folder: &Path) -> Result<()> {
     for section in wanted {
         let table = match section.as_str() {
             "boots" => boots::measure(folder)?,
+            "updates" => updates::measure(folder)?,
+            "updater" => updater::measure(folder)?,
             other => bail!("{other} boots no machine"),
         };
         isolated::leave(section, folder, &table)?;
