@@ -37,7 +37,8 @@ vm: inputs ## tests in virtual machines, one at a time
 bench: ## compare with peers, and write docs/benchmarks.md
 	@./setup/install-dependencies bench
 	$(CARGO) build --locked --release -p builder
-	$(CARGO) run --locked -p vm-tests --bin bench
+	$(CARGO) build --locked --release -p updater --example apply
+	$(CARGO) run --locked --release -p vm-tests --bin bench
 
 deny: ## licences, advisories and sources of all crates (needs cargo-deny)
 	@$(CARGO) deny --version >/dev/null 2>&1 || \

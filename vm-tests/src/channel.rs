@@ -64,13 +64,21 @@ impl Channel {
         Ok(serde_json::from_slice(&bytes)?)
     }
 
-    /// Publishes a release folder.
+    /// Publishes a release folder, fast.
     ///
     /// # Errors
     /// When `slipway` fails.
     pub fn publish(&self, release: &Path) -> Result<()> {
+        self.publish_with(release, &["--level", LEVEL])
+    }
+
+    /// Publishes a release folder; `more` are further arguments.
+    ///
+    /// # Errors
+    /// When `slipway` fails.
+    pub fn publish_with(&self, release: &Path, more: &[&str]) -> Result<()> {
         let release = release.canonicalize()?.display().to_string();
-        self.run(&["publish"], &[&release, "--level", LEVEL])
+        self.run(&["publish"], &[&[release.as_str()], more].concat())
     }
 
     /// Points the channel `name` at a release; `more` are further arguments.

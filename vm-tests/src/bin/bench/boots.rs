@@ -4,17 +4,18 @@
 //! from the kernel's clock on the console; what the host's clock says beyond it is firmware,
 //! loader and unpacking of the kernel.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use vm_tests::machine::{Machine, OnReset};
-use vm_tests::{BOOT_SECONDS, HEALTHY, artefacts, isolation};
+use vm_tests::{BOOT_SECONDS, HEALTHY};
 
 use crate::builds::slipway;
 use crate::document::{head, row};
+use crate::isolated;
 use crate::measure::{Spread, run};
 use crate::stock;
 
@@ -41,14 +42,6 @@ const HEALTH: &str = "[Unit]\nDescription=Tells the console when the node is hea
 
 /// What only the stock system has to be told: the node image's manifest says the same.
 const STOCK_CONSOLE: &str = "console=tty0 console=ttyS0,115200";
-
-/// Set in the process that runs without a network: its working folder.
-const ISOLATED: &str = "SLIPWAY_BENCH_ISOLATED";
-
-/// Working folder with the disks, in the process that runs without a network.
-pub fn given_disks() -> Option<PathBuf> {
-    std::env::var_os(ISOLATED).map(PathBuf::from)
-}
 
 /// Makes both disks, then boots them in a process without a network; gives its table.
 ///
@@ -85,23 +78,14 @@ pub fn table(folder: &Path) -> Result<String> {
             format!("\nNo peer in this run: {error:#}.\n")
         }
     };
-    fs::create_dir_all(artefacts())?;
-    let alone = File::create(artefacts().join("one-at-a-time"))?;
-    alone.lock().context("cannot wait for other VM tests")?;
-    let status = isolation::namespace()
-        .arg(std::env::current_exe()?)
-        .env(ISOLATED, folder)
-        .status()
-        .context("cannot run `unshare`: apt install util-linux")?;
-    ensure!(status.success(), "the boots failed; their own message is above");
-    Ok(fs::read_to_string(folder.join("boots.md"))? + &lacking)
+    Ok(isolated::table("boots", folder)? + &lacking)
 }
 
-/// Boots the disks in `folder` in turns and leaves the table there, as `boots.md`.
+/// Boots the disks in `folder` in turns, and gives the table.
 ///
 /// # Errors
 /// When a disk does not become healthy, with the console's tail.
-pub fn measure(folder: &Path) -> Result<()> {
+pub fn measure(folder: &Path) -> Result<String> {
     let mut series = Vec::new();
     let disks = [
         ("Slipway", "bench-slipway", folder.join("release-boot/disk.raw")),
@@ -118,7 +102,7 @@ pub fn measure(folder: &Path) -> Result<()> {
             series.boots.push(next_boot(&series.machine)?);
         }
     }
-    Ok(fs::write(folder.join("boots.md"), lines(&series)?)?)
+    lines(&series)
 }
 
 /// Takes one figure of a boot.

@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use vm_tests::workspace;
 
 use crate::document::{head, row};
 use crate::measure::{Cost, Spread, run};
 use crate::mkosi::{Mkosi, Product, Start, requested};
+use crate::releases;
 
 /// How often each build is measured.
 const RUNS: usize = 3;
@@ -106,11 +107,12 @@ fn measure_slipway(folder: &Path, manifest: &str, out: &str) -> Result<Cost> {
     run(&slipway(manifest, &folder.join(out))?, &folder.join("slipway.log"))
 }
 
-/// `slipway build` of the release profile. Everything is in the cache, so it is told so.
+/// `slipway build` of the release profile.
+///
+/// # Errors
+/// When `slipway` was not built.
 pub fn slipway(manifest: &str, out: &Path) -> Result<Command> {
-    let program = workspace().join("target/release/slipway");
-    ensure!(program.is_file(), "there is no target/release/slipway: run `make bench`");
-    let mut command = Command::new(fs::canonicalize(program)?);
+    let mut command = releases::program("slipway")?;
     command.args(["build", manifest, "--keys", "keys/dev", "--quiet", "--out"]).arg(out);
     command.current_dir(fs::canonicalize(workspace())?);
     Ok(command)

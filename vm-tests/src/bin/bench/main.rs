@@ -1,29 +1,40 @@
-//! Measures build, size and boot beside a peer of the same run, and writes the tables of
-//! docs/benchmarks.md. `bench [builds] [sizes] [boots]`; without arguments all three.
+//! Measures builds, sizes, boots and updates beside a peer of the same run, and writes the
+//! tables of docs/benchmarks.md. `bench [SECTION]…`; without arguments all of [`SECTIONS`].
 //!
 //! **Invariant:** nothing here passes or fails by the clock.
 
+mod apply;
 mod boots;
 mod builds;
+mod bytes;
+mod casync;
 mod document;
+mod isolated;
 mod measure;
 mod mkosi;
+mod offered;
+mod rauc;
+mod releases;
 mod sizes;
 mod stock;
+mod updater;
+mod updates;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use vm_tests::workspace;
 
-const SECTIONS: [&str; 3] = ["builds", "sizes", "boots"];
+/// In the order in which they run.
+const SECTIONS: [&str; 7] = ["builds", "sizes", "boots", "apply", "bytes", "updates", "updater"];
 
 fn main() -> Result<()> {
-    if let Some(disks) = boots::given_disks() {
-        return boots::measure(&disks);
-    }
     let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(folder) = isolated::folder() {
+        return measure_isolated(&wanted, &folder);
+    }
     if wanted.is_empty() {
         wanted = SECTIONS.map(str::to_owned).to_vec();
     }
@@ -34,18 +45,29 @@ fn main() -> Result<()> {
         eprintln!("bench: {section}");
         let table = match section.as_str() {
             "builds" => builds::table(&folder)?,
-            "sizes" => {
-                let release = folder.join("release");
-                measure::run(
-                    &builds::slipway("manifests/images/node.toml", &release)?,
-                    &folder.join("slipway.log"),
-                )?;
-                sizes::table(&release)?
-            }
+            "sizes" => sizes::table(&releases::node(&folder)?)?,
             "boots" => boots::table(&folder)?,
+            "apply" => apply::table(&folder)?,
+            "bytes" => bytes::table(&folder)?,
+            "updates" => updates::table(&folder)?,
+            "updater" => updater::table(&folder)?,
             other => bail!("there is no section {other}: choose among {SECTIONS:?}"),
         };
         document::put(section, &(measured()? + "\n" + &table))?;
+    }
+    Ok(())
+}
+
+/// The part of a section that runs in the process without a network.
+fn measure_isolated(wanted: &[String], folder: &Path) -> Result<()> {
+    for section in wanted {
+        let table = match section.as_str() {
+            "boots" => boots::measure(folder)?,
+            "updates" => updates::measure(folder)?,
+            "updater" => updater::measure(folder)?,
+            other => bail!("{other} boots no machine"),
+        };
+        isolated::leave(section, folder, &table)?;
     }
     Ok(())
 }

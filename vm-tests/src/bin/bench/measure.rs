@@ -88,9 +88,12 @@ impl Spread {
     }
 }
 
+/// One digit behind the point, or as many as are asked for.
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} / **{:.1}** / {:.1}", self.min, self.median, self.max)
+        let digits = f.precision().unwrap_or(1);
+        let Self { min, median, max } = self;
+        write!(f, "{min:.digits$} / **{median:.digits$}** / {max:.digits$}")
     }
 }
 
@@ -102,6 +105,7 @@ mod tests {
     fn the_middle_of_an_even_count_is_a_mean() -> Result<()> {
         let spread = Spread::of([4.0, 1.0, 3.0, 2.0])?;
         assert_eq!(spread.to_string(), "1.0 / **2.5** / 4.0");
+        assert_eq!(format!("{spread:.2}"), "1.00 / **2.50** / 4.00");
         assert!(Spread::of([]).is_err());
         Ok(())
     }
