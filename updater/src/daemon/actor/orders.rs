@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Actor, Order, Request, Work, conflict};
 use crate::daemon::local;
-use crate::policy::{Decision, Hold};
+use crate::policy::{self, Decision, Hold};
 use crate::update::{Journal, UpdateError};
 
 type Answer = Result<Accepted, ApiError>;
@@ -59,14 +59,14 @@ impl Actor {
             ));
         }
         self.look().await;
-        match &self.look.failure {
-            Some(failure) => Err(ApiError::new(
-                Code::Conflict,
-                failure.sentence.clone(),
-                "correct that, and run `slipway node check` again",
-            )),
-            None => Ok(()),
-        }
+        let Some(failure) = &self.look.failure else {
+            return Ok(());
+        };
+        let sentence = failure.sentence.clone();
+        // The status is to say the same.
+        self.follow().await;
+        let next = "correct that, and run `slipway node check` again";
+        Err(ApiError::new(Code::Conflict, sentence, next))
     }
 
     async fn order(&mut self, order: Order) -> Answer {
@@ -86,12 +86,23 @@ impl Actor {
         if decision.holds.iter().any(is_there) {
             return Ok(answer);
         }
+        if decision.action != policy::Action::Nothing {
+            return Err(self.failed_at_once());
+        }
         let sentences: Vec<String> = decision.holds.iter().map(ToString::to_string).collect();
         Err(ApiError::new(
             Code::Held,
             sentences.join(" "),
             "no order passes this rule: see `slipway node why`",
         ))
+    }
+
+    /// The answer when the first step of an update could not be made.
+    fn failed_at_once(&self) -> ApiError {
+        let problem = self.setting.board.read().problem;
+        problem.map_or_else(no_machine, |problem| {
+            ApiError::new(Code::Conflict, problem.message, problem.next)
+        })
     }
 
     /// The answer while an update is under way.
@@ -133,7 +144,7 @@ impl Actor {
         let state = self.setting.effects.state.clone();
         let back = self.step(move |machine| {
             let armed = machine.roll_back()?;
-            let times = local::VerdictTimes::new(crate::policy::verdict_times(None, None));
+            let times = local::VerdictTimes::new(policy::verdict_times(None, None));
             // Without these the next boot takes those of its settings.
             if let Err(error) = local::save_times(state.as_ref(), &times) {
                 tracing::warn!(%error, "the times of the verdict could not be kept");
