@@ -112,6 +112,24 @@ impl Channel {
         self.run(&["channel", "refresh"], more)
     }
 
+    /// Renews the root, or replaces keys; `more` are further arguments.
+    ///
+    /// # Errors
+    /// When `slipway` fails.
+    pub fn rotate(&self, more: &[&str]) -> Result<()> {
+        self.run(&["keys", "rotate"], more)
+    }
+
+    /// Makes keys in the new folder `keys` that this channel does not know.
+    ///
+    /// # Errors
+    /// When `slipway` fails.
+    pub fn make_keys(&self, keys: &Path) -> Result<()> {
+        let status = slipway()?.args(["--quiet", "keys", "new"]).arg(keys).status()?;
+        ensure!(status.success(), "`slipway keys new` failed; see above");
+        Ok(())
+    }
+
     /// `slipway VERB… FOLDER MORE… --keys KEYS`.
     fn run(&self, verbs: &[&str], more: &[&str]) -> Result<()> {
         let mut command = slipway()?;

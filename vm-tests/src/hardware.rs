@@ -52,6 +52,8 @@ pub struct Hardware {
     pub watchdog: bool,
     /// Sectors that fail.
     pub bad_sectors: Vec<BadSector>,
+    /// What the guest flushes outlives QEMU, so that it may be killed.
+    pub durable: bool,
 }
 
 impl From<OnReset> for Hardware {
@@ -66,7 +68,7 @@ impl Hardware {
     /// # Errors
     /// When a file cannot be written.
     pub fn arguments(&self, folder: &Path) -> Result<Vec<String>> {
-        let mut arguments = disk(folder, &self.bad_sectors)?;
+        let mut arguments = self.disk(folder)?;
         let mut add = |words: [&str; 2]| arguments.extend(words.map(str::to_owned));
         if self.on_reset == OnReset::Exit {
             add(["-action", "reboot=shutdown"]);
@@ -91,23 +93,24 @@ impl Hardware {
         }
         Ok(arguments)
     }
-}
 
-/// The NVMe disk, behind QEMU's fault injection when sectors are to fail.
-fn disk(folder: &Path, bad: &[BadSector]) -> Result<Vec<String>> {
-    let image = folder.join("disk.qcow2").display().to_string();
-    let mut drive = format!("if=none,id=disk,format=qcow2,cache=unsafe,file={image}");
-    if !bad.is_empty() {
-        let file = folder.join("blkdebug.conf");
-        fs::write(&file, bad.iter().map(BadSector::rule).collect::<String>())?;
-        drive = format!(
-            "if=none,id=disk,driver=blkdebug,cache=unsafe,config={},image.driver=qcow2,\
-             image.file.driver=file,image.file.filename={image}",
-            file.display()
-        );
+    /// The NVMe disk, behind QEMU's fault injection when sectors are to fail.
+    fn disk(&self, folder: &Path) -> Result<Vec<String>> {
+        let image = folder.join("disk.qcow2").display().to_string();
+        let cache = if self.durable { "writeback" } else { "unsafe" };
+        let mut drive = format!("if=none,id=disk,format=qcow2,cache={cache},file={image}");
+        if !self.bad_sectors.is_empty() {
+            let file = folder.join("blkdebug.conf");
+            fs::write(&file, self.bad_sectors.iter().map(BadSector::rule).collect::<String>())?;
+            drive = format!(
+                "if=none,id=disk,driver=blkdebug,cache={cache},config={},image.driver=qcow2,\
+                 image.file.driver=file,image.file.filename={image}",
+                file.display()
+            );
+        }
+        let device = "nvme,serial=slipway,drive=disk";
+        Ok(["-drive", &drive, "-device", device].map(str::to_owned).into())
     }
-    let device = "nvme,serial=slipway,drive=disk";
-    Ok(["-drive", &drive, "-device", device].map(str::to_owned).into())
 }
 
 impl BadSector {

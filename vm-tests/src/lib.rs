@@ -17,8 +17,10 @@ pub mod nginx;
 pub mod node;
 pub mod qmp;
 pub mod ready;
+pub mod seed;
 pub mod settings;
 pub mod site;
+pub mod time_server;
 
 use std::path::{Path, PathBuf};
 
@@ -31,6 +33,14 @@ pub const HEALTHY: &str = "slipway: node healthy";
 
 /// What the journal says behind the version of a release that was found good.
 pub const BLESSED: &str = " is blessed";
+
+/// Variable that asks for the long form of a sweep, see `make soak`.
+pub const LONG: &str = "SLIPWAY_LONG";
+
+/// Is the long form of a sweep wanted?
+pub fn is_long() -> bool {
+    std::env::var_os(LONG).is_some()
+}
 
 /// Folder for everything that VM tests leave behind.
 pub fn artefacts() -> PathBuf {

@@ -11,11 +11,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{accelerator, artefacts, http, qmp};
 
-pub use crate::hardware::{Hardware, OnReset};
+pub use crate::hardware::{Access, BadSector, Hardware, OnReset};
 
 /// Port of the test probe, in the guest and on loopback.
 pub const PROBE_PORT: u16 = 9100;
@@ -225,12 +225,56 @@ impl Machine {
         Ok(self.folder.clone())
     }
 
+    /// Kills QEMU: what it had not written is lost. The hardware must be
+    /// [`Hardware::durable`], or more is lost than any power cut takes.
+    ///
+    /// # Errors
+    /// When QEMU cannot be killed.
+    pub fn kill(mut self) -> Result<PathBuf> {
+        self.qemu.kill()?;
+        self.qemu.wait()?;
+        Ok(self.folder.clone())
+    }
+
     /// Presses the reset button.
     ///
     /// # Errors
     /// When QEMU does not answer.
     pub fn reset(&self) -> Result<()> {
         qmp::execute(&self.folder.join("qmp.sock"), "system_reset")
+    }
+
+    /// Byte offset of a partition on the disk, as the guest's kernel knows it.
+    ///
+    /// # Errors
+    /// When the probe does not answer, or there is no such partition.
+    pub fn partition_start(&mut self, label: &str) -> Result<u64> {
+        for number in 1..=8 {
+            let folder = format!("/read?path=/sys/class/block/nvme0n1p{number}");
+            let mut read = |name: &str| -> Result<String> {
+                let path = format!("{folder}/{name}");
+                Ok(String::from_utf8(self.get(PROBE_PORT, &path, crate::BOOT_SECONDS)?)?)
+            };
+            if read("uevent")?.contains(&format!("PARTNAME={label}\n")) {
+                return Ok(read("start")?.trim().parse::<u64>()? * 512);
+            }
+        }
+        bail!("there is no partition {label}")
+    }
+
+    /// Overwrites the 512 bytes at `offset` of the disk, behind the guest's back.
+    ///
+    /// # Errors
+    /// When QEMU does not answer.
+    pub fn spoil(&self, offset: u64) -> Result<()> {
+        let line = format!("qemu-io disk \"write -P 0x55 {offset} 512\"");
+        let arguments = json!({ "command-line": line });
+        qmp::execute_with(&self.folder.join("qmp.sock"), "human-monitor-command", arguments)
+    }
+
+    /// Later waits find only what the console says from now on.
+    pub fn listen_from_now(&mut self) {
+        self.seen = self.serial().len();
     }
 
     /// The serial log's last lines, and where the rest is.

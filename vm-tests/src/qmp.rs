@@ -1,4 +1,4 @@
-//! QEMU's control socket: ask for a power-off, a reset, or the end.
+//! QEMU's control socket: ask for a reset, the end, or a changed block.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -13,12 +13,20 @@ use serde_json::{Value, json};
 /// # Errors
 /// When QEMU does not answer, or refuses.
 pub fn execute(socket: &Path, command: &str) -> Result<()> {
+    execute_with(socket, command, json!({}))
+}
+
+/// As [`execute`], with the command's arguments.
+///
+/// # Errors
+/// As [`execute`].
+pub fn execute_with(socket: &Path, command: &str, arguments: Value) -> Result<()> {
     let mut stream = UnixStream::connect(socket).context("QEMU is gone")?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     lines.next().context("QEMU says nothing")??;
-    for name in ["qmp_capabilities", command] {
-        writeln!(stream, "{}", json!({ "execute": name }))?;
+    for (name, arguments) in [("qmp_capabilities", json!({})), (command, arguments)] {
+        writeln!(stream, "{}", json!({ "execute": name, "arguments": arguments }))?;
         let answer = loop {
             let line = lines.next().context("QEMU hung up")??;
             let answer: Value = serde_json::from_str(&line)?;

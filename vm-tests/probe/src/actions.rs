@@ -2,7 +2,7 @@
 //! partition, a request to the outside.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
@@ -51,16 +51,21 @@ pub fn flip(path: &str, offset: u64) -> Result<Vec<u8>, String> {
     Ok(b"flipped".to_vec())
 }
 
-/// Fills the file system of `folder` until `leave` bytes are free; 1 MiB exact.
+/// Fills the file system of `folder` until at most `leave` bytes are free, 1 MiB exact; to the
+/// last block when that is 0.
 pub fn fill(folder: &str, leave: u64) -> Result<Vec<u8>, String> {
     let filler = Path::new(folder).join(FILLER);
     let fill = || -> std::io::Result<u64> {
         let mut file = File::create(&filler)?;
-        let block = vec![0x5a; 1 << 20];
         let mut written = 0;
-        while free(folder)? > leave.max(1 << 20) {
-            file.write_all(&block)?;
-            written += block.len() as u64;
+        for block in [vec![0x5a; 1 << 20], vec![0x5a; 512]] {
+            while leave == 0 || free(folder)? > leave.max(1 << 20) {
+                match file.write(&block) {
+                    Ok(count) => written += count as u64,
+                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                    Err(error) => return Err(error),
+                }
+            }
         }
         file.sync_all()?;
         Ok(written)
