@@ -11,6 +11,8 @@ use vm_tests::{BOOT_SECONDS, artefacts, image, settings, workspace};
 
 /// What the kernel says first.
 const STARTED: &str = "Linux version";
+/// What the firmware says before it starts the loader.
+const FIRMWARE: &str = "BdsDxe: starting";
 /// Version of the test image.
 const OLD: &str = "0.1.0";
 /// Version that the good release at the end has.
@@ -26,8 +28,9 @@ pub struct BadRelease {
     pub name: &'static str,
     /// Builds it, as the version given, into the folder given.
     pub build: fn(&BadRelease, &str, PathBuf) -> Result<PathBuf>,
-    /// Done to the node once the release is staged and before it is started.
-    pub before_start: Option<fn(&mut Machine) -> Result<()>>,
+    /// Done to the machine while its firmware starts the release, given the offset of the
+    /// new slot's root on the disk.
+    pub while_it_starts: Option<fn(&Machine, u64) -> Result<()>>,
     /// How far it gets.
     pub reached: Reached,
     /// A word of the cause that the node must give.
@@ -88,11 +91,13 @@ fn falls_back(
 ) -> Result<()> {
     let (begin, starts) = (machine.seconds(), starts(machine));
     site.channel.point(settings::CHANNEL, version, &[])?;
-    if let Some(before_start) = release.before_start {
-        site.access.ask(&["stage", "--wait"])?;
-        before_start(machine)?;
-    }
+    let other_root = machine.partition_start("root-b")?;
+    machine.listen_from_now();
     site.access.update();
+    if let Some(change) = release.while_it_starts {
+        machine.wait_for(FIRMWARE, BOOT_SECONDS)?;
+        change(machine, other_root)?;
+    }
     let tried = version.parse().ok();
     let back = |status: &Status| {
         let fallback = status.fallback.as_ref();

@@ -7,7 +7,7 @@ use crate::chain::BadRelease;
 pub const RELEASE: BadRelease = BadRelease {
     name: "containerd-broken",
     build: BadRelease::build_manifest,
-    before_start: None,
+    while_it_starts: None,
     reached: Reached::Probe,
     cause: "containerd",
     starts: 1,

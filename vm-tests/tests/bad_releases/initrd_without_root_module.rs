@@ -11,7 +11,7 @@ use crate::chain::BadRelease;
 pub const RELEASE: BadRelease = BadRelease {
     name: "initrd-without-root-module",
     build,
-    before_start: None,
+    while_it_starts: None,
     reached: Reached::Kernel,
     cause: "3 of 3 tries",
     starts: 3,

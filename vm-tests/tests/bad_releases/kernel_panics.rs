@@ -7,7 +7,7 @@ use crate::chain::BadRelease;
 pub const RELEASE: BadRelease = BadRelease {
     name: "kernel-panics",
     build: BadRelease::build_manifest,
-    before_start: None,
+    while_it_starts: None,
     reached: Reached::Kernel,
     cause: "3 of 3 tries",
     starts: 3,

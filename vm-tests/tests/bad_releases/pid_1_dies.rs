@@ -7,7 +7,7 @@ use crate::chain::BadRelease;
 pub const RELEASE: BadRelease = BadRelease {
     name: "pid-1-dies",
     build: BadRelease::build_manifest,
-    before_start: None,
+    while_it_starts: None,
     reached: Reached::Userspace,
     cause: "after the initrd",
     starts: 3,

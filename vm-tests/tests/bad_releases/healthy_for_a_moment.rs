@@ -1,0 +1,14 @@
+//! kubelet is well, and is stopped within the settling time.
+
+use release::api::Reached;
+
+use crate::chain::BadRelease;
+
+pub const RELEASE: BadRelease = BadRelease {
+    name: "healthy-for-a-moment",
+    build: BadRelease::build_manifest,
+    while_it_starts: None,
+    reached: Reached::Probe,
+    cause: "kubelet",
+    starts: 1,
+};
