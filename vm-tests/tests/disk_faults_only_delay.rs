@@ -1,0 +1,92 @@
+//! A full EFI system partition, a full state partition, and a disk that fails to write or to
+//! read a sector of the other slot: the node says so, nothing that runs is touched, and the
+//! update goes through once the fault is gone, even when a block of it changed meanwhile.
+
+use anyhow::{Context, Result, ensure};
+use release::api::{Boot, Phase, Status};
+use vm_tests::machine::{Access, BadSector, Hardware, Machine, PROBE_PORT};
+use vm_tests::site::Site;
+use vm_tests::{BOOT_SECONDS, image, isolation, settings};
+
+const NAME: &str = "disk_faults_only_delay";
+/// Free space of the ESP, in which no UKI fits.
+const TOO_LITTLE: u64 = 8 << 20;
+/// A place in the other slot's root, away from its ends.
+const BAD_PLACE: u64 = 40 << 20;
+
+#[test]
+fn disk_faults_only_delay() {
+    let prepare = || {
+        Site::prepare(NAME, |channel| {
+            channel.publish(&image::newer(1)?)?;
+            channel.point(settings::CHANNEL, "0.1.1", &[])
+        })
+    };
+    isolation::prepared(NAME, prepare, scenario);
+}
+
+fn scenario() -> Result<()> {
+    let site = Site::open(NAME)?;
+    let release = image::test_image()?;
+    let mut machine = site.start(&release, &site.settings()?, Hardware::default())?;
+    site.access.wait_for(&machine, "up", BOOT_SECONDS, |_| true)?;
+    full(&site, &mut machine, "/efi", TOO_LITTLE)?;
+    full(&site, &mut machine, "/var/lib/slipway", 0)?;
+
+    let offset = machine.partition_start("root-b")? + BAD_PLACE;
+    let mut folder = machine.cut_power()?;
+    for access in [Access::Write, Access::Read] {
+        let bad_sectors = vec![BadSector { offset, access }];
+        let machine = Machine::power_on(&folder, Hardware { bad_sectors, ..Hardware::default() })?;
+        fails(&site, &machine).with_context(|| format!("{access:?}"))?;
+        folder = machine.cut_power()?;
+    }
+
+    // The fault is gone, but what was staged changes before it is armed: it is staged again.
+    let machine = Machine::power_on(&folder, Hardware::default())?;
+    is_blessed(&site, &machine, "0.1.0")?;
+    site.access.ask(&["stage", "--wait"])?;
+    machine.spoil(offset)?;
+    site.access.update();
+    is_blessed(&site, &machine, "0.1.1")?;
+    ensure!(site.access.status()?.fallback.is_none(), "it was started as it was");
+    Ok(())
+}
+
+/// Fills the file system of `path`, sees that the node says so, and makes room again.
+fn full(site: &Site, machine: &mut Machine, path: &str, leave: u64) -> Result<()> {
+    let ukis = machine.ask("/list?path=/efi/EFI/Linux")?;
+    machine.get(PROBE_PORT, &format!("/fill?path={path}&leave={leave}"), BOOT_SECONDS)?;
+    fails(site, machine).with_context(|| format!("{path} is full"))?;
+    ensure!(machine.ask("/list?path=/efi/EFI/Linux")? == ukis, "the ESP has changed");
+    machine.get(PROBE_PORT, &format!("/unfill?path={path}"), BOOT_SECONDS)?;
+    Ok(())
+}
+
+/// Asks for the release to be staged, and sees that it cannot be.
+fn fails(site: &Site, machine: &Machine) -> Result<()> {
+    site.access.wait_for(machine, "up", BOOT_SECONDS, |_| true)?;
+    let (what, next) = match site.access.ask(&["stage"]) {
+        Err(refusal) => (format!("{refusal:#}"), String::new()),
+        Ok(_) => {
+            let failed = |status: &Status| status.phase == Phase::Idle && status.problem.is_some();
+            let status = site.access.wait_for(machine, "failed", BOOT_SECONDS, failed)?;
+            let problem = status.problem.context("no problem")?;
+            (problem.message, problem.next)
+        }
+    };
+    println!("{what}; {next}");
+    let status = site.access.status()?;
+    ensure!(status.running.generation == 1, "it runs {:?}", status.running);
+    ensure!(status.running.boot == Boot::Blessed, "it runs {:?}", status.running);
+    ensure!(status.refused.is_empty(), "the release is held guilty: {:?}", status.refused);
+    Ok(())
+}
+
+fn is_blessed(site: &Site, machine: &Machine, version: &str) -> Result<()> {
+    let blessed = |status: &Status| {
+        status.running.version == version.parse().ok() && status.running.boot == Boot::Blessed
+    };
+    site.access.wait_for(machine, version, 2 * BOOT_SECONDS, blessed)?;
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! A node that has seen its channel believes none of the channels that somebody else could
+//! make of it, before and after a restart, and says what is wrong; then it follows the honest
+//! one over several new roots.
+
+mod forged;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use forged::{ATTACKS, Forger};
+use release::api::{Boot, Phase, Rule, Status};
+use vm_tests::machine::{Hardware, Machine};
+use vm_tests::site::Site;
+use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
+
+const NAME: &str = "hostile_channels_are_refused";
+/// What a channel folder has beside its blobs.
+const DOCUMENTS: [&str; 2] = ["metadata", "targets"];
+
+#[test]
+fn hostile_channels_are_refused() {
+    isolation::prepared(NAME, prepare, scenario);
+}
+
+/// Makes the channel, its earlier state, and what attackers make of it.
+fn prepare() -> Result<()> {
+    Site::prepare(NAME, |channel| {
+        channel.publish(&image::newer(1)?)?;
+        channel.point(settings::CHANNEL, "0.1.1", &[])?;
+        let all = folder();
+        if all.exists() {
+            fs::remove_dir_all(&all)?;
+        }
+        let past = all.join("past");
+        copy_documents(channel.folder(), &past)?;
+        // The release managers think better of it, so the past is what an attacker wants.
+        channel.point(settings::CHANNEL, "0.1.0", &[])?;
+        channel.refresh(&[])?;
+        copy_documents(channel.folder(), &all.join("honest"))?;
+        let strangers = all.join("strangers");
+        channel.make_keys(&strangers)?;
+        for (index, (_, forge, _)) in ATTACKS.iter().enumerate() {
+            let forged = all.join(index.to_string());
+            copy_documents(channel.folder(), &forged)?;
+            forge(&Forger::open(&forged, &past, &strangers)?)?;
+        }
+        Ok(())
+    })
+}
+
+fn scenario() -> Result<()> {
+    let site = Site::open(NAME)?;
+    let mut machine = site.start(&image::test_image()?, &site.settings()?, Hardware::default())?;
+    site.access.wait_for(&machine, "up", BOOT_SECONDS, |_| true)?;
+    site.access.ask(&["check"])?;
+    are_refused(&site)?;
+
+    let before = machine.ask("/facts")?["boot_id"].clone();
+    site.access.ask(&["check"])?;
+    machine.reset()?;
+    restarted(&site, &mut machine, &before)?;
+    are_refused(&site)?;
+
+    // Three new roots at once, the second by a new key, and the release that all agree on.
+    let strangers = folder().join("strangers");
+    site.channel.rotate(&[])?;
+    site.channel.rotate(&["--role", "root-1", "--new", &strangers.display().to_string()])?;
+    site.channel.rotate(&[])?;
+    site.channel.point(settings::CHANNEL, "0.1.1", &[])?;
+    site.access.update();
+    let updated = |status: &Status| {
+        status.running.version == "0.1.1".parse().ok() && status.running.boot == Boot::Blessed
+    };
+    site.access.wait_for(&machine, "updated", 2 * BOOT_SECONDS, updated)?;
+    Ok(())
+}
+
+/// Waits until the node is back from a restart and asks its channel, which is honest.
+fn restarted(site: &Site, machine: &mut Machine, before: &serde_json::Value) -> Result<()> {
+    while machine.ask("/facts")?["boot_id"] == *before {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    let idle = |status: &Status| status.phase == Phase::Idle;
+    site.access.wait_for(machine, "back", BOOT_SECONDS, idle)?;
+    Ok(())
+}
+
+/// Serves each attack to the node, and the honest channel at the end.
+fn are_refused(site: &Site) -> Result<()> {
+    for (index, (name, _, word)) in ATTACKS.iter().enumerate() {
+        serve(site, &folder().join(index.to_string()))?;
+        is_refused(site, word).with_context(|| (*name).to_owned())?;
+    }
+    serve(site, &folder().join("honest"))?;
+    site.access.ask(&["check"])?;
+    let status = site.access.status()?;
+    ensure!(!is_held(&status), "the honest channel is refused: {:?}", status.holds);
+    Ok(())
+}
+
+fn is_refused(site: &Site, word: &str) -> Result<()> {
+    let refusal = site.access.ask(&["update"]).err().context("the node believes it")?;
+    let refusal = format!("{refusal:#}");
+    println!("{refusal}");
+    ensure!(refusal.contains(word), "the node says {refusal}");
+    let status = site.access.status()?;
+    ensure!(is_held(&status), "holds: {:?}", status.holds);
+    ensure!(status.phase == Phase::Idle, "phase {}", status.phase);
+    ensure!(status.running.generation == 1, "it runs {:?}", status.running);
+    ensure!(site.nginx.bytes_sent("/blobs/")? == 0, "the node fetched a release");
+    Ok(())
+}
+
+fn is_held(status: &Status) -> bool {
+    status.holds.iter().any(|hold| hold.rule == Rule::Channel)
+}
+
+fn folder() -> PathBuf {
+    artefacts().join(format!("{NAME}-documents"))
+}
+
+fn serve(site: &Site, documents: &Path) -> Result<()> {
+    for name in DOCUMENTS {
+        fs::remove_dir_all(site.channel.folder().join(name))?;
+    }
+    copy_documents(documents, site.channel.folder())
+}
+
+/// Copies documents and the initial root.
+fn copy_documents(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    let names = DOCUMENTS.into_iter().chain(["root.json"]);
+    let status =
+        Command::new("cp").arg("-r").args(names.map(|name| from.join(name))).arg(to).status()?;
+    ensure!(status.success(), "cannot copy the documents: check that the disk is not full");
+    Ok(())
+}

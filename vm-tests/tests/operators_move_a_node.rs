@@ -1,0 +1,95 @@
+//! Two updates in a row, back to an older release that the group pins, back by hand, and a
+//! release that an operator pins; a reader may look and not touch, and strangers not even look.
+
+use anyhow::{Context, Result, ensure};
+use release::Slot;
+use release::api::{Boot, EventKind, History, Status};
+use vm_tests::machine::{Hardware, Machine};
+use vm_tests::node::NodeAccess;
+use vm_tests::site::Site;
+use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
+
+const NAME: &str = "operators_move_a_node";
+
+#[test]
+fn operators_move_a_node() {
+    let prepare = || {
+        Site::prepare(NAME, |channel| {
+            channel.publish(&image::newer(1)?)?;
+            channel.publish(&image::newer(2)?)?;
+            channel.point(settings::CHANNEL, "0.1.0", &[])
+        })
+    };
+    isolation::prepared(NAME, prepare, scenario);
+}
+
+fn scenario() -> Result<()> {
+    let site = Site::open(NAME)?;
+    let machine = site.start(&image::test_image()?, &site.settings()?, Hardware::default())?;
+    site.access.wait_for(&machine, "up", BOOT_SECONDS, |_| true)?;
+    only_operators_may_touch(&site.access)?;
+
+    // Two updates in a row.
+    site.channel.point(settings::CHANNEL, "0.1.1", &[])?;
+    site.access.update();
+    runs(&site, &machine, "0.1.1", Slot::B)?;
+    site.channel.point(settings::CHANNEL, "0.1.2", &[])?;
+    site.access.update();
+    runs(&site, &machine, "0.1.2", Slot::A)?;
+
+    // Back to an older release, as the operators of the group signed it.
+    site.channel.group(settings::GROUP, "release: 0.1.0")?;
+    site.access.update();
+    let status = runs(&site, &machine, "0.1.0", Slot::B)?;
+    ensure!(status.refused.is_empty(), "going back is no failure: {:?}", status.refused);
+
+    // By hand, into what the other slot has.
+    site.access.ask(&["rollback"])?;
+    let status = runs(&site, &machine, "0.1.2", Slot::A)?;
+    ensure!(status.refused.is_empty(), "a rollback by hand is no failure: {:?}", status.refused);
+
+    // One node elsewhere than its group.
+    site.access.ask(&["pin", "0.1.1"])?;
+    site.access.update();
+    let status = runs(&site, &machine, "0.1.1", Slot::B)?;
+    let pin = status.follows.pin.as_ref().map(|pin| pin.version.to_string());
+    ensure!(pin.as_deref() == Some("0.1.1"), "follows {:?}", status.follows);
+    site.access.ask(&["unpin"])?;
+    let status = site.access.status()?;
+    let pin = status.follows.pin.map(|pin| pin.version.to_string());
+    ensure!(pin.as_deref() == Some("0.1.0"), "the group's pin counts again: {pin:?}");
+
+    let history: History = serde_json::from_value(site.access.ask(&["history"])?)?;
+    let count = |kind| history.events.iter().filter(|event| event.kind == kind).count();
+    ensure!(count(EventKind::Blessed) >= 4, "history: {:#?}", history.events);
+    ensure!(count(EventKind::RolledBack) == 1, "history: {:#?}", history.events);
+    Ok(())
+}
+
+/// Waits until the node runs `version` for good, and checks the slot.
+fn runs(site: &Site, machine: &Machine, version: &str, slot: Slot) -> Result<Status> {
+    let there = |status: &Status| {
+        status.running.version == version.parse().ok() && status.running.boot == Boot::Blessed
+    };
+    let status = site.access.wait_for(machine, version, 2 * BOOT_SECONDS, there)?;
+    println!("{:.0} s: {version} in slot {slot}", machine.seconds());
+    ensure!(status.running.slot == slot, "{version} runs in {:?}", status.running);
+    ensure!(status.fallback.is_none(), "fallback: {:?}", status.fallback);
+    Ok(status)
+}
+
+fn only_operators_may_touch(access: &NodeAccess) -> Result<()> {
+    access.ask_as("reader", &["status"])?;
+    let forbidden: [&[&str]; 5] =
+        [&["update"], &["check"], &["rollback"], &["pin", "0.1.1"], &["clear"]];
+    for order in forbidden {
+        let refusal = access.ask_as("reader", order).err().context("a reader gave an order")?;
+        ensure!(format!("{refusal:#}").contains("operator"), "{order:?}: {refusal:#}");
+    }
+    let stranger = NodeAccess::create(&artefacts().join("strangers"))?;
+    for who in ["operator", "reader"] {
+        let answer = stranger.ask_as(who, &["status"]);
+        ensure!(answer.is_err(), "a stranger is told {answer:?}");
+    }
+    Ok(())
+}
