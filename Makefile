@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Warnings are errors here, and only here: a newer compiler must not stop a user's build.
 LINT = -D warnings
 
-.PHONY: help demo test deps inputs lint unit vm bench deny
+.PHONY: help demo test deps inputs lint unit vm soak bench deny
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | \
@@ -33,6 +33,10 @@ vm: inputs ## tests in virtual machines, one at a time
 	SLIPWAY_TEST_IMAGE="$$($(CARGO) run --locked --quiet -p vm-tests --bin build-image)" && \
 	export SLIPWAY_TEST_IMAGE && \
 	$(CARGO) test --locked -p vm-tests --no-fail-fast
+
+soak: inputs ## the long forms: every bad release, and power cut 24 times
+	SLIPWAY_LONG=1 $(CARGO) test --locked -p vm-tests --no-fail-fast \
+		--test bad_releases --test power_cuts_only_delay
 
 bench: ## compare with peers, and write docs/benchmarks.md
 	@./setup/install-dependencies bench
