@@ -24,7 +24,7 @@ pub enum UpdateError {
         found: u32,
     },
     /// A document cannot be saved.
-    #[error("cannot save {DOCUMENT} on the state partition: see that it has room (`df /var`)")]
+    #[error("cannot save {DOCUMENT} on the state partition: free some room on it")]
     Save(#[source] io::Error),
     /// The EFI system partition fails.
     #[error("cannot {action} on the EFI system partition: see `systemctl status efi.mount`")]

@@ -74,10 +74,12 @@ pub fn fill(folder: &str, leave: u64) -> Result<Vec<u8>, String> {
     Ok(written.to_string().into_bytes())
 }
 
-/// Removes what [`fill`] wrote.
+/// Removes what [`fill`] wrote, for good.
 pub fn unfill(folder: &str) -> Result<Vec<u8>, String> {
     let filler = Path::new(folder).join(FILLER);
-    fs::remove_file(&filler).map_err(|error| format!("cannot remove {filler:?}: {error}"))?;
+    fs::remove_file(&filler)
+        .and_then(|()| File::open(folder)?.sync_all())
+        .map_err(|error| format!("cannot remove {filler:?}: {error}"))?;
     Ok(b"removed".to_vec())
 }
 
