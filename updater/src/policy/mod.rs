@@ -31,7 +31,7 @@ pub use facts::{
     Action, BootState, Decision, Documents, Failure, OfferFacts, Order, PolicyInput, Refusal,
 };
 pub use hold::Hold;
-pub use poll::{LONGEST_RETRY_AFTER, Outage, poll_delay};
+pub use poll::{Outage, poll_delay};
 pub use source::{Source, source};
 
 /// What a hold keeps the node from.

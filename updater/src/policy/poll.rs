@@ -6,14 +6,14 @@ use std::time::Duration;
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 
 /// Longest time that a server may ask to be left alone: a node must find out that it is back.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// What the last looks came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outage {
     /// Failures in a row.
     pub failures: u32,
-    /// How long the server asked to be left alone, up to [`LONGEST_RETRY_AFTER`].
+    /// How long the server asked to be left alone. It may say anything: an hour of it counts.
     pub retry_after: Duration,
 }
 
