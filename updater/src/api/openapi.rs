@@ -67,7 +67,9 @@ mod tests {
         let text = document().to_pretty_json().unwrap() + "\n";
         if std::env::var_os("SLIPWAY_RENEW").is_some() {
             let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/api/openapi.json");
+            // `DOCUMENT` is what the file was when this was compiled.
             std::fs::write(file, &text).unwrap();
+            return;
         }
         assert!(text == DOCUMENT, "SLIPWAY_RENEW=1 cargo test -p updater openapi");
     }
