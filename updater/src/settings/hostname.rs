@@ -1,5 +1,6 @@
 //! The node's name, at its boot: before the network asks for an address under it, and before
-//! kubelet takes it for its node.
+//! kubelet takes it for its node. Only a seed disk may be mounted later than that, because
+//! nothing waits for it: then slipwayd has the name set once it has taken the settings.
 //!
 //! In: the settings of the running slot, or else those that a first boot is given. Out: the
 //! kernel's host name. **Invariant:** nothing is kept here; `slipwayd run` takes the settings.
