@@ -173,6 +173,7 @@ mod tests {
         let found = outcomes(&mounts, Some(&name), Some(uuid));
         assert_eq!(found[1..], [("/usr/bin".to_owned(), Outcome::Differs)]);
     }
+
     /// As the unit confines the service: root without capabilities.
     #[test]
     fn the_mounts_of_pid_1_are_shown_to_a_service_without_capabilities() {
