@@ -37,7 +37,8 @@ const OPTIONS: [&str; 5] = [
 
 /// The unit that tells when the node is healthy.
 const HEALTH: &str = "[Unit]\nDescription=Tells the console when the node is healthy\n\n\
-    [Service]\nType=oneshot\nExecStart=/usr/bin/slipwayd wait-healthy --timeout 600\nStandardOutput=journal+console\n\n\
+    [Service]\nType=oneshot\nExecStart=/usr/bin/slipwayd wait-healthy --timeout 600\n\
+    StandardOutput=journal+console\n\n\
     [Install]\nWantedBy=multi-user.target\n";
 
 /// What only the stock system has to be told: the node image's manifest says the same.
