@@ -265,11 +265,16 @@ impl Machine {
     /// Overwrites the 512 bytes at `offset` of the disk, behind the guest's back.
     ///
     /// # Errors
-    /// When QEMU does not answer.
+    /// When QEMU does not answer, or refuses.
     pub fn spoil(&self, offset: u64) -> Result<()> {
         let line = format!("qemu-io disk \"write -P 0x55 {offset} 512\"");
         let arguments = json!({ "command-line": line });
-        qmp::execute_with(&self.folder.join("qmp.sock"), "human-monitor-command", arguments)
+        let socket = self.folder.join("qmp.sock");
+        let said = qmp::execute_with(&socket, "human-monitor-command", arguments)?;
+        // The monitor for people tells its errors as text, and says nothing of what went well.
+        let refusal = said.as_str().unwrap_or_default().trim();
+        ensure!(refusal.is_empty(), "QEMU refused `{line}`: {refusal}");
+        Ok(())
     }
 
     /// Later waits find only what the console says from now on.

@@ -13,6 +13,8 @@ const NAME: &str = "disk_faults_only_delay";
 const TOO_LITTLE: u64 = 8 << 20;
 /// A place in the other slot's root, away from its ends.
 const BAD_PLACE: u64 = 40 << 20;
+/// What the journal says when a staged release has changed.
+const STAGED_AGAIN: &str = "is staged again";
 
 #[test]
 fn disk_faults_only_delay() {
@@ -43,11 +45,12 @@ fn scenario() -> Result<()> {
     }
 
     // The fault is gone, but what was staged changes before it is armed: it is staged again.
-    let machine = Machine::power_on(&folder, Hardware::default())?;
+    let mut machine = Machine::power_on(&folder, Hardware::default())?;
     is_blessed(&site, &machine, "0.1.0")?;
     site.access.ask(&["stage", "--wait"])?;
     machine.spoil(offset)?;
     site.access.update();
+    machine.wait_for(STAGED_AGAIN, BOOT_SECONDS)?;
     is_blessed(&site, &machine, "0.1.1")?;
     ensure!(site.access.status()?.fallback.is_none(), "it was started as it was");
     Ok(())
