@@ -50,6 +50,20 @@ impl NodeAccess {
         Ok(access)
     }
 
+    /// Makes access that another authority signed, for somebody who knows this node: its own
+    /// authority vouches for it, so that only the node can end the conversation.
+    ///
+    /// # Errors
+    /// When `slipway` fails.
+    pub fn stranger(&self, folder: &Path) -> Result<Self> {
+        let stranger = Self::create(folder)?;
+        for who in ["operator", "reader"] {
+            let authority = Path::new(who).join("ca.pem");
+            fs::copy(self.folder.join(&authority), stranger.folder.join(&authority))?;
+        }
+        Ok(stranger)
+    }
+
     /// What the node's settings say of the API.
     ///
     /// # Errors
