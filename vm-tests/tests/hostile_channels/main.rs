@@ -7,6 +7,8 @@ mod forged;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use forged::{ATTACKS, Forger};
@@ -58,7 +60,6 @@ fn scenario() -> Result<()> {
     are_refused(&site)?;
 
     let before = machine.ask("/facts")?["boot_id"].clone();
-    site.access.ask(&["check"])?;
     machine.reset()?;
     restarted(&site, &mut machine, &before)?;
     are_refused(&site)?;
@@ -79,8 +80,10 @@ fn scenario() -> Result<()> {
 
 /// Waits until the node is back from a restart and asks its channel, which is honest.
 fn restarted(site: &Site, machine: &mut Machine, before: &serde_json::Value) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(BOOT_SECONDS);
     while machine.ask("/facts")?["boot_id"] == *before {
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        ensure!(Instant::now() < until, "it did not restart\n{}", machine.tail());
+        sleep(Duration::from_secs(1));
     }
     let idle = |status: &Status| status.phase == Phase::Idle;
     site.access.wait_for(machine, "back", BOOT_SECONDS, idle)?;
