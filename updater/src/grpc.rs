@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum GrpcError {
     /// Nobody listens.
-    #[error("cannot reach {}: see `systemctl status containerd`", .socket.display())]
+    #[error("cannot reach {}: see `slipway node logs --unit containerd`", .socket.display())]
     Connect {
         /// The socket.
         socket: PathBuf,
@@ -34,7 +34,7 @@ pub enum GrpcError {
         source: tonic::transport::Error,
     },
     /// A refusal.
-    #[error("{call} was refused ({code}: {message}); see `journalctl -u containerd`")]
+    #[error("{call} was refused ({code}: {message}); see `slipway node logs --unit containerd`")]
     Refused {
         /// Such as `Images/Create`.
         call: &'static str,

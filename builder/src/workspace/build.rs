@@ -94,7 +94,7 @@ pub async fn build(
     for binary in request.programs {
         let crates = metadata.crates_of(binary)?;
         let key = format!(
-            "3\n{binary}\n{PROFILE} {TARGET}\n{}\n{}\n{}",
+            "4\n{binary}\n{PROFILE} {TARGET}\n{}\n{}\n{}",
             crates.digest(&root)?,
             host.rustc,
             host.c_library
@@ -203,8 +203,10 @@ fn keep(built: &Path, file: &Path, cache: &Cache) -> Result<Content, WorkspaceEr
 }
 
 /// Compiler flags: static, small, and with no path of this host in the program. A panic ends
-/// these programs without unwinding, so nobody reads tables for it; and packed relocations
-/// (`DT_RELR`, glibc 2.36 and later) take 5 KiB where plain ones take 400.
+/// these programs without unwinding, so their own tables for it go. The linker's index of the
+/// others (`.eh_frame_hdr`) stays: an error that notes its backtrace, as those of `tough` do,
+/// ends the program without it. Packed relocations (`DT_RELR`, glibc 2.36 and later) take 5 KiB
+/// where plain ones take 400.
 fn flags(root: &Path, sysroot: &str, target: &Path) -> String {
     let home = |variable: &str, name: &str| match std::env::var_os(variable) {
         Some(folder) => PathBuf::from(folder),
@@ -215,7 +217,6 @@ fn flags(root: &Path, sysroot: &str, target: &Path) -> String {
         "-Ctarget-feature=+crt-static".to_owned(),
         "-Cforce-unwind-tables=no".to_owned(),
         "-Clink-arg=-Wl,-z,pack-relative-relocs".to_owned(),
-        "-Clink-arg=-Wl,--no-eh-frame-hdr".to_owned(),
         remap(&home("CARGO_HOME", ".cargo"), "/cargo"),
         remap(Path::new(sysroot), "/rust"),
         remap(root, "/slipway"),

@@ -70,6 +70,15 @@ mod tests {
     }
 
     #[test]
+    fn no_damaged_document_keeps_a_boot_for_ever() {
+        let (node, booted) = on_trial();
+        let times = (SignedDuration::from_mins(1), SignedDuration::from_hours(1_000_000));
+        local::save_times(&node, &VerdictTimes::new(times)).unwrap();
+        node.pass(Duration::from_secs(25 * 3600));
+        assert!(!may_go_on(&node.effects(), booted).unwrap());
+    }
+
+    #[test]
     fn without_one_that_of_the_settings_and_then_the_default_counts() {
         let (node, booted) = on_trial();
         let document = br#"{"schema": 1, "health": {"deadline": "45m"}}"#;

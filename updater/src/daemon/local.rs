@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::effects::StateStore;
 
+/// The longest deadline that settings may ask for.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
 const PIN: &str = "pin.json";
 const VERDICT: &str = "verdict.json";
 
@@ -43,9 +46,10 @@ impl VerdictTimes {
         self.settle.unsigned_abs()
     }
 
-    /// How long after power-on that must be reached.
+    /// How long after power-on that must be reached. A damaged document does not make it longer
+    /// than settings may.
     pub fn deadline(&self) -> Duration {
-        self.deadline.unsigned_abs()
+        self.deadline.unsigned_abs().min(LONGEST_DEADLINE)
     }
 }
 

@@ -133,8 +133,8 @@ impl Confirmed {
         self.0.root_hash
     }
 
-    /// Puts it off: before it is armed it must be read again.
-    pub fn put_off(self) -> Staged {
+    /// Back to what must be read again before it is armed.
+    pub fn into_staged(self) -> Staged {
         self.0
     }
 }

@@ -17,7 +17,9 @@ pub enum HostNameError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The kernel does not take it.
-    #[error("cannot set the host name {name}: see `systemctl status slipway-hostname.service`")]
+    #[error(
+        "cannot set the host name {name}: see `slipway node logs --unit slipway-hostname.service`"
+    )]
     Kernel {
         /// The name.
         name: String,

@@ -27,7 +27,9 @@ pub enum UpdateError {
     #[error("cannot save {DOCUMENT} on the state partition: free some room on it")]
     Save(#[source] io::Error),
     /// The EFI system partition fails.
-    #[error("cannot {action} on the EFI system partition: see `systemctl status efi.mount`")]
+    #[error(
+        "cannot {action} on the EFI system partition: see `slipway node logs --unit efi.mount`"
+    )]
     Esp {
         /// What was tried.
         action: String,

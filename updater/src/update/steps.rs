@@ -70,7 +70,7 @@ impl Machine {
         confirmed: Confirmed,
         carry: CarrySettings<'_>,
     ) -> Result<Armed, UpdateError> {
-        let staged = confirmed.put_off();
+        let staged = confirmed.into_staged();
         let release = self.release_of(&staged)?;
         let ukis = self.list()?;
         let generation = self.next_generation(&ukis)?;

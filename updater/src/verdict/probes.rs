@@ -46,7 +46,7 @@ pub fn probes(
             name: "kubelet".to_owned(),
             address: node.kubelet.clone(),
             expected: 200,
-            see: "journalctl -u kubelet".to_owned(),
+            see: "slipway node logs --unit kubelet".to_owned(),
         }),
     ];
     for probe in added {
@@ -132,7 +132,7 @@ pub(super) async fn conditions(
     match timeout(limit, ask).await {
         Ok(Ok(answer)) => Ok(answer.status.unwrap_or_default().conditions),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("no answer; see `journalctl -u containerd`".to_owned()),
+        Err(_) => Err("no answer; see `slipway node logs --unit containerd`".to_owned()),
     }
 }
 

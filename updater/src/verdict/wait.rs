@@ -54,7 +54,7 @@ pub async fn wait(
             }
             Err(reason) => missing.push(format!("containerd ({reason})")),
         }
-        let kubelet = status(&node.kubelet, 200, "journalctl -u kubelet");
+        let kubelet = status(&node.kubelet, 200, "slipway node logs --unit kubelet");
         match timeout(ANSWER_TIMEOUT, kubelet).await {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => missing.push(format!("kubelet at {} ({reason})", node.kubelet)),

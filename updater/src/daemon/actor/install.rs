@@ -133,7 +133,7 @@ impl Actor {
         // Meanwhile the window may have closed, or another release be wanted.
         match self.decide(Some(confirmed.root_hash())).await.action {
             Action::Apply => self.arm(confirmed).await,
-            Action::Nothing | Action::Stage => self.staged = Some(confirmed.put_off()),
+            Action::Nothing | Action::Stage => self.staged = Some(confirmed.into_staged()),
         }
     }
 

@@ -71,7 +71,10 @@ impl Actor {
 
     async fn order(&mut self, order: Order) -> Answer {
         if let Some(answer) = self.under_way() {
-            self.order = order;
+            // The weaker order has been given already.
+            if self.order != Order::Apply {
+                self.order = order;
+            }
             return Ok(answer);
         }
         self.look_now().await?;

@@ -92,7 +92,7 @@ async fn what_changes_after_staging_is_found_before_arming_and_repaired() {
         let stager = Stager::new(machine.effects(), limits());
         let confirmed = stager.confirm(staged, new.offer.clone()).await.unwrap();
         machine.tamper(place, |content| content[at] ^= 1);
-        let error = stager.confirm(confirmed.put_off(), new.offer.clone()).await.unwrap_err();
+        let error = stager.confirm(confirmed.into_staged(), new.offer.clone()).await.unwrap_err();
         let fits = match place {
             Place::TargetRoot => matches!(error, StageError::Changed(Part::Root)),
             Place::TargetVerity => {
