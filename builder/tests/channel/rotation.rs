@@ -132,6 +132,9 @@ async fn what_has_expired_is_renewed_by_each_key_holder_alone() {
     crate::fixture::expire_all(&path, long_ago).await;
     let node = Node::new(bench.root());
     assert!(node.refuses(&path).await.contains("ExpiredMetadata"));
+    let told = channel::verify(&path, None).await.unwrap_err().to_string();
+    assert!(told.contains("the timestamp expired at"), "{told}");
+    assert!(told.contains("`slipway channel refresh`") && !told.contains("backup"), "{told}");
     for stem in ["targets", "groups", "release"] {
         let names: Vec<String> = [stem, "snapshot", "timestamp"]
             .iter()
@@ -140,6 +143,10 @@ async fn what_has_expired_is_renewed_by_each_key_holder_alone() {
         let own = only(keys(), &names.iter().map(String::as_str).collect::<Vec<_>>());
         let opened = channel::open(&path).unwrap();
         channel::refresh(&opened, own.path(), Lifetimes::default(), now()).await.unwrap();
+        if stem != "release" {
+            let told = channel::verify(&path, None).await.unwrap_err().to_string();
+            assert!(told.contains("refresh` with the key of "), "{told}");
+        }
     }
     assert_eq!(node.stable(&path).await.unwrap(), "1.0.0");
 }
