@@ -115,6 +115,23 @@ async fn ci_and_operators_get_other_keys_without_a_new_root() {
 }
 
 #[tokio::test]
+async fn a_wrong_key_is_told_with_its_folder_before_anything_is_written() {
+    let bench = bench().await;
+    let mixed = tempfile::tempdir().unwrap();
+    crate::fixture::copy_folder(keys(), mixed.path());
+    for end in ["key", "pub"] {
+        let name = format!("snapshot.{end}");
+        std::fs::copy(other_keys().join(&name), mixed.path().join(&name)).unwrap();
+    }
+    let error = rotate(&bench, mixed.path(), Some(other_keys()), &[ChannelKey::Targets]).await;
+    match error.unwrap_err() {
+        ChannelError::WrongKey { folder, name: "snapshot" } => assert_eq!(folder, mixed.path()),
+        other => panic!("{other}"),
+    }
+    assert_eq!(channel::verify(&bench.channel(), None).await.unwrap().root_version, 1);
+}
+
+#[tokio::test]
 async fn throw_away_keys_do_not_get_into_a_real_channel() {
     let bench = bench().await;
     let error = rotate(&bench, keys(), Some(development_keys()), &[ChannelKey::Targets]).await;
