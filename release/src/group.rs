@@ -15,6 +15,8 @@ pub const API_VERSION: &str = "slipway.dev/v1alpha1";
 pub const KIND: &str = "NodeGroup";
 /// Largest document that is read, in bytes.
 pub const MAX_GROUP_BYTES: u64 = 64 << 10;
+/// What is told about a pause without a reason.
+pub const NO_REASON: &str = "write the reason as text, or leave `paused` out";
 /// Settling time of a group that names none.
 pub const DEFAULT_SETTLE: SignedDuration = SignedDuration::from_secs(60);
 /// Deadline of a group that names none.
@@ -165,6 +167,9 @@ impl NodeGroup {
                 format!("{maximum} is older than release {release}"),
             );
         }
+        if spec.paused.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
+            return wrong("spec.paused", NO_REASON.to_owned());
+        }
         for (index, window) in spec.windows.iter().enumerate() {
             if let Err(error) = window.check() {
                 return wrong(&format!("spec.windows[{index}]"), error.to_string());
@@ -223,11 +228,12 @@ mod tests {
     #[test]
     fn wrong_fields_are_named() {
         type Change = fn(&mut NodeGroup);
-        let changes: [(&str, Change); 6] = [
+        let changes: [(&str, Change); 7] = [
             ("apiVersion", |group| group.api_version = "v2".into()),
             ("kind", |group| group.kind = "Node".into()),
             ("spec", |group| group.spec.channel = None),
             ("spec.release", |group| group.spec.release = "1.0.0".parse().ok()),
+            ("spec.paused", |group| group.spec.paused = Some(" ".into())),
             ("spec.settle", |group| group.spec.settle = Some(SignedDuration::from_hours(1))),
             ("spec.deadline", |group| group.spec.deadline = Some(SignedDuration::from_hours(25))),
         ];

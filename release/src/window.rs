@@ -53,6 +53,18 @@ fn utc() -> String {
 }
 
 impl Day {
+    fn short(self) -> &'static str {
+        match self {
+            Day::Monday => "mon",
+            Day::Tuesday => "tue",
+            Day::Wednesday => "wed",
+            Day::Thursday => "thu",
+            Day::Friday => "fri",
+            Day::Saturday => "sat",
+            Day::Sunday => "sun",
+        }
+    }
+
     fn of(weekday: Weekday) -> Self {
         match weekday {
             Weekday::Monday => Day::Monday,
@@ -66,9 +78,16 @@ impl Day {
     }
 }
 
+/// Such as `sat, sun at 02:00 for 4h (Europe/Berlin)`.
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} for {:#} ({})", self.start.strftime("%H:%M"), self.length, self.time_zone)
+        match self.days.as_slice() {
+            [] => f.write_str("every day")?,
+            days => {
+                f.write_str(&days.iter().map(|day| day.short()).collect::<Vec<_>>().join(", "))?
+            }
+        }
+        write!(f, " at {} for {:#} ({})", self.start.strftime("%H:%M"), self.length, self.time_zone)
     }
 }
 
@@ -144,6 +163,17 @@ mod tests {
         assert!(open("2026-11-28T00:59:59Z"));
         assert!(!open("2026-11-28T01:00:00Z"));
         assert!(!open("2026-11-28T21:30:00Z"));
+    }
+
+    #[test]
+    fn a_window_is_told_with_its_days() {
+        let some = window(
+            r#"{"days": ["saturday", "sunday"], "start": "02:00", "length": "4h",
+                "timeZone": "Europe/Berlin"}"#,
+        );
+        assert_eq!(some.to_string(), "sat, sun at 02:00 for 4h (Europe/Berlin)");
+        let all = window(r#"{"start": "22:30", "length": "90m"}"#);
+        assert_eq!(all.to_string(), "every day at 22:30 for 1h 30m (UTC)");
     }
 
     #[test]

@@ -33,6 +33,16 @@ pub enum ClientError {
     Address(#[from] url::ParseError),
 }
 
+impl ClientError {
+    /// True when the metadata is too old.
+    pub fn is_expiry(&self) -> bool {
+        let expired = |error: &tough::error::Error| {
+            matches!(error, tough::error::Error::ExpiredMetadata { .. })
+        };
+        matches!(self, ClientError::Tuf(error) if expired(error))
+    }
+}
+
 impl From<tough::error::Error> for ClientError {
     fn from(error: tough::error::Error) -> Self {
         Self::Tuf(Box::new(error))

@@ -40,6 +40,15 @@ pub enum Pause {
     Resumed,
 }
 
+/// A channel that was set.
+#[derive(Debug, Clone)]
+pub struct ChannelSet {
+    /// What it is.
+    pub document: ChannelDocument,
+    /// True when it was not there before.
+    pub is_new: bool,
+}
+
 /// Points a channel at a release that is there.
 ///
 /// # Errors
@@ -50,11 +59,12 @@ pub async fn set_channel(
     key_folder: &Path,
     lifetimes: Lifetimes,
     now: Timestamp,
-) -> Result<ChannelDocument, ChannelError> {
+) -> Result<ChannelSet, ChannelError> {
     let keys = open_keys(key_folder, ChannelKey::Targets)?;
     let state = State::load(folder.path(), ExpirationEnforcement::Unsafe).await?;
     check_release(&state, &setting.release)?;
     let before = state.channels()?.remove(&setting.name);
+    let is_new = before.is_none();
     let document = next_document(setting, before, now)?;
     let mut change = Change::default();
     let bytes = document.to_json()?.into_bytes();
@@ -65,7 +75,7 @@ pub async fn set_channel(
     })?;
     change.list(TargetsRole::Targets, &state, &targets::channel(&setting.name), bytes)?;
     commit(folder, &state, change, &signing(&keys, lifetimes, now)).await?;
-    Ok(document)
+    Ok(ChannelSet { document, is_new })
 }
 
 fn next_document(

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use release::{ChannelName, Digest, ReleaseVersion, RootHash};
 
 use super::client::ClientError;
@@ -48,6 +49,16 @@ pub enum ChannelError {
         /// What the client says.
         #[source]
         source: ClientError,
+    },
+    /// A role has expired.
+    #[error("a node would refuse the channel {}: the {role} expired at {expired}: {}", .folder.display(), renewal(.role))]
+    Expired {
+        /// The folder.
+        folder: PathBuf,
+        /// The role.
+        role: &'static str,
+        /// Since when it counts no more.
+        expired: Timestamp,
     },
     /// A client would refuse what was about to be written.
     #[error(
@@ -179,6 +190,15 @@ impl ChannelError {
             Self::Release(error) => error.fault(),
             _ => Fault::Input,
         }
+    }
+}
+
+/// The command that renews a role.
+fn renewal(role: &str) -> String {
+    match role {
+        "root" => "run `slipway keys rotate` with two root keys".to_owned(),
+        "timestamp" | "snapshot" => "run `slipway channel refresh`".to_owned(),
+        role => format!("run `slipway channel refresh` with the key of {role}"),
     }
 }
 

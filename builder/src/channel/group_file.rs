@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use release::NodeGroup;
-use release::group::{InvalidGroup, MAX_GROUP_BYTES};
+use release::group::{InvalidGroup, MAX_GROUP_BYTES, NO_REASON};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
@@ -55,26 +55,49 @@ pub fn parse(file: &std::path::Path, text: &str) -> Result<NodeGroup, GroupFileE
     };
     let group: NodeGroup = serde_saphyr::from_str(text).map_err(|error| {
         let error = error.without_snippet();
-        at(error.location(), explain(error))
+        let place = error.location();
+        let example = place.and_then(|place| example(text, place.line()));
+        at(place, explain(error, example))
     })?;
+    // The text was parsed before, so this finds places.
+    let root = serde_saphyr::from_str::<Spanned<Place>>(text).ok();
+    let wrong = |field: &str, problem: &str| {
+        let place = root.as_ref().map(|root| find(root, field).referenced);
+        Err(at(place, format!("{field}: {problem}")))
+    };
+    // The parser takes `false` for the text "false", which would pause the group.
+    let paused = root.as_ref().map(|root| &find(root, "spec.paused").value);
+    if matches!(paused, Some(Place::Bool)) {
+        return wrong("spec.paused", NO_REASON);
+    }
     match group.check() {
         Ok(()) => Ok(group),
-        Err(InvalidGroup { field, problem }) => {
-            // The text was parsed before, so this finds a place.
-            let place = serde_saphyr::from_str::<Spanned<Place>>(text).ok();
-            let place = place.map(|root| locate(&root, &field));
-            Err(at(place, format!("{field}: {problem}")))
-        }
+        Err(InvalidGroup { field, problem }) => wrong(&field, &problem),
     }
 }
 
-/// The parser's message without its place, and with the nearest right name.
-fn explain(error: &serde_saphyr::Error) -> String {
+/// What a right value of the field on a line looks like, where a library's own words for a
+/// wrong one would not help.
+fn example(text: &str, line: u64) -> Option<String> {
+    let line = text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
+    let (field, value) = line.trim_start_matches(['-', ' ']).split_once(':')?;
+    let example = match field.trim() {
+        "length" | "settle" | "deadline" | "after" => "give a length such as 4h",
+        "start" => "give a time such as 02:00",
+        _ => return None,
+    };
+    let value = value.split(" #").next().unwrap_or_default().trim();
+    Some(format!("{}: `{value}` is not understood: {example}", field.trim()))
+}
+
+/// The parser's message without its place, and with the nearest right name or an example.
+fn explain(error: &serde_saphyr::Error, example: Option<String>) -> String {
     let text = match error {
         serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
             return unknown_field(field, expected);
         }
-        other => other.to_string(),
+        serde_saphyr::Error::DuplicateMappingKey { .. } => error.to_string(),
+        other => example.unwrap_or_else(|| other.to_string()),
     };
     // The place is told apart.
     text.split(" at line ").next().unwrap_or_default().to_owned()
@@ -92,8 +115,8 @@ fn unknown_field(field: &str, expected: &[&str]) -> String {
     }
 }
 
-/// The place of a path such as `spec.windows[0].length`, or of its nearest known parent.
-fn locate(root: &Spanned<Place>, field: &str) -> serde_saphyr::Location {
+/// The value at a path such as `spec.windows[0].length`, or its nearest known parent.
+fn find<'a>(root: &'a Spanned<Place>, field: &str) -> &'a Spanned<Place> {
     let mut here = root;
     for step in field.split(['.', '[']) {
         let next = match &here.value {
@@ -101,14 +124,14 @@ fn locate(root: &Spanned<Place>, field: &str) -> serde_saphyr::Location {
             Place::Sequence(items) => {
                 step.trim_end_matches(']').parse().ok().and_then(|index: usize| items.get(index))
             }
-            Place::Other => None,
+            Place::Bool | Place::Other => None,
         };
         match next {
             Some(next) => here = next,
             None => break,
         }
     }
-    here.referenced
+    here
 }
 
 /// Where the values of a YAML text are.
@@ -116,6 +139,7 @@ fn locate(root: &Spanned<Place>, field: &str) -> serde_saphyr::Location {
 enum Place {
     Map(BTreeMap<String, Spanned<Place>>),
     Sequence(Vec<Spanned<Place>>),
+    Bool,
     Other,
 }
 
@@ -151,7 +175,7 @@ impl<'de> Visitor<'de> for PlaceVisitor {
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Place, E> {
-        Ok(Place::Other)
+        Ok(Place::Bool)
     }
     fn visit_i64<E>(self, _: i64) -> Result<Place, E> {
         Ok(Place::Other)
@@ -227,7 +251,13 @@ spec:
             ("Europe/Berlin", "Mars/Base", &["group.yaml:9:", "Mars/Base", "IANA"]),
             ("share: 0.1", "share: 2", &["group.yaml:1", "over 0"]),
             ("settle: 30s", "settle: 1h", &["group.yaml:19:", "spec.settle", "deadline"]),
-            ("deadline: 5m", "deadline: soon", &["group.yaml:20:", "duration"]),
+            ("deadline: 5m", "deadline: soon", &["group.yaml:20:", "a length such as 4h"]),
+            ("length: 4h", "length: 4", &["group.yaml:11:", "`4`", "a length such as 4h"]),
+            ("after: 4h", "after: later", &["group.yaml:17:", "a length such as 4h"]),
+            ("'22:00'", "'25:00'", &["group.yaml:10:", "'25:00'", "a time such as 02:00"]),
+            ("settle: 30s", "paused: false", &["group.yaml:19:", "spec.paused", "as text"]),
+            ("settle: 30s", "paused: true", &["group.yaml:19:", "spec.paused", "as text"]),
+            ("settle: 30s", "paused: ''", &["group.yaml:19:", "spec.paused", "leave `paused`"]),
             ("NodeGroup", "Node", &["group.yaml:2:", "NodeGroup"]),
             ("  channel: stable\n", "", &["group.yaml:6:", "`channel` or `release`"]),
             ("friday", "fryday", &["group.yaml:9:", "fryday"]),
@@ -238,6 +268,16 @@ spec:
                 assert!(message.contains(word), "{to}: {message}");
             }
         }
+    }
+
+    #[test]
+    fn a_pause_has_a_reason() {
+        let paused = |value: &str| {
+            let text = GROUP.replace("settle: 30s", &format!("paused: {value}"));
+            parse(Path::new("group.yaml"), &text).unwrap().spec.paused
+        };
+        assert_eq!(paused("a bad disk").as_deref(), Some("a bad disk"));
+        assert_eq!(paused(""), None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::folder::Folder;
 use super::init::{RootKeys, root};
 use super::metadata::{self, PublicKey};
 use super::state::State;
-use crate::keys::{ChannelKey, ChannelKeys, ReleaseSigner, public_key};
+use crate::keys::{ChannelKey, ChannelKeys, KeyError, ReleaseSigner, public_key};
 
 /// What is rotated, and which keys are at hand.
 #[derive(Debug, Clone)]
@@ -47,6 +47,7 @@ pub async fn rotate(
 ) -> Result<u64, ChannelError> {
     let rotation = Rotation { request, folder, now };
     rotation.check_purpose().await?;
+    rotation.check_keys().await?;
     if request.roles.iter().any(|key| rotation.new_role(*key)) {
         rotation.add_keys().await?;
         rotation.sign_roles().await?;
@@ -88,11 +89,49 @@ impl Rotation<'_> {
     async fn check_purpose(&self) -> Result<(), ChannelError> {
         let Some(folder) = &self.request.new_keys else { return Ok(()) };
         let wanted: Vec<_> = self.request.roles.iter().copied().collect();
+        if !folder.is_dir() {
+            return Err(KeyError::NoFolder { folder: folder.clone(), option: "--new" }.into());
+        }
         let new = ChannelKeys::open_present(folder, &wanted)?;
         if new.is_development() != self.state().await?.is_development() {
             return Err(ChannelError::MixedKeys);
         }
         Ok(())
+    }
+
+    /// All keys but the root's, which come first, are there and right: a rotation that stops
+    /// half-way leaves a root that names the old key and the new one.
+    async fn check_keys(&self) -> Result<(), ChannelError> {
+        let state = self.state().await?;
+        for key in self.request.roles.iter().filter(|key| ChannelKey::ROOTS.contains(key)) {
+            let old = public_key(&self.request.keys, *key)?;
+            let new = public_key(self.folder_of(*key), *key)?;
+            if !trusts(&state, *key, &old)? && !trusts(&state, *key, &new)? {
+                return Err(self.wrong_key(*key));
+            }
+        }
+        for key in self.role_signers() {
+            let keys = ChannelKeys::open(self.folder_of(key), &[key])?;
+            let public = keys.signer(key)?.public_key();
+            if !self.new_role(key) && !trusts(&state, key, &public)? {
+                return Err(self.wrong_key(key));
+            }
+        }
+        Ok(())
+    }
+
+    /// The keys that step 2 signs with; none when only keys of the root are replaced.
+    fn role_signers(&self) -> BTreeSet<ChannelKey> {
+        let mut signers: BTreeSet<_> =
+            self.request.roles.iter().copied().filter(|key| self.new_role(*key)).collect();
+        if signers.is_empty() {
+            return signers;
+        }
+        signers.extend([ChannelKey::Snapshot, ChannelKey::Timestamp]);
+        if self.new_role(ChannelKey::Releases) || self.new_role(ChannelKey::Groups) {
+            signers.insert(ChannelKey::Targets);
+        }
+        signers
     }
 
     /// The root's lists of keys that are replaced, each with its new key; but for roots.
@@ -130,20 +169,17 @@ impl Rotation<'_> {
     async fn sign_roles(&self) -> Result<(), ChannelError> {
         let state = self.state().await?;
         let mut change = Change::default();
-        let mut needed = BTreeSet::from([ChannelKey::Snapshot, ChannelKey::Timestamp]);
         for role in TargetsRole::ALL.into_iter().filter(|role| self.new_role(role.key())) {
             change.role(role, &state);
-            needed.insert(role.key());
         }
         let delegated = [ChannelKey::Releases, ChannelKey::Groups];
         if delegated.iter().any(|key| self.new_role(*key)) {
-            needed.insert(ChannelKey::Targets);
             let [releases, groups] = delegated.map(|key| self.delegated_key(&state, key));
             let delegations = metadata::delegations(&releases?, &groups?)?;
             change.role(TargetsRole::Targets, &state).delegations = Some(delegations);
         }
-        let keys =
-            ChannelKeys::open_each(needed.into_iter().map(|key| (key, self.folder_of(key))))?;
+        let signers = self.role_signers().into_iter();
+        let keys = ChannelKeys::open_each(signers.map(|key| (key, self.folder_of(key))))?;
         let signing = self.signing(&keys);
         commit(self.folder, &state, change, &signing).await
     }

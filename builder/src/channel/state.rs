@@ -16,6 +16,7 @@ use tough::schema::{Root, Signed, Snapshot, Target, Targets, Timestamp};
 
 use super::ChannelError;
 use super::client::{self, Files, FolderTransport};
+use super::commit::TargetsRole;
 use super::folder::read_bounded;
 
 /// The initial root, which a node's settings take, below the channel's folder.
@@ -66,8 +67,36 @@ impl State {
     /// The same from an initial root that is not the folder's own.
     ///
     /// # Errors
-    /// As [`State::load`].
+    /// As [`State::load`]; [`ChannelError::Expired`] when nothing else is wrong.
     pub async fn load_from(
+        folder: &Path,
+        initial_root: Vec<u8>,
+        expiry: ExpirationEnforcement,
+    ) -> Result<Self, ChannelError> {
+        match Self::verified(folder, initial_root.clone(), expiry).await {
+            Err(ChannelError::Refused { source, .. }) if source.is_expiry() => {
+                let late =
+                    Self::verified(folder, initial_root, ExpirationEnforcement::Unsafe).await?;
+                Err(late.first_expired())
+            }
+            result => result,
+        }
+    }
+
+    /// The role that expires first, of a state in which one has expired.
+    fn first_expired(&self) -> ChannelError {
+        let others = [
+            ("root", self.root.signed.expires),
+            ("timestamp", self.timestamp.signed.expires),
+            ("snapshot", self.snapshot.signed.expires),
+        ];
+        let first = TargetsRole::ALL.map(|role| (role.name(), role.of(self).expires));
+        let first = first.into_iter().chain(others).min_by_key(|(_, expires)| *expires);
+        let (role, expired) = first.unwrap_or(others[0]);
+        ChannelError::Expired { folder: self.folder.clone(), role, expired }
+    }
+
+    async fn verified(
         folder: &Path,
         initial_root: Vec<u8>,
         expiry: ExpirationEnforcement,

@@ -102,7 +102,13 @@ async fn set(arguments: SetArguments) -> Result<Answer, Failed> {
     let (keys, lifetimes) = (&arguments.signing.keys, arguments.signing.lifetimes());
     let now = Timestamp::now();
     let folder = channel::open(&arguments.channel)?;
-    let document = channel::set_channel(&folder, &setting, keys, lifetimes, now).await?;
+    let set = channel::set_channel(&folder, &setting, keys, lifetimes, now).await?;
+    let document = set.document;
+    // A typing error makes a channel that no node follows.
+    let new = match set.is_new {
+        true => format!("{} is a new channel.\n", document.channel),
+        false => String::new(),
+    };
     let waves = match document.waves.is_empty() {
         true => "all nodes at once".to_owned(),
         false => format!("waves {}", document.waves),
@@ -110,7 +116,7 @@ async fn set(arguments: SetArguments) -> Result<Answer, Failed> {
     let paused = document.paused.as_ref().map(|why| format!(", paused: {why}"));
     Ok(Answer {
         text: format!(
-            "{} is {} since {}, {waves}{}\n",
+            "{new}{} is {} since {}, {waves}{}\n",
             document.channel,
             document.release,
             document.since,

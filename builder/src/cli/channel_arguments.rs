@@ -76,7 +76,7 @@ pub struct SetArguments {
     #[arg(long, value_name = "WAVES")]
     pub waves: Option<Waves>,
     /// When the waves start, such as 2026-12-01T08:00:00Z; by default now.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
     pub since: Option<Timestamp>,
     /// No node may start an update, for this reason.
     #[arg(long, value_name = "REASON", conflicts_with = "resume", value_parser = parse_reason)]
@@ -249,6 +249,11 @@ fn parse_lifetime(text: &str) -> Result<SignedDuration, String> {
         Ok(_) => Err("give a time over 0s".to_owned()),
         Err(_) => Err("give days, hours, minutes and seconds: months differ in length".to_owned()),
     }
+}
+
+/// A time with its offset from UTC.
+fn parse_since(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "give a time such as 2026-12-01T08:00:00Z".to_owned())
 }
 
 /// A reason that says something.

@@ -129,7 +129,7 @@ fn group_text(group: &NodeGroup) -> String {
     let windows: Vec<_> = spec.windows.iter().map(ToString::to_string).collect();
     let windows = match windows.as_slice() {
         [] => String::new(),
-        windows => format!(", restarts at {}", windows.join(" or ")),
+        windows => format!(", restarts {}", windows.join(" or ")),
     };
     let paused = spec.paused.as_ref().map(|why| format!(", paused: {why}")).unwrap_or_default();
     format!(

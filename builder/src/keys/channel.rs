@@ -84,9 +84,12 @@ impl ChannelKeys {
     /// # Errors
     /// That of [`lacking`] with all that are missing; as [`super::KeyFolder::open`].
     pub fn open(folder: &Path, needed: &[ChannelKey]) -> Result<Self, KeyError> {
-        let missing = |key: &&ChannelKey| !path(folder, **key, "key").exists();
-        let missing: Vec<_> =
-            needed.iter().filter(missing).map(|key| format!("{}.key", key.stem())).collect();
+        // The public half is told apart only where the private one is.
+        let lacks = |key: ChannelKey| {
+            ["key", "pub"].into_iter().find(|end| !path(folder, key, end).exists())
+        };
+        let missing = needed.iter().filter_map(|key| Some((key, lacks(*key)?)));
+        let missing: Vec<_> = missing.map(|(key, end)| format!("{}.{end}", key.stem())).collect();
         if !missing.is_empty() {
             return Err(lacking(folder, missing));
         }
@@ -177,10 +180,13 @@ pub fn public_key(folder: &Path, key: ChannelKey) -> Result<[u8; 32], KeyError> 
 }
 
 /// What a folder lacks, with the step that fits what it has: keys that belong to others, a
-/// folder from before channels, or no keys at all.
+/// folder from before channels, no keys at all, or no folder.
 fn lacking(folder: &Path, files: Vec<String>) -> KeyError {
     let has = |key: ChannelKey| path(folder, key, "key").exists();
     let folder = folder.to_owned();
+    if !folder.is_dir() {
+        return KeyError::NoFolder { folder, option: "--keys" };
+    }
     if ChannelKey::ALL.into_iter().any(|key| key != ChannelKey::Releases && has(key)) {
         return KeyError::NoChannelKeys { folder, files };
     }

@@ -83,6 +83,14 @@ pub enum KeyError {
     /// A key file is already there.
     #[error("{} exists: keys are never overwritten; give another folder", .0.display())]
     Exists(PathBuf),
+    /// There is no such folder.
+    #[error("there is no folder {}: give yours with {option}", .folder.display())]
+    NoFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// The option that names it.
+        option: &'static str,
+    },
     /// Files are missing.
     #[error("the key folder {} lacks {}: make a folder of keys with `slipway keys new DIR`, or restore it from your backup", .folder.display(), .files.join(", "))]
     Missing {
@@ -274,6 +282,22 @@ mod tests {
         assert!(error.contains("lacks root-2.key, root-3.key"), "{error}");
         let error = ChannelKeys::open(&keys, &[ChannelKey::Targets]).unwrap_err().to_string();
         assert!(error.contains("targets.key") && error.contains("--keys"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_or_a_public_key_that_is_missing_is_named() {
+        let (_guard, keys) = made();
+        fs::remove_file(keys.join("targets.pub")).unwrap();
+        let error = ChannelKeys::open(&keys, &[ChannelKey::Targets]).unwrap_err().to_string();
+        assert!(error.contains("lacks targets.pub"), "{error}");
+        let typo = keys.with_extension("typo");
+        for error in [
+            ChannelKeys::open(&typo, &[ChannelKey::Targets]).unwrap_err(),
+            ChannelKeys::open_roots(&typo).unwrap_err(),
+        ] {
+            let text = error.to_string();
+            assert!(text.contains("there is no folder") && text.contains("--keys"), "{text}");
+        }
     }
 
     #[test]

@@ -56,11 +56,13 @@ async fn the_operator_guide_from_the_first_command_to_the_last() {
     let waves = "10%@0s,50%@4h,100%@24h";
     let out = run(&["channel", "set", "channel", "stable", "1.0.0", "--waves", waves]);
     assert!(out.contains("waves 10%@0s,50%@4h,100%@24h"), "{out}");
+    assert!(out.contains("stable is a new channel"), "{out}");
     fs::write(at.join("workers.yaml"), group_yaml("workers", "channel: stable")).unwrap();
     let out = run(&["group", "set", "channel", "workers", "-f", "workers.yaml"]);
     assert!(out.contains("workers follows the channel stable"), "{out}");
     let out = run(&["channel", "set", "channel", "stable", "1.0.0", "--pause", "a bad disk"]);
     assert!(out.contains("paused: a bad disk") && out.contains("waves"), "{out}");
+    assert!(!out.contains("new channel"), "{out}");
     let out = run(&["channel", "set", "channel", "stable", "1.1.0", "--resume"]);
     assert!(!out.contains("paused") && out.contains("all nodes at once"), "{out}");
     run(&["channel", "refresh", "channel"]);
@@ -124,6 +126,13 @@ async fn what_operators_get_wrong_is_told_with_the_next_step() {
     refuses(at, &waves, 2, &["some nodes would never update"]);
     let pause = [&set("1.0.0")[..], &["--pause", ""]].concat();
     refuses(at, &pause, 2, &["say why"]);
+    let since = [&set("1.0.0")[..], &["--since", "tomorrow"]].concat();
+    refuses(at, &since, 2, &["give a time such as 2026-12-01T08:00:00Z"]);
+    let forgotten = ["channel", "set", "channel", "stable", "1.0.0"];
+    refuses(at, &forgotten, 3, &["there is no folder keys/dev", "give yours with --keys"]);
+    let typo = ["--role", "targets", "--keys", "keys", "--new", "typo"];
+    let typo = [&["keys", "rotate", "channel"], &typo[..]].concat();
+    refuses(at, &typo, 3, &["there is no folder typo", "give yours with --new"]);
     refuses(at, &["channel", "show", "keys"], 3, &["no channel folder", "slipway channel init"]);
     let into_keys = ["channel", "init", "keys", "--keys", "keys"];
     refuses(at, &into_keys, 3, &["which is no part of a channel", "new or empty folder"]);

@@ -115,6 +115,23 @@ async fn ci_and_operators_get_other_keys_without_a_new_root() {
 }
 
 #[tokio::test]
+async fn a_wrong_key_is_told_with_its_folder_before_anything_is_written() {
+    let bench = bench().await;
+    let mixed = tempfile::tempdir().unwrap();
+    crate::fixture::copy_folder(keys(), mixed.path());
+    for end in ["key", "pub"] {
+        let name = format!("snapshot.{end}");
+        std::fs::copy(other_keys().join(&name), mixed.path().join(&name)).unwrap();
+    }
+    let error = rotate(&bench, mixed.path(), Some(other_keys()), &[ChannelKey::Targets]).await;
+    match error.unwrap_err() {
+        ChannelError::WrongKey { folder, name: "snapshot" } => assert_eq!(folder, mixed.path()),
+        other => panic!("{other}"),
+    }
+    assert_eq!(channel::verify(&bench.channel(), None).await.unwrap().root_version, 1);
+}
+
+#[tokio::test]
 async fn throw_away_keys_do_not_get_into_a_real_channel() {
     let bench = bench().await;
     let error = rotate(&bench, keys(), Some(development_keys()), &[ChannelKey::Targets]).await;
@@ -132,6 +149,9 @@ async fn what_has_expired_is_renewed_by_each_key_holder_alone() {
     crate::fixture::expire_all(&path, long_ago).await;
     let node = Node::new(bench.root());
     assert!(node.refuses(&path).await.contains("ExpiredMetadata"));
+    let told = channel::verify(&path, None).await.unwrap_err().to_string();
+    assert!(told.contains("the timestamp expired at"), "{told}");
+    assert!(told.contains("`slipway channel refresh`") && !told.contains("backup"), "{told}");
     for stem in ["targets", "groups", "release"] {
         let names: Vec<String> = [stem, "snapshot", "timestamp"]
             .iter()
@@ -140,6 +160,10 @@ async fn what_has_expired_is_renewed_by_each_key_holder_alone() {
         let own = only(keys(), &names.iter().map(String::as_str).collect::<Vec<_>>());
         let opened = channel::open(&path).unwrap();
         channel::refresh(&opened, own.path(), Lifetimes::default(), now()).await.unwrap();
+        if stem != "release" {
+            let told = channel::verify(&path, None).await.unwrap_err().to_string();
+            assert!(told.contains("refresh` with the key of "), "{told}");
+        }
     }
     assert_eq!(node.stable(&path).await.unwrap(), "1.0.0");
 }
