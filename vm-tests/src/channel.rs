@@ -120,11 +120,11 @@ impl Channel {
         self.run(&["keys", "rotate"], more)
     }
 
-    /// Makes keys in the new folder `keys` that this channel does not know.
+    /// Makes keys in the new folder `keys` that no channel knows.
     ///
     /// # Errors
     /// When `slipway` fails.
-    pub fn make_keys(&self, keys: &Path) -> Result<()> {
+    pub fn make_keys(keys: &Path) -> Result<()> {
         let status = slipway()?.args(["--quiet", "keys", "new"]).arg(keys).status()?;
         ensure!(status.success(), "`slipway keys new` failed; see above");
         Ok(())

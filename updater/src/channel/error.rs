@@ -175,7 +175,8 @@ impl ChannelError {
             innermost = Some(error.to_string());
             cause = error.source();
         }
-        if let Some(first) = text.get(..1) {
+        // An address keeps its form.
+        if let Some(first) = text.get(..1).filter(|_| !text.starts_with("http")) {
             text = first.to_uppercase() + text.get(1..).unwrap_or_default();
         }
         match innermost {

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use forged::{ATTACKS, Forger};
 use release::api::{Boot, Phase, Rule, Status};
+use vm_tests::channel::Channel;
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
+use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings, workspace};
 
 const NAME: &str = "hostile_channels_are_refused";
 /// What a channel folder has beside its blobs.
@@ -26,7 +27,7 @@ fn hostile_channels_are_refused() {
     isolation::prepared(NAME, prepare, scenario);
 }
 
-/// Makes the channel, its earlier state, and what attackers make of it.
+/// Makes the channel, and keeps its earlier state.
 fn prepare() -> Result<()> {
     Site::prepare(NAME, |channel| {
         channel.publish(&image::newer(1)?)?;
@@ -35,19 +36,14 @@ fn prepare() -> Result<()> {
         if all.exists() {
             fs::remove_dir_all(&all)?;
         }
-        let past = all.join("past");
-        copy_documents(channel.folder(), &past)?;
+        copy_documents(channel.folder(), &all.join("past"))?;
         // The release managers think better of it, so the past is what an attacker wants.
         channel.point(settings::CHANNEL, "0.1.0", &[])?;
         channel.refresh(&[])?;
-        copy_documents(channel.folder(), &all.join("honest"))?;
         let strangers = all.join("strangers");
-        channel.make_keys(&strangers)?;
-        for (index, (_, forge, _)) in ATTACKS.iter().enumerate() {
-            let forged = all.join(index.to_string());
-            copy_documents(channel.folder(), &forged)?;
-            forge(&Forger::open(&forged, &past, &strangers)?)?;
-        }
+        Channel::make_keys(&strangers)?;
+        // A channel of development keys takes no others.
+        fs::copy(workspace().join("keys/dev/DEVELOPMENT"), strangers.join("DEVELOPMENT"))?;
         Ok(())
     })
 }
@@ -64,11 +60,11 @@ fn scenario() -> Result<()> {
     restarted(&site, &mut machine, &before)?;
     are_refused(&site)?;
 
-    // Three new roots at once, the second by a new key, and the release that all agree on.
+    // Three new roots at once, the last with another key, and the release that all agree on.
     let strangers = folder().join("strangers");
     site.channel.rotate(&[])?;
-    site.channel.rotate(&["--role", "root-1", "--new", &strangers.display().to_string()])?;
     site.channel.rotate(&[])?;
+    site.channel.rotate(&["--role", "root-1", "--new", &strangers.display().to_string()])?;
     site.channel.point(settings::CHANNEL, "0.1.1", &[])?;
     site.access.update();
     let updated = |status: &Status| {
@@ -90,16 +86,23 @@ fn restarted(site: &Site, machine: &mut Machine, before: &serde_json::Value) -> 
     Ok(())
 }
 
-/// Serves each attack to the node, and the honest channel at the end.
+/// Makes each attack of the honest channel as it is, serves it to the node, and serves the
+/// honest one again.
 fn are_refused(site: &Site) -> Result<()> {
-    for (index, (name, _, word)) in ATTACKS.iter().enumerate() {
-        serve(site, &folder().join(index.to_string()))?;
-        is_refused(site, word).with_context(|| (*name).to_owned())?;
+    let (served, all) = (site.channel.folder(), folder());
+    let (honest, past, strangers) = (all.join("honest"), all.join("past"), all.join("strangers"));
+    for (name, forge, word) in ATTACKS {
+        replace_documents(served, &honest)?;
+        forge(&Forger::open(served, &past, &strangers)?)?;
+        is_refused(site, word).with_context(|| name.to_owned())?;
+        replace_documents(&honest, served)?;
+        // Some attacks have true signatures of the next version, and the node remembers it.
+        site.channel.refresh(&[])?;
+        site.channel.refresh(&[])?;
+        site.access.ask(&["check"]).with_context(|| format!("after {name}"))?;
+        let status = site.access.status()?;
+        ensure!(!is_held(&status), "the honest channel is refused: {:?}", status.holds);
     }
-    serve(site, &folder().join("honest"))?;
-    site.access.ask(&["check"])?;
-    let status = site.access.status()?;
-    ensure!(!is_held(&status), "the honest channel is refused: {:?}", status.holds);
     Ok(())
 }
 
@@ -124,11 +127,14 @@ fn folder() -> PathBuf {
     artefacts().join(format!("{NAME}-documents"))
 }
 
-fn serve(site: &Site, documents: &Path) -> Result<()> {
-    for name in DOCUMENTS {
-        fs::remove_dir_all(site.channel.folder().join(name))?;
+/// Puts the documents of a channel in the place of others.
+fn replace_documents(from: &Path, to: &Path) -> Result<()> {
+    for folder in DOCUMENTS.map(|name| to.join(name)) {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
     }
-    copy_documents(documents, site.channel.folder())
+    copy_documents(from, to)
 }
 
 /// Copies documents and the initial root.
