@@ -34,9 +34,9 @@ vm: inputs ## tests in virtual machines, one at a time
 	export SLIPWAY_TEST_IMAGE && \
 	$(CARGO) test --locked -p vm-tests --no-fail-fast
 
-soak: inputs ## the long forms: every bad release, and power cut 24 times
+soak: inputs ## the long forms: every bad release and network fault, power cut 24 times
 	SLIPWAY_LONG=1 $(CARGO) test --locked -p vm-tests --no-fail-fast \
-		--test bad_releases --test power_cuts_only_delay
+		--test bad_releases --test network_faults_only_delay --test power_cuts_only_delay
 
 bench: ## compare with peers, and write docs/benchmarks.md
 	@./setup/install-dependencies bench

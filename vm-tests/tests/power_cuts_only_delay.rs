@@ -16,7 +16,7 @@ use vm_tests::{BOOT_SECONDS, image, is_long, isolation, settings};
 
 const NAME: &str = "power_cuts_only_delay";
 /// Cuts of the short and of the long form.
-const CUTS: [u32; 2] = [4, 24];
+const CUTS: [u32; 2] = [3, 24];
 const SEED: &str = "SLIPWAY_POWER_SEED";
 /// Three releases in turn, so that the other slot never has the wanted one.
 const VERSIONS: [&str; 3] = ["0.1.0", "0.1.1", "0.1.2"];
