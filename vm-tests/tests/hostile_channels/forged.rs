@@ -106,11 +106,10 @@ impl<'a> Forger<'a> {
         self.put(TargetsRole::Targets, &self.state.targets, ChannelKey::Releases)
     }
 
-    /// Puts the next version of a role, signed by `key`, below a true snapshot and timestamp.
+    /// Puts a role that `key` has signed below a true snapshot and timestamp. Its version stays:
+    /// the node would remember a higher one, and refuse the honest role for it.
     fn put(&self, role: TargetsRole, content: &Targets, key: ChannelKey) -> Result<()> {
-        let mut content = content.clone();
-        content.version = next(content.version)?;
-        let bytes = metadata::sign(&content, &[self.keys.signer(key)?])?;
+        let bytes = metadata::sign(content, &[self.keys.signer(key)?])?;
         fs::write(self.folder.join(metadata_file(role.name(), content.version)), &bytes)?;
         let mut meta = self.state.snapshot.signed.meta.clone();
         let file = metadata::metafile(content.version, &bytes);
