@@ -36,7 +36,8 @@ vm: inputs ## tests in virtual machines, one at a time
 
 soak: inputs ## the long forms: every bad release and network fault, power cut 24 times
 	SLIPWAY_LONG=1 $(CARGO) test --locked -p vm-tests --no-fail-fast \
-		--test bad_releases --test network_faults_only_delay --test power_cuts_only_delay
+		--test bad_releases --test network_faults_only_delay --test power_cuts_only_delay \
+		-- --include-ignored
 
 bench: ## compare with peers, and write docs/benchmarks.md
 	@./setup/install-dependencies bench

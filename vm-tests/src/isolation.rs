@@ -51,7 +51,7 @@ fn start_again(test: &str, prepare: impl FnOnce() -> Result<()>) -> Result<()> {
     let program = std::env::current_exe()?;
     let status = namespace()
         .arg(program)
-        .args([test, "--exact", "--nocapture"])
+        .args([test, "--exact", "--include-ignored", "--nocapture"])
         .env(MARK, "1")
         .env(image::VARIABLE, image)
         .status()
