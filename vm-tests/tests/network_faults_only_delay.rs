@@ -20,8 +20,8 @@ const VERSIONS: [&str; 2] = ["0.1.1", "0.1.2"];
 const SHORT: usize = 2;
 
 const FAULTS: [(&str, Fault); 9] = [
-    ("bits are flipped", Fault::Corrupt),
     ("the server knows no ranges", Fault::IgnoreRange),
+    ("bits are flipped", Fault::Corrupt),
     ("the server refuses every range", Fault::Status(416)),
     ("the server hangs up early", Fault::Cut(20_000)),
     ("the server falls silent", Fault::Stall(20_000)),
