@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use release::api::Status;
+use release::api::{Boot, Status};
 use serde_json::Value;
 
 use crate::image::slipway;
@@ -109,6 +109,17 @@ impl NodeAccess {
     /// As [`NodeAccess::ask`].
     pub fn status(&self) -> Result<Status> {
         Ok(serde_json::from_value(self.ask(&["status"])?)?)
+    }
+
+    /// Waits until the node runs `version` and has found it good.
+    ///
+    /// # Errors
+    /// As [`NodeAccess::wait_for`].
+    pub fn runs(&self, machine: &Machine, version: &str, seconds: u64) -> Result<Status> {
+        let there = |status: &Status| {
+            status.running.version == version.parse().ok() && status.running.boot == Boot::Blessed
+        };
+        self.wait_for(machine, version, seconds, there)
     }
 
     /// Asks for the status until `wanted` says yes, and gives that status.

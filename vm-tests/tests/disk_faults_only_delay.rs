@@ -87,9 +87,6 @@ fn fails(site: &Site, machine: &Machine) -> Result<()> {
 }
 
 fn is_blessed(site: &Site, machine: &Machine, version: &str) -> Result<()> {
-    let blessed = |status: &Status| {
-        status.running.version == version.parse().ok() && status.running.boot == Boot::Blessed
-    };
-    site.access.wait_for(machine, version, 2 * BOOT_SECONDS, blessed)?;
+    site.access.runs(machine, version, 2 * BOOT_SECONDS)?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use release::Slot;
-use release::api::{Boot, EventKind, History, Status};
+use release::api::{EventKind, History, Status};
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::node::NodeAccess;
 use vm_tests::site::Site;
@@ -72,10 +72,7 @@ fn scenario() -> Result<()> {
 
 /// Waits until the node runs `version` for good, and checks the slot.
 fn runs(site: &Site, machine: &Machine, version: &str, slot: Slot) -> Result<Status> {
-    let there = |status: &Status| {
-        status.running.version == version.parse().ok() && status.running.boot == Boot::Blessed
-    };
-    let status = site.access.wait_for(machine, version, 2 * BOOT_SECONDS, there)?;
+    let status = site.access.runs(machine, version, 2 * BOOT_SECONDS)?;
     println!("{:.0} s: {version} in slot {slot}", machine.seconds());
     ensure!(status.running.slot == slot, "{version} runs in {:?}", status.running);
     ensure!(status.fallback.is_none(), "fallback: {:?}", status.fallback);

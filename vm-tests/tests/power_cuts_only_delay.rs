@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use release::Digest;
-use release::api::{Boot, Status};
+use release::api::Status;
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, image, isolation, settings};
@@ -79,10 +79,7 @@ fn wants(site: &Site, version: &str) -> Result<()> {
 
 /// Waits until the node runs `version` for good.
 fn runs(site: &Site, machine: &Machine, version: &str) -> Result<Status> {
-    let there = |status: &Status| {
-        status.running.version == version.parse().ok() && status.running.boot == Boot::Blessed
-    };
-    site.access.wait_for(machine, version, 3 * BOOT_SECONDS, there)
+    site.access.runs(machine, version, 3 * BOOT_SECONDS)
 }
 
 /// A number from 0 up to 1 that follows from seed and cut.

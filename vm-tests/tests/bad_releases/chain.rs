@@ -136,10 +136,7 @@ fn takes_the_good_one(site: &Site, machine: &Machine) -> Result<()> {
     let version = format!("0.1.{GOOD}");
     site.channel.point(settings::CHANNEL, &version, &[])?;
     site.access.update();
-    let good = |status: &Status| {
-        status.running.version == version.parse().ok() && status.running.boot == Boot::Blessed
-    };
-    site.access.wait_for(machine, "on the good release", 2 * BOOT_SECONDS, good)?;
+    site.access.runs(machine, &version, 2 * BOOT_SECONDS)?;
     Ok(())
 }
 

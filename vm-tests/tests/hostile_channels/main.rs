@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use forged::{ATTACKS, Forger};
-use release::api::{Boot, Phase, Rule, Status};
+use release::api::{Phase, Rule, Status};
 use vm_tests::channel::Channel;
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::site::Site;
@@ -67,10 +67,7 @@ fn scenario() -> Result<()> {
     site.channel.rotate(&["--role", "root-1", "--new", &strangers.display().to_string()])?;
     site.channel.point(settings::CHANNEL, "0.1.1", &[])?;
     site.access.update();
-    let updated = |status: &Status| {
-        status.running.version == "0.1.1".parse().ok() && status.running.boot == Boot::Blessed
-    };
-    site.access.wait_for(&machine, "updated", 2 * BOOT_SECONDS, updated)?;
+    site.access.runs(&machine, "0.1.1", 2 * BOOT_SECONDS)?;
     Ok(())
 }
 
