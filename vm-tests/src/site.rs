@@ -40,6 +40,20 @@ impl Site {
         fill(&channel)
     }
 
+    /// As [`Site::prepare`], with the test image's next versions, 0.1.1 to 0.1.`newer`, and the
+    /// channel pointing at `version`.
+    ///
+    /// # Errors
+    /// When an image cannot be built, or `slipway` fails.
+    pub fn prepare_versions(name: &str, newer: u32, version: &str) -> Result<()> {
+        Self::prepare(name, |channel| {
+            for patch in 1..=newer {
+                channel.publish(&image::newer(patch)?)?;
+            }
+            channel.point(settings::CHANNEL, version, &[])
+        })
+    }
+
     /// Makes an empty channel that [`Site::open`] serves.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use release::api::{Boot, Phase, Status};
 use vm_tests::machine::{Access, BadSector, Hardware, Machine, PROBE_PORT};
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, image, isolation, settings};
+use vm_tests::{BOOT_SECONDS, image, isolation};
 
 const NAME: &str = "disk_faults_only_delay";
 /// Free space of the ESP, in which no UKI fits.
@@ -18,12 +18,7 @@ const STAGED_AGAIN: &str = "is staged again";
 
 #[test]
 fn disk_faults_only_delay() {
-    let prepare = || {
-        Site::prepare(NAME, |channel| {
-            channel.publish(&image::newer(1)?)?;
-            channel.point(settings::CHANNEL, "0.1.1", &[])
-        })
-    };
+    let prepare = || Site::prepare_versions(NAME, 1, "0.1.1");
     isolation::prepared(NAME, prepare, scenario);
 }
 

@@ -33,13 +33,7 @@ const FAULTS: [(&str, Fault); 9] = [
 
 #[test]
 fn network_faults_only_delay() {
-    let prepare = || {
-        Site::prepare(NAME, |channel| {
-            channel.publish(&image::newer(1)?)?;
-            channel.publish(&image::newer(2)?)?;
-            channel.point(settings::CHANNEL, "0.1.0", &[])
-        })
-    };
+    let prepare = || Site::prepare_versions(NAME, 2, "0.1.0");
     isolation::prepared(NAME, prepare, scenario);
 }
 

@@ -6,18 +6,13 @@ use release::Slot;
 use release::api::{Boot, Phase, Status};
 use vm_tests::machine::{Hardware, POD_PORT};
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, image, isolation, settings};
+use vm_tests::{BOOT_SECONDS, image, isolation};
 
 const NAME: &str = "node_follows_its_channel";
 
 #[test]
 fn node_follows_its_channel() {
-    let prepare = || {
-        Site::prepare(NAME, |channel| {
-            channel.publish(&image::newer(1)?)?;
-            channel.point(settings::CHANNEL, "0.1.1", &[])
-        })
-    };
+    let prepare = || Site::prepare_versions(NAME, 1, "0.1.1");
     isolation::prepared(NAME, prepare, scenario);
 }
 

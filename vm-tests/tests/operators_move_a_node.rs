@@ -13,13 +13,7 @@ const NAME: &str = "operators_move_a_node";
 
 #[test]
 fn operators_move_a_node() {
-    let prepare = || {
-        Site::prepare(NAME, |channel| {
-            channel.publish(&image::newer(1)?)?;
-            channel.publish(&image::newer(2)?)?;
-            channel.point(settings::CHANNEL, "0.1.0", &[])
-        })
-    };
+    let prepare = || Site::prepare_versions(NAME, 2, "0.1.0");
     isolation::prepared(NAME, prepare, scenario);
 }
 

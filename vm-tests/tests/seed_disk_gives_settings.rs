@@ -11,7 +11,7 @@ const NAME: &str = "seed_disk_gives_settings";
 
 #[test]
 fn seed_disk_gives_settings() {
-    let prepare = || Site::prepare(NAME, |channel| channel.point(settings::CHANNEL, "0.1.0", &[]));
+    let prepare = || Site::prepare_versions(NAME, 0, "0.1.0");
     isolation::prepared(NAME, prepare, scenario);
 }
 

@@ -8,19 +8,14 @@ use anyhow::{Context, Result, ensure};
 use release::api::{Phase, Rule, Status};
 use vm_tests::machine::{HOST, Hardware};
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, image, isolation, settings, time_server};
+use vm_tests::{BOOT_SECONDS, image, isolation, time_server};
 
 const NAME: &str = "wrong_clock_only_delays";
 const CLOCKS: [&str; 2] = ["1970-01-01T00:00:00", "2001-02-03T04:05:06"];
 
 #[test]
 fn wrong_clock_only_delays() {
-    let prepare = || {
-        Site::prepare(NAME, |channel| {
-            channel.publish(&image::newer(1)?)?;
-            channel.point(settings::CHANNEL, "0.1.1", &[])
-        })
-    };
+    let prepare = || Site::prepare_versions(NAME, 1, "0.1.1");
     isolation::prepared(NAME, prepare, scenario);
 }
 
