@@ -15,7 +15,7 @@ use crate::measure::run;
 use crate::mkosi::{Mkosi, Product, Start, requested};
 
 /// Packages that a Debian system boots with besides those of the node image.
-const OWN_PACKAGES: [&str; 2] = ["initramfs-tools", "dbus"];
+const OWN_PACKAGES: [&str; 3] = ["initramfs-tools", "systemd-sysv", "dbus"];
 
 /// The unit that both disks have for the benchmark: it tells the console when containerd and
 /// kubelet are well.
