@@ -218,9 +218,11 @@ impl Actor {
     fn judge(&mut self, pending: Pending) {
         let health = self.settings.as_ref().map(|settings| &settings.health);
         let times = local::times(self.setting.effects.state.as_ref(), health);
-        let probes = self.settings.as_ref().map(|settings| settings.health.probes.clone());
+        let settings = self.settings.as_ref();
+        let probes = settings.map(|settings| settings.health.probes.clone());
         let judged = verdict::Judged {
             node: self.setting.places.node.clone(),
+            cluster: settings.and_then(|settings| settings.kubernetes.clone()),
             added: probes.unwrap_or_default(),
             times,
             // Without a way back there is no time at which this boot would be given up.

@@ -5,6 +5,7 @@
 //! time was over before the deadline.
 
 mod address;
+mod cluster;
 mod probes;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! The probes: container runtime, kubelet, and what the settings add.
+//! The probes: container runtime, kubelet, the cluster, and what the settings add.
 //!
 //! In: sockets, addresses and paths. Out: well, or what is missing and where to look.
 //! **Invariant:** an answer is read up to a bound, and nothing of it is believed but what is
@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use release::settings;
+use release::settings::{self, KubernetesSettings};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::cluster::Cluster;
 use super::{ANSWER_TIMEOUT, HttpAddress, InvalidAddress, Probe};
 use crate::grpc::Client;
 use crate::grpc::messages::{Empty, RuntimeCondition, StatusResponse};
@@ -38,6 +39,7 @@ pub struct Node {
 /// When an address of the settings is none that a probe can ask.
 pub fn probes(
     node: &Node,
+    cluster: Option<&KubernetesSettings>,
     added: &[settings::Probe],
 ) -> Result<Vec<Box<dyn Probe>>, InvalidAddress> {
     let mut probes: Vec<Box<dyn Probe>> = vec![
@@ -49,6 +51,9 @@ pub fn probes(
             see: "slipway node logs --unit kubelet".to_owned(),
         }),
     ];
+    if let Some(cluster) = cluster {
+        probes.push(Box::new(Cluster::of_this_machine(cluster.clone())));
+    }
     for probe in added {
         probes.push(match probe {
             settings::Probe::Http { name, url, status } => Box::new(Status {
@@ -254,13 +259,15 @@ mod tests {
             containerd: "/nonexistent".into(),
             kubelet: "http://127.0.0.1:1/healthz".parse().unwrap(),
         };
-        let probes = probes(&node, &added).unwrap();
+        let cluster = r#"{"server": "https://127.0.0.1:1", "certificateAuthority": ""}"#;
+        let cluster: KubernetesSettings = serde_json::from_str(cluster).unwrap();
+        let probes = probes(&node, Some(&cluster), &added).unwrap();
         let names: Vec<&str> = probes.iter().map(|probe| probe.name()).collect();
-        assert_eq!(names, ["containerd", "kubelet", "ingress", "disk"]);
+        assert_eq!(names, ["containerd", "kubelet", "cluster", "ingress", "disk"]);
         assert!(probes[0].ask().await.unwrap_err().contains("containerd"));
-        let missing = probes[3].ask().await.unwrap_err();
+        let missing = probes[4].ask().await.unwrap_err();
         assert!(missing.contains(path.to_str().unwrap()), "{missing}");
         std::fs::write(&path, "").unwrap();
-        assert_eq!(probes[3].ask().await, Ok(()));
+        assert_eq!(probes[4].ask().await, Ok(()));
     }
 }
