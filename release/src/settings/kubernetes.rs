@@ -264,7 +264,8 @@ impl KubeletSettings {
                     return wrong(field(), format!("is not known: use {}", known.join(", ")));
                 }
                 let share = amount.strip_suffix('%').filter(|_| name == "evictionHard");
-                let is_share = share.is_some_and(|share| share.parse::<u8>().is_ok_and(|s| s < 100));
+                let is_share =
+                    share.is_some_and(|share| share.parse::<u8>().is_ok_and(|s| s < 100));
                 if !is_share && !is_quantity(amount) {
                     return wrong(field(), "give an amount, such as 100m, 200Mi or 1Gi");
                 }
@@ -379,7 +380,9 @@ mod tests {
             assert!(error.contains(field), "{pointer}: {error}");
             assert!(!error.contains("0123456789abcdef"), "{error}");
         }
-        for taint in ["", "a", "a=b", "a=b:Never", "a b:NoExecute", "=b:NoExecute", "a=b c:NoSchedule"] {
+        for taint in
+            ["", "a", "a=b", "a=b:Never", "a b:NoExecute", "=b:NoExecute", "a=b c:NoSchedule"]
+        {
             let mut document = full();
             document["taints"] = json!([taint]);
             assert!(checked(document).unwrap_err().contains("taint"), "{taint}");

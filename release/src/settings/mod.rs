@@ -253,7 +253,8 @@ impl Settings {
             proxy.password = proxy.password.as_ref().map(|_| Secret::redacted());
         }
         if let Some(kubernetes) = &mut shown.kubernetes {
-            kubernetes.bootstrap_token = kubernetes.bootstrap_token.as_ref().map(|_| Secret::redacted());
+            kubernetes.bootstrap_token =
+                kubernetes.bootstrap_token.as_ref().map(|_| Secret::redacted());
         }
         if let Some(api) = &mut shown.api {
             api.key = Secret::redacted();

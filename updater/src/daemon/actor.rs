@@ -28,6 +28,7 @@ use crate::staging::{self, Delivery, StageError, Stager};
 use crate::update::{Armed, Condemnation, Failure, Machine, Pending, Standing, UpdateError};
 use crate::verdict::Verdict;
 
+mod cluster;
 mod follow;
 mod install;
 mod orders;
@@ -107,6 +108,7 @@ pub struct Actor {
     stager: Arc<Stager>,
     staged: Option<Staged>,
     look: Look,
+    heard: cluster::Heard,
     pin: Option<ReleaseVersion>,
     order: Order,
     stage_failures: u32,
@@ -132,6 +134,7 @@ impl Actor {
             stager,
             staged: None,
             look: Look::default(),
+            heard: cluster::Heard::default(),
             pin: None,
             order: Order::None,
             stage_failures: 0,

@@ -27,7 +27,10 @@ const BOOTSTRAP: &str = "10-slipway-bootstrap.kubeconfig";
 const KUBECONFIG: &str = "/run/kubelet/kubeconfig";
 
 /// Files by name.
-pub(super) fn files(folder: &Path, settings: Option<&KubernetesSettings>) -> BTreeMap<String, String> {
+pub(super) fn files(
+    folder: &Path,
+    settings: Option<&KubernetesSettings>,
+) -> BTreeMap<String, String> {
     let Some(settings) = settings else { return BTreeMap::new() };
     let path = |name: &str| folder.join(name).display().to_string();
     BTreeMap::from([
@@ -122,9 +125,8 @@ mod tests {
     use super::*;
 
     fn settings(more: &str) -> KubernetesSettings {
-        let text = format!(
-            r#"{{"server": "https://10.0.2.2:6443", "certificateAuthority": "CA"{more}}}"#
-        );
+        let text =
+            format!(r#"{{"server": "https://10.0.2.2:6443", "certificateAuthority": "CA"{more}}}"#);
         serde_json::from_str(&text).unwrap()
     }
 

@@ -5,7 +5,6 @@
 //! time was over before the deadline.
 
 mod address;
-mod cluster;
 mod probes;
 #[cfg(test)]
 mod tests;
@@ -21,7 +20,7 @@ use crate::effects::Clock;
 use crate::update::Failure;
 
 pub use address::{HttpAddress, InvalidAddress};
-pub use probes::{Node, probes};
+pub use probes::{API_SERVER, Node, probes};
 pub use wait::{HealthError, wait};
 
 /// How long one probe may take to answer.

@@ -1,7 +1,8 @@
-//! Is this node Ready at its API server, by the word of *this* boot's kubelet?
+//! The node's cluster, asked with kubelet's own certificate: is the node Ready, by the word of
+//! *this* boot's kubelet, and which version has the API server?
 //!
 //! In: the `kubernetes` settings, and the client certificate that kubelet got with them. Out:
-//! well, or why not. During a restart the Node stays Ready for a while, so its boot id must be
+//! well, or why not; and the API server's version. During a restart the Node stays Ready for a while, so its boot id must be
 //! this boot's. **Invariant:** the answer is read up to a bound; the token goes to the API
 //! server whose certificate was checked, and into no message.
 
@@ -9,18 +10,18 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use release::settings::{KubernetesSettings, Secret};
 use reqwest::{Certificate, Client, Identity, Response, StatusCode};
+use semver::Version;
 use serde::Deserialize;
-
-use super::{ANSWER_TIMEOUT, Probe};
 
 /// Client certificate and key, as kubelet keeps them.
 const CERTIFICATE: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// Largest Node that is read; one with the usual fifty images has 30 KB.
-const MAX_NODE_BYTES: usize = 1 << 20;
+/// Largest answer that is read; a Node with the usual fifty images has 30 KB.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// How long a question may take; a probe has half a second more.
+const LIMIT: Duration = Duration::from_millis(4500);
 const SEE: &str = "see `slipway node logs --unit kubelet`";
 
 /// What a node needs to find itself at its API server.
@@ -82,7 +83,7 @@ impl Cluster {
             .no_proxy()
             .referer(false)
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(ANSWER_TIMEOUT.saturating_sub(Duration::from_millis(500)))
+            .timeout(LIMIT)
             .tls_certs_only(authorities);
         let builder = match identity {
             Some(identity) => builder.identity(identity),
@@ -95,53 +96,11 @@ impl Cluster {
         format!("{}{path}", self.settings.server.as_str().trim_end_matches('/'))
     }
 
-    /// Why a node has no certificate yet.
-    async fn why_not_joined(&self) -> String {
-        let Some(token) = &self.settings.bootstrap_token else {
-            return format!(
-                "the node has no certificate of the cluster, and kubernetes.bootstrapToken is \
-                 not set: give one with `slipway node settings set`; {SEE}"
-            );
-        };
-        match self.ask_with_token(token).await {
-            Ok(StatusCode::UNAUTHORIZED) => {
-                "the API server refuses kubernetes.bootstrapToken: give a valid one with \
-                 `slipway node settings set`"
-                    .to_owned()
-            }
-            Ok(_) => format!("the API server has not signed the node's certificate yet; {SEE}"),
-            Err(error) => error,
-        }
-    }
-
-    async fn ask_with_token(&self, token: &Secret) -> Result<StatusCode, String> {
-        let request = self.client(None)?.get(self.address("/api")).bearer_auth(token.expose());
-        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
-        Ok(answer.status())
-    }
-
-    fn unreachable(&self, error: &reqwest::Error) -> String {
-        let cause = innermost(error);
-        format!("the API server {} does not answer: {cause}", self.settings.server)
-    }
-}
-
-/// The cause at the end of a chain, which says most: "Connection refused".
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(cause) = last.source() {
-        last = cause;
-    }
-    last.to_string()
-}
-
-#[async_trait]
-impl Probe for Cluster {
-    fn name(&self) -> &str {
-        "cluster"
-    }
-
-    async fn ask(&self) -> Result<(), String> {
+    /// Asks whether the node is Ready.
+    ///
+    /// # Errors
+    /// What is missing, with the next step.
+    pub async fn node_is_ready(&self) -> Result<(), String> {
         let certificate = match tokio::fs::read(&self.certificate).await {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -175,17 +134,82 @@ impl Probe for Cluster {
         let boot_id = boot_id.map_err(|error| format!("{}: {error}", self.boot_id.display()))?;
         judge(&node, boot_id.trim())
     }
+
+    /// Why a node has no certificate yet.
+    async fn why_not_joined(&self) -> String {
+        let Some(token) = &self.settings.bootstrap_token else {
+            return format!(
+                "the node has no certificate of the cluster, and kubernetes.bootstrapToken is \
+                 not set: give one with `slipway node settings set`; {SEE}"
+            );
+        };
+        match self.ask_with_token(token).await {
+            Ok(StatusCode::UNAUTHORIZED) => {
+                "the API server refuses kubernetes.bootstrapToken: give a valid one with \
+                 `slipway node settings set`"
+                    .to_owned()
+            }
+            Ok(_) => format!("the API server has not signed the node's certificate yet; {SEE}"),
+            Err(error) => error,
+        }
+    }
+
+    /// The API server's version, which it tells everybody.
+    ///
+    /// # Errors
+    /// Why it is not known, without a full stop.
+    pub async fn version(&self) -> Result<Version, String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Info {
+            git_version: String,
+        }
+        let identity = tokio::fs::read(&self.certificate).await.ok();
+        let identity = identity.and_then(|bytes| Identity::from_pem(&bytes).ok());
+        let answer = self.client(identity)?.get(self.address("/version")).send().await;
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
+        if answer.status() != StatusCode::OK {
+            return Err(format!("the API server answers {} to /version", answer.status()));
+        }
+        let body = bounded_body(answer).await?;
+        let info: Info = serde_json::from_slice(&body)
+            .map_err(|error| format!("the API server's answer is no version: {error}"))?;
+        let version = info.git_version.strip_prefix('v').unwrap_or(&info.git_version);
+        version.parse().map_err(|error| format!("the API server's version is none: {error}"))
+    }
+
+    async fn ask_with_token(&self, token: &Secret) -> Result<StatusCode, String> {
+        let request = self.client(None)?.get(self.address("/api")).bearer_auth(token.expose());
+        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        Ok(answer.status())
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> String {
+        let cause = innermost(error);
+        format!("the API server {} does not answer: {cause}", self.settings.server)
+    }
+}
+
+/// The cause at the end of a chain, which says most: "Connection refused".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
 }
 
 async fn bounded_body(mut answer: Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     loop {
         match answer.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_NODE_BYTES => {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER_BYTES => {
                 body.extend_from_slice(&chunk);
             }
             Ok(Some(_)) => {
-                return Err(format!("the node's Node has more than {MAX_NODE_BYTES} bytes"));
+                return Err(format!(
+                    "the API server's answer has more than {MAX_ANSWER_BYTES} bytes"
+                ));
             }
             Ok(None) => return Ok(body),
             Err(error) => return Err(format!("the API server broke off: {error}")),
@@ -249,14 +273,14 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_has_not_joined_says_what_it_lacks() {
         let folder = tempfile::tempdir().unwrap();
-        let without = cluster(folder.path(), "").ask().await.unwrap_err();
+        let without = cluster(folder.path(), "").node_is_ready().await.unwrap_err();
         assert!(without.contains("kubernetes.bootstrapToken"), "{without}");
         let token = r#", "bootstrapToken": "abcdef.0123456789abcdef""#;
-        let unreachable = cluster(folder.path(), token).ask().await.unwrap_err();
+        let unreachable = cluster(folder.path(), token).node_is_ready().await.unwrap_err();
         assert!(unreachable.contains("https://127.0.0.1:1 does not answer"), "{unreachable}");
         assert!(!unreachable.contains("0123456789abcdef"), "{unreachable}");
         std::fs::write(folder.path().join("client.pem"), "nonsense").unwrap();
-        let broken = cluster(folder.path(), token).ask().await.unwrap_err();
+        let broken = cluster(folder.path(), token).node_is_ready().await.unwrap_err();
         assert!(broken.contains("client.pem"), "{broken}");
     }
 }
