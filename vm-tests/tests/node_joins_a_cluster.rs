@@ -62,17 +62,15 @@ fn scenario() -> Result<()> {
     let pod = ["pod", "greeter"];
     cluster.wait_for(&machine, &pod, BOOT_SECONDS, |pod| has_condition(pod, "Ready"))?;
     println!("{:.0} s: the pod is Ready", machine.seconds());
-    let logs = cluster.kubectl(&["logs", "greeter"])?;
+    let logs = cluster.kubectl_within(BOOT_SECONDS, &["logs", "greeter"])?;
     ensure!(logs.contains("listening"), "the pod's log is {logs:?}");
-
-    let status = site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
-    let probe = status.health.iter().find(|probe| probe.name == "node-ready");
-    ensure!(probe.is_some_and(|probe| probe.message.is_none()), "{:#?}", status.health);
 
     let before = boot_id(&node)?;
     site.channel.point(vm_tests::settings::CHANNEL, "0.1.1", &[])?;
     site.access.ask(&["check"])?;
-    site.access.runs(&machine, "0.1.1", 2 * BOOT_SECONDS)?;
+    let status = site.access.runs(&machine, "0.1.1", 2 * BOOT_SECONDS)?;
+    let probe = status.health.iter().find(|probe| probe.name == "node-ready");
+    ensure!(probe.is_some_and(|probe| probe.message.is_none()), "{:#?}", status.health);
     println!("{:.0} s: updated and blessed", machine.seconds());
     let is_back = |node: &Value| is_ready(node) && boot_id(node).is_ok_and(|id| id != before);
     let after = cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_back)?;

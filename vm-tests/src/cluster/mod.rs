@@ -101,6 +101,20 @@ impl Cluster {
         self.run(arguments, "")
     }
 
+    /// As [`Cluster::kubectl`], again and again while kubelet has no certificate to answer with.
+    ///
+    /// # Errors
+    /// With what kubectl said last, after `seconds`.
+    pub fn kubectl_within(&self, seconds: u64, arguments: &[&str]) -> Result<String> {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        loop {
+            match self.kubectl(arguments) {
+                Err(_) if Instant::now() < until => sleep(Duration::from_secs(1)),
+                answer => return answer,
+            }
+        }
+    }
+
     /// An object, or a list of them, such as `["node", "node-a"]`.
     ///
     /// # Errors
@@ -205,10 +219,11 @@ pub fn has_condition(object: &Value, kind: &str) -> bool {
     conditions.into_iter().flatten().any(|found| found["type"] == kind && found["status"] == "True")
 }
 
-/// Gives the scenario's loopback an address more.
+/// Gives the scenario's loopback an address more. What connects to it comes from 127.0.0.1: with
+/// its own address as the source a guest would refuse it.
 fn own_address(address: &str) -> Result<()> {
-    let address = format!("{address}/32");
-    let status = Command::new("ip").args(["address", "replace", &address, "dev", "lo"]).status()?;
+    let route = ["local", address, "dev", "lo", "src", "127.0.0.1"];
+    let status = Command::new("ip").args(["route", "replace"]).args(route).status()?;
     ensure!(status.success(), "cannot give loopback the address {address}");
     Ok(())
 }
