@@ -65,8 +65,13 @@ impl Actor {
             };
             ChannelClient::new(settings, surroundings)
         });
-        // A failure to send means that the API ends, and with it this program.
-        self.setting.api.send_replace(api_of(Some(settings)));
+        let api = api_of(Some(settings));
+        // The port stays open when nothing changes for it: an operator waits for an answer there.
+        self.setting.api.send_if_modified(|current| {
+            let is_other = *current != api;
+            *current = api;
+            is_other
+        });
         let redacted = serde_json::to_value(settings).ok();
         self.setting.board.change(|board| {
             board.group = settings.channel.as_ref().and_then(|channel| channel.group.clone());
