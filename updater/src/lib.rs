@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod channel;
+pub mod cluster;
 pub mod console;
 pub mod daemon;
 pub mod drift;

@@ -15,7 +15,7 @@ use updater::effects::hostname::Kernel;
 use updater::effects::state::StateFolder;
 use updater::grpc::Client;
 use updater::import::{self, Outcome};
-use updater::settings::{self, MountedSeed, Sources};
+use updater::settings::{self, MountedSeed, RuntimeFolders, Sources};
 use updater::verdict::{self, HttpAddress, Node};
 
 /// What runs on a Slipway node.
@@ -36,6 +36,8 @@ enum Command {
     Run(RunDaemon),
     /// Give the kernel the host name of the settings.
     SetHostname(OnDisk),
+    /// Write what the settings say for kubelet, before it starts.
+    ConfigureKubelet(OnDisk),
     /// Succeed if this boot has time left, was found good, or has nothing to fall back to.
     IsJudged(OnDisk),
     /// Print the API's description.
@@ -122,6 +124,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Run(arguments) => run_daemon(arguments).await,
         Command::SetHostname(disk) => set_hostname(&disk),
+        Command::ConfigureKubelet(disk) => configure_kubelet(&disk),
         Command::IsJudged(disk) => is_judged(&disk),
     }
 }
@@ -168,6 +171,15 @@ fn set_hostname(disk: &OnDisk) -> anyhow::Result<()> {
         println!("slipway: this node is {name}");
     }
     Ok(())
+}
+
+fn configure_kubelet(disk: &OnDisk) -> anyhow::Result<()> {
+    let facts = BootFacts::read(Path::new("/"))?;
+    let seed = MountedSeed { folder: settings::SEED.into() };
+    let sources = Sources { credentials: credentials(), seed: &seed };
+    let state = StateFolder::new(&disk.state);
+    let folders = RuntimeFolders::default();
+    Ok(settings::configure_kubelet(&state, facts.slot, &sources, &folders)?)
 }
 
 /// systemd's folder of credentials for this service, when there is one.

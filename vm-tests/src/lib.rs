@@ -6,6 +6,7 @@
 
 pub mod accelerator;
 pub mod channel;
+pub mod cluster;
 pub mod esp;
 pub mod faulty;
 pub mod hardware;

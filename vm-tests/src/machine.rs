@@ -23,6 +23,8 @@ pub const PROBE_PORT: u16 = 9100;
 pub const POD_PORT: u16 = 8080;
 /// Port of the node's API, in the guest and on loopback.
 pub const API_PORT: u16 = 7443;
+/// Port of kubelet, for those who ask it for logs.
+pub const KUBELET_PORT: u16 = 10250;
 /// The host's loopback, as the guest sees it.
 pub const HOST: &str = "10.0.2.2";
 
@@ -82,6 +84,10 @@ impl Machine {
         }
         fs::write(folder.join("serial.log"), "")?;
         let forward = |port: u16| format!("hostfwd=tcp:127.0.0.1:{port}-:{port}");
+        let mut forwards: Vec<String> = [PROBE_PORT, POD_PORT, API_PORT].map(forward).into();
+        if let Some(address) = &hardware.kubelet {
+            forwards.push(format!("hostfwd=tcp:{address}:{KUBELET_PORT}-:{KUBELET_PORT}"));
+        }
         // QEMU goes with its test, even when that is killed and cannot clean up.
         let mut command = Command::new("setpriv");
         command
@@ -91,10 +97,7 @@ impl Machine {
             .args(["-global", "driver=cfi.pflash01,property=secure,value=on"])
             .args(["-drive", &drive(format!("unit=0,readonly=on,file={CODE}"))])
             .args(["-drive", &drive(format!("unit=1,file={}", file("variables.fd")))])
-            .args([
-                "-netdev".to_owned(),
-                format!("user,id=net,{}", [PROBE_PORT, POD_PORT, API_PORT].map(forward).join(",")),
-            ])
+            .args(["-netdev".to_owned(), format!("user,id=net,{}", forwards.join(","))])
             .args(hardware.arguments(folder)?)
             .args(["-device", "virtio-net-pci,netdev=net,romfile="])
             .args(["-device", "virtio-rng-pci"])

@@ -94,7 +94,7 @@ pub async fn build(
     for binary in request.programs {
         let crates = metadata.crates_of(binary)?;
         let key = format!(
-            "4\n{binary}\n{PROFILE} {TARGET}\n{}\n{}\n{}",
+            "5\n{binary}\n{PROFILE} {TARGET}\n{}\n{}\n{}",
             crates.digest(&root)?,
             host.rustc,
             host.c_library
@@ -202,10 +202,13 @@ fn keep(built: &Path, file: &Path, cache: &Cache) -> Result<Content, WorkspaceEr
     Ok(Content::from_range(blob.into(), 0, kept.size, kept.sha256))
 }
 
+/// Flags for C code in the programs.
+const C_FLAGS: &str = "-fno-asynchronous-unwind-tables -fno-unwind-tables";
+
 /// Compiler flags: static, small, and with no path of this host in the program. A panic ends
 /// these programs without unwinding, so their own tables for it go. The linker's index of the
 /// others (`.eh_frame_hdr`) stays: an error that notes its backtrace, as those of `tough` do,
-/// ends the program without it. Packed relocations (`DT_RELR`, glibc 2.36 and later) take 5 KiB
+/// ends the program without it. C code needs no tables either ([`C_FLAGS`]). Packed relocations (`DT_RELR`, glibc 2.36 and later) take 5 KiB
 /// where plain ones take 400.
 fn flags(root: &Path, sysroot: &str, target: &Path) -> String {
     let home = |variable: &str, name: &str| match std::env::var_os(variable) {
@@ -235,13 +238,15 @@ async fn compile(
 ) -> Result<PathBuf, WorkspaceError> {
     // Cargo takes crates that were compiled with other remapped paths for current ones;
     // so a toolchain at another place gets a folder of its own.
-    let places = Digest::of(flags(Path::new(""), &bench.host.sysroot, Path::new("")).as_bytes());
+    let rust = flags(Path::new(""), &bench.host.sysroot, Path::new(""));
+    let places = Digest::of(format!("{rust}\n{C_FLAGS}").as_bytes());
     let target_folder = bench.cache.folder(&format!("cargo/{places}"))?;
     let mut cargo = command("cargo", bench.root);
     cargo.args(["build", "--locked", "--profile", PROFILE, "--target", TARGET]);
     cargo.args(["--package", package, "--bin", binary]);
     cargo.args(["--jobs", &request.jobs.max(1).to_string()]);
     cargo.arg("--target-dir").arg(&target_folder);
+    cargo.env("CFLAGS", C_FLAGS);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(bench.root, &bench.host.sysroot, &target_folder));
     cargo.env("RUSTC_WRAPPER", "").env("CARGO_TERM_COLOR", "never");
     if request.offline {

@@ -106,6 +106,8 @@ pub enum Rule {
     MinimumUpdater,
     /// The EFI system partition is too full.
     EspRoom,
+    /// The release's kubelet and the API server do not go together, or nobody knows.
+    VersionSkew,
     /// The release was bad on this node.
     Refused,
     /// The clock cannot be trusted.

@@ -12,7 +12,7 @@ use super::{
 use crate::group::{DEFAULT_DEADLINE, DEFAULT_SETTLE};
 
 /// Longest list of anything.
-const MAX_ENTRIES: usize = 64;
+pub(super) const MAX_ENTRIES: usize = 64;
 /// Longest name of an interface (`IFNAMSIZ` less its end), and room for a pattern.
 const MAX_PATTERN_BYTES: usize = 64;
 
@@ -56,14 +56,14 @@ impl From<serde_json::Error> for InvalidSettings {
     }
 }
 
-type Checked = Result<(), InvalidSettings>;
+pub(super) type Checked = Result<(), InvalidSettings>;
 
-fn wrong(field: impl Into<String>, problem: impl Into<String>) -> Checked {
+pub(super) fn wrong(field: impl Into<String>, problem: impl Into<String>) -> Checked {
     Err(InvalidSettings::Field { field: field.into(), problem: problem.into() })
 }
 
 /// Few enough entries.
-fn bounded<T>(field: &str, list: &[T]) -> Checked {
+pub(super) fn bounded<T>(field: &str, list: &[T]) -> Checked {
     if list.len() > MAX_ENTRIES {
         return wrong(field, format!("{} entries: at most {MAX_ENTRIES} are allowed", list.len()));
     }
@@ -88,6 +88,9 @@ impl Settings {
         }
         self.health.check()?;
         self.network.check()?;
+        if let Some(kubernetes) = &self.kubernetes {
+            kubernetes.check()?;
+        }
         self.api.as_ref().map_or(Ok(()), ApiSettings::check)
     }
 }
@@ -260,7 +263,7 @@ impl ApiSettings {
 }
 
 /// The frame of a PEM text; what is inside is for those who use it. The text is not shown.
-fn pem(field: &str, text: &str, label: &str) -> Checked {
+pub(super) fn pem(field: &str, text: &str, label: &str) -> Checked {
     let (begin, end) = (format!("{label}-----"), "-----END ");
     let text = text.trim();
     if !text.starts_with("-----BEGIN ") || !text.contains(&begin) || !text.contains(end) {

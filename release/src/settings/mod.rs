@@ -14,9 +14,14 @@ use serde::{Deserialize, Serialize};
 use crate::{ChannelName, GroupName};
 
 mod check;
+mod kubernetes;
 mod texts;
 
 pub use check::InvalidSettings;
+pub use kubernetes::{
+    DEFAULT_CLUSTER_DOMAIN, DEFAULT_MAX_PODS, InvalidTaint, KubeletSettings, KubernetesSettings,
+    Taint, TaintEffect,
+};
 pub use texts::{
     AddressPrefix, HttpUrl, InvalidAddressPrefix, InvalidUrl, MAX_URL_BYTES, REDACTED, Secret,
 };
@@ -53,6 +58,9 @@ pub struct Settings {
     /// How the node reaches others.
     #[serde(default)]
     pub network: NetworkSettings,
+    /// The cluster that the node joins; without it kubelet runs its static pods alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesSettings>,
     /// The API on a port; without it there is only the Unix socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<ApiSettings>,
@@ -243,6 +251,10 @@ impl Settings {
         let mut shown = self.clone();
         if let Some(proxy) = &mut shown.network.proxy {
             proxy.password = proxy.password.as_ref().map(|_| Secret::redacted());
+        }
+        if let Some(kubernetes) = &mut shown.kubernetes {
+            kubernetes.bootstrap_token =
+                kubernetes.bootstrap_token.as_ref().map(|_| Secret::redacted());
         }
         if let Some(api) = &mut shown.api {
             api.key = Secret::redacted();

@@ -28,6 +28,7 @@ use crate::staging::{self, Delivery, StageError, Stager};
 use crate::update::{Armed, Condemnation, Failure, Machine, Pending, Standing, UpdateError};
 use crate::verdict::Verdict;
 
+mod cluster;
 mod follow;
 mod install;
 mod orders;
@@ -107,6 +108,7 @@ pub struct Actor {
     stager: Arc<Stager>,
     staged: Option<Staged>,
     look: Look,
+    heard: cluster::Heard,
     pin: Option<ReleaseVersion>,
     order: Order,
     stage_failures: u32,
@@ -132,6 +134,7 @@ impl Actor {
             stager,
             staged: None,
             look: Look::default(),
+            heard: cluster::Heard::default(),
             pin: None,
             order: Order::None,
             stage_failures: 0,
@@ -218,9 +221,11 @@ impl Actor {
     fn judge(&mut self, pending: Pending) {
         let health = self.settings.as_ref().map(|settings| &settings.health);
         let times = local::times(self.setting.effects.state.as_ref(), health);
-        let probes = self.settings.as_ref().map(|settings| settings.health.probes.clone());
+        let settings = self.settings.as_ref();
+        let probes = settings.map(|settings| settings.health.probes.clone());
         let judged = verdict::Judged {
             node: self.setting.places.node.clone(),
+            cluster: settings.and_then(|settings| settings.kubernetes.clone()),
             added: probes.unwrap_or_default(),
             times,
             // Without a way back there is no time at which this boot would be given up.

@@ -19,6 +19,8 @@ use crate::verdict::{self, Node, Pace, Round, Terms, Verdict};
 pub struct Judged {
     /// Where container runtime and kubelet are.
     pub node: Node,
+    /// The cluster that the node joins.
+    pub cluster: Option<settings::KubernetesSettings>,
     /// Probes of the settings.
     pub added: Vec<settings::Probe>,
     /// Settling time and deadline.
@@ -33,8 +35,8 @@ pub struct Judged {
 
 /// Judges until the verdict.
 pub async fn judge(judged: Judged) -> Verdict {
-    let Judged { node, added, times, can_fall_back, clock, board } = judged;
-    let probes = match verdict::probes(&node, &added) {
+    let Judged { node, cluster, added, times, can_fall_back, clock, board } = judged;
+    let probes = match verdict::probes(&node, cluster.as_ref(), &added) {
         Ok(probes) => probes,
         // Settings are checked before they are taken: only a later generation's come here.
         Err(error) => return Verdict::Failed(Failure::new("settings", &error.to_string())),

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use release::settings::Settings;
-use release::{ChannelDocument, NodeGroup, Offer, ReleaseVersion, RootHash};
+use release::{ChannelDocument, Component, NodeGroup, Offer, ReleaseVersion, RootHash};
 use semver::Version;
 
 use super::Hold;
@@ -37,6 +37,8 @@ pub struct PolicyInput<'a> {
     pub staged: Option<RootHash>,
     /// Bytes that the EFI system partition has for a UKI, when it can be read.
     pub esp_room: Option<u64>,
+    /// The API server of the node's cluster; none for a node without one.
+    pub api_server: Option<&'a ApiServer>,
     /// What an operator asked for.
     pub order: Order,
 }
@@ -65,6 +67,8 @@ pub struct OfferFacts {
     pub minimum_updater: Version,
     /// Bytes that it needs on the EFI system partition.
     pub esp_bytes: u64,
+    /// Its kubelet, when it says so.
+    pub kubelet: Option<Version>,
 }
 
 impl From<&Offer> for OfferFacts {
@@ -74,8 +78,24 @@ impl From<&Offer> for OfferFacts {
             root_hash: offer.release.root.root_hash,
             minimum_updater: offer.minimum_updater.clone(),
             esp_bytes: offer.esp_bytes,
+            kubelet: offer.release.components.iter().find_map(kubelet),
         }
     }
+}
+
+/// The version of a component that is the module of kubelet.
+fn kubelet(component: &Component) -> Option<Version> {
+    let is_kubelet = component.name == "k8s.io/kubernetes";
+    component.version.strip_prefix('v').filter(|_| is_kubelet)?.parse().ok()
+}
+
+/// What the API server last said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiServer {
+    /// Its version.
+    Answers(Version),
+    /// Why it has none, in one sentence.
+    Silent(String),
 }
 
 /// Is this boot known to be good?

@@ -103,6 +103,20 @@ pub enum Hold {
         /// Bytes that there are, when known.
         room: Option<u64>,
     },
+    /// The release's kubelet and the API server do not go together.
+    VersionSkew {
+        /// The wanted version.
+        version: ReleaseVersion,
+        /// Of its kubelet.
+        kubelet: Version,
+        /// Of the API server.
+        server: Version,
+    },
+    /// The API server does not say which version it has.
+    ApiServer {
+        /// Why.
+        sentence: String,
+    },
     /// The node's wave has not come.
     Wave {
         /// The wanted version.
@@ -166,6 +180,7 @@ impl Hold {
             Hold::GroupPaused { .. } | Hold::ChannelPaused { .. } => Rule::Paused,
             Hold::MinimumUpdater { .. } => Rule::MinimumUpdater,
             Hold::EspRoom { .. } => Rule::EspRoom,
+            Hold::VersionSkew { .. } | Hold::ApiServer { .. } => Rule::VersionSkew,
             Hold::Wave { .. } => Rule::Wave,
             Hold::Window { .. } => Rule::Window,
             Hold::RestartsByHand { .. } | Hold::Manual { .. } => Rule::Manual,
@@ -237,6 +252,13 @@ impl fmt::Display for Hold {
                  release between them first."
             ),
             Hold::EspRoom { needed, room } => esp_room(f, *needed, *room),
+            Hold::VersionSkew { version, kubelet, server } => {
+                version_skew(f, version, kubelet, server)
+            }
+            Hold::ApiServer { sentence } => write!(
+                f,
+                "Whether the release's kubelet goes with the API server is not known: {sentence}."
+            ),
             Hold::Wave { version, position, opens } => wave(f, version, *position, *opens),
             Hold::Window { opens } => window(f, *opens),
             Hold::RestartsByHand { version } => write!(
@@ -290,6 +312,24 @@ fn esp_room(f: &mut fmt::Formatter<'_>, needed: u64, room: Option<u64>) -> fmt::
              it: see `slipway node logs`."
         ),
     }
+}
+
+fn version_skew(
+    f: &mut fmt::Formatter<'_>,
+    version: &ReleaseVersion,
+    kubelet: &Version,
+    server: &Version,
+) -> fmt::Result {
+    let next = if kubelet > server {
+        "update the control plane first"
+    } else {
+        "take a release with a newer kubelet"
+    };
+    write!(
+        f,
+        "Release {version} has kubelet {kubelet} and the API server is {server}; a kubelet may be \
+         three minor versions older and not newer: {next}."
+    )
 }
 
 fn wave(

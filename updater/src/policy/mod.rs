@@ -25,10 +25,12 @@ use release::{ChannelDocument, NodeGroup, ReleaseVersion, waves};
 mod facts;
 mod hold;
 mod poll;
+mod skew;
 mod source;
 
 pub use facts::{
-    Action, BootState, Decision, Documents, Failure, OfferFacts, Order, PolicyInput, Refusal,
+    Action, ApiServer, BootState, Decision, Documents, Failure, OfferFacts, Order, PolicyInput,
+    Refusal,
 };
 pub use hold::Hold;
 pub use poll::{Outage, poll_delay};
@@ -84,6 +86,7 @@ pub fn decide(input: &PolicyInput<'_>) -> Decision {
         return found.nothing(None);
     }
     weigh_release(input, documents, &offer, &mut found);
+    weigh_cluster(input, &offer, &mut found);
     weigh_time(input, settings, documents, &offer, &mut found);
     weigh_mode(input, settings, &offer, &mut found);
 
@@ -194,6 +197,24 @@ fn weigh_release(
     match input.esp_room {
         Some(room) if room >= offer.esp_bytes => {}
         room => found.add(Keeps::Everything, Hold::EspRoom { needed: offer.esp_bytes, room }),
+    }
+}
+
+/// Kubelet and API server must understand each other. An order passes a silent API server: the
+/// release may be what makes it heard again.
+fn weigh_cluster(input: &PolicyInput<'_>, offer: &OfferFacts, found: &mut Collected) {
+    match (input.api_server, &offer.kubelet) {
+        (Some(ApiServer::Answers(server)), Some(kubelet))
+            if !skew::is_supported(kubelet, server) =>
+        {
+            let (version, kubelet, server) =
+                (offer.version.clone(), kubelet.clone(), server.clone());
+            found.add(Keeps::Everything, Hold::VersionSkew { version, kubelet, server });
+        }
+        (Some(ApiServer::Silent(sentence)), _) if input.order == Order::None => {
+            found.add(Keeps::Everything, Hold::ApiServer { sentence: sentence.clone() });
+        }
+        _ => {}
     }
 }
 

@@ -50,6 +50,7 @@ fn offer(version: &str, root: u8) -> OfferFacts {
         root_hash: [root; 32].into(),
         minimum_updater: Version::new(1, 0, 0),
         esp_bytes: 100,
+        kubelet: Some(Version::new(1, 37, 2)),
     }
 }
 
@@ -67,6 +68,7 @@ struct World {
     refusals: Vec<Refusal>,
     staged: Option<RootHash>,
     esp_room: Option<u64>,
+    api_server: Option<ApiServer>,
     boot: BootState,
     order: Order,
     now: Timestamp,
@@ -87,6 +89,7 @@ impl World {
             refusals: Vec::new(),
             staged: None,
             esp_room: Some(100),
+            api_server: None,
             boot: BootState::Blessed,
             order: Order::None,
             now: at("2026-11-27T12:00:00Z"),
@@ -114,6 +117,7 @@ impl World {
             refusals: &self.refusals,
             staged: self.staged,
             esp_room: self.esp_room,
+            api_server: self.api_server.as_ref(),
             order: self.order,
         })
     }
@@ -155,7 +159,7 @@ fn an_older_release_is_taken_when_the_documents_say_so() {
 #[test]
 fn rules_that_an_order_does_not_pass() {
     type Change = fn(&mut World);
-    let rules: [(&str, Change); 15] = [
+    let rules: [(&str, Change); 16] = [
         ("Judging", |world| world.boot = BootState::Pending),
         ("NoSettings", |world| world.settings = None),
         ("NoChannel", |world| world.settings.as_mut().unwrap().channel = None),
@@ -178,6 +182,9 @@ fn rules_that_an_order_does_not_pass() {
         }),
         ("MinimumUpdater", |world| world.updater = Version::new(0, 9, 0)),
         ("EspRoom", |world| world.esp_room = Some(99)),
+        ("VersionSkew", |world| {
+            world.api_server = Some(ApiServer::Answers(Version::new(1, 36, 4)));
+        }),
     ];
     for (name, change) in rules {
         for order in [Order::None, Order::Stage, Order::Apply] {
@@ -192,6 +199,28 @@ fn rules_that_an_order_does_not_pass() {
         }
     }
     check(|world| world.esp_room = None, Action::Nothing, &["EspRoom"]);
+}
+
+#[test]
+fn a_kubelet_goes_with_its_api_server() {
+    let answers = |minor| {
+        move |world: &mut World| {
+            world.api_server = Some(ApiServer::Answers(Version::new(1, minor, 0)));
+        }
+    };
+    check(answers(37), Action::Stage, &[]);
+    check(answers(40), Action::Stage, &[]);
+    check(answers(41), Action::Nothing, &["VersionSkew"]);
+    check(answers(36), Action::Nothing, &["VersionSkew"]);
+    let mut world = World::new();
+    answers(36)(&mut world);
+    let sentence = world.decide().holds[0].to_string();
+    assert!(sentence.contains("update the control plane first"), "{sentence}");
+    world.api_server = Some(ApiServer::Silent("the API server does not answer".into()));
+    assert_eq!(outcome(&world), (Action::Nothing, vec!["ApiServer".to_owned()]));
+    // The release may be what makes it heard again.
+    world.order = Order::Apply;
+    assert_eq!(outcome(&world), (Action::Stage, Vec::new()));
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use std::io;
 
-use super::{SettingsError, Sources, load};
+use super::{SettingsError, Sources, present};
 use crate::effects::{BootedSlot, HostName, StateStore};
 
 /// Why the host name is not the one of the settings.
@@ -39,10 +39,7 @@ pub fn apply_hostname(
     sources: &Sources<'_>,
     kernel: &dyn HostName,
 ) -> Result<Option<String>, HostNameError> {
-    let settings = match load(state, booted)? {
-        Some(settings) => Some(settings),
-        None => sources.first()?.map(|(settings, _)| settings),
-    };
+    let settings = present(state, booted, sources)?;
     let Some(name) = settings.and_then(|settings| settings.settings().hostname.clone()) else {
         return Ok(None);
     };

@@ -1,7 +1,7 @@
 //! The settings of this node: where they come from at the first boot, and where they are kept.
 //!
 //! In: a credential or a seed disk, once; later the node's API. Out: [`NodeSettings`], and the
-//! files that systemd's network and time services read. Each slot has a copy of its own,
+//! files that systemd's network and time services and kubelet read. Each slot has a copy of its own,
 //! `settings-a.json` and `settings-b.json`, and reads and writes only that one: a node that
 //! falls back has the settings that its old release knew, also when the new ones were what
 //! broke it. The copy of the other slot is made when that slot is armed.
@@ -18,12 +18,13 @@ use release::{Digest, Slot};
 use crate::effects::{BootedSlot, StateStore};
 
 mod hostname;
+mod kubelet;
 mod render;
 mod seed;
 mod sources;
 
 pub use hostname::{HostNameError, apply_hostname};
-pub use render::{RuntimeFolders, Unit, render};
+pub use render::{ConfigureError, RuntimeFolders, Unit, configure_kubelet, render};
 pub use seed::{MountedSeed, SEED, SeedDisk, SeedError};
 pub use sources::{CREDENTIAL, Origin, Sources, USER_DATA_MARK};
 
@@ -162,6 +163,21 @@ pub fn load_or_take(
     let Some((settings, origin)) = sources.first()? else { return Ok(None) };
     save(state, booted, &settings)?;
     Ok(Some((settings, origin)))
+}
+
+/// The settings of the running slot or, when it has none, those of the sources. Keeps nothing.
+///
+/// # Errors
+/// [`SettingsError`].
+fn present(
+    state: &dyn StateStore,
+    booted: BootedSlot,
+    sources: &Sources<'_>,
+) -> Result<Option<NodeSettings>, SettingsError> {
+    match load(state, booted)? {
+        Some(settings) => Ok(Some(settings)),
+        None => Ok(sources.first()?.map(|(settings, _)| settings)),
+    }
 }
 
 /// Gives the target slot the settings of the running one, before the target is armed. They are

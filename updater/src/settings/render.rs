@@ -1,9 +1,9 @@
-//! What systemd's network and time services read, made from the settings.
+//! What systemd's network and time services and kubelet read, made from the settings.
 //!
 //! In: settings. Out: files below `/run`, and the units that must be restarted because a file
 //! of theirs changed. **Invariant:** only files whose names start with [`PREFIX`] are written
 //! or removed; and a run that changes nothing writes nothing, so that a restart of this program
-//! does not interrupt the node's network.
+//! interrupts neither the node's network nor its kubelet.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -12,6 +12,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use release::settings::{Interface, Settings};
+
+use super::kubelet::{self, KUBELET_FOLDER};
+use super::{NodeSettings, SettingsError, Sources, present};
+use crate::effects::{BootedSlot, StateStore};
 
 /// Start of the name of each file. It sorts before the image's `50-dhcp.network`: of all files
 /// that match an interface, systemd takes the first by name.
@@ -24,6 +28,8 @@ pub enum Unit {
     Network,
     /// `systemd-timesyncd.service`.
     Time,
+    /// `kubelet.service`.
+    Kubelet,
 }
 
 impl Unit {
@@ -32,8 +38,34 @@ impl Unit {
         match self {
             Unit::Network => "systemd-networkd.service",
             Unit::Time => "systemd-timesyncd.service",
+            Unit::Kubelet => "kubelet.service",
         }
     }
+
+    /// What systemctl is told when a file changed. Network and time are waited for, because the
+    /// channel is asked next; kubelet, which waits for much itself, starts also when settings
+    /// that could not be used had kept it from that.
+    pub fn order(self) -> [&'static str; 2] {
+        match self {
+            Unit::Network | Unit::Time => ["--quiet", "try-restart"],
+            Unit::Kubelet => ["--no-block", "restart"],
+        }
+    }
+
+    /// Who may read its files: what kubelet reads holds a token.
+    fn access(self) -> Access {
+        match self {
+            Unit::Network | Unit::Time => Access { folder: 0o755, file: 0o644 },
+            Unit::Kubelet => Access { folder: 0o700, file: 0o600 },
+        }
+    }
+}
+
+/// Modes of a folder and of its files.
+#[derive(Debug, Clone, Copy)]
+struct Access {
+    folder: u32,
+    file: u32,
 }
 
 /// Folders that the units read.
@@ -43,6 +75,8 @@ pub struct RuntimeFolders {
     pub network: PathBuf,
     /// `/run/systemd/timesyncd.conf.d`.
     pub time: PathBuf,
+    /// [`KUBELET_FOLDER`].
+    pub kubelet: PathBuf,
 }
 
 impl Default for RuntimeFolders {
@@ -50,6 +84,7 @@ impl Default for RuntimeFolders {
         Self {
             network: "/run/systemd/network".into(),
             time: "/run/systemd/timesyncd.conf.d".into(),
+            kubelet: KUBELET_FOLDER.into(),
         }
     }
 }
@@ -76,11 +111,53 @@ pub fn render(folders: &RuntimeFolders, settings: &Settings) -> io::Result<Vec<U
     for (folder, files, unit) in
         [(&folders.network, network, Unit::Network), (&folders.time, time, Unit::Time)]
     {
-        if align(folder, &files)? {
+        if align(folder, &files, unit.access())? {
             restart.push(unit);
         }
     }
+    if render_kubelet(folders, Some(settings))? {
+        restart.push(Unit::Kubelet);
+    }
     Ok(restart)
+}
+
+fn render_kubelet(folders: &RuntimeFolders, settings: Option<&Settings>) -> io::Result<bool> {
+    let cluster = settings.and_then(|settings| settings.kubernetes.as_ref());
+    align(&folders.kubelet, &kubelet::files(&folders.kubelet, cluster), Unit::Kubelet.access())
+}
+
+/// Why kubelet does not know what the settings say.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigureError {
+    /// There are settings, and they cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The folder in memory.
+    #[error("cannot write {}", .folder.display())]
+    Write {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Writes what kubelet reads, before it starts at boot. Keeps nothing.
+///
+/// # Errors
+/// [`ConfigureError`]; kubelet must then not start.
+pub fn configure_kubelet(
+    state: &dyn StateStore,
+    booted: BootedSlot,
+    sources: &Sources<'_>,
+    folders: &RuntimeFolders,
+) -> Result<(), ConfigureError> {
+    let settings = present(state, booted, sources)?;
+    match render_kubelet(folders, settings.as_ref().map(NodeSettings::settings)) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(ConfigureError::Write { folder: folders.kubelet.clone(), source }),
+    }
 }
 
 fn network_file(interface: &Interface) -> String {
@@ -99,7 +176,7 @@ fn network_file(interface: &Interface) -> String {
 }
 
 /// True when anything was changed.
-fn align(folder: &Path, files: &BTreeMap<String, String>) -> io::Result<bool> {
+fn align(folder: &Path, files: &BTreeMap<String, String>, access: Access) -> io::Result<bool> {
     let mut changed = false;
     for name in ours(folder)? {
         if !files.contains_key(&name) {
@@ -115,11 +192,11 @@ fn align(folder: &Path, files: &BTreeMap<String, String>) -> io::Result<bool> {
             _ => {}
         }
         fs::create_dir_all(folder)?;
-        // Services under users of their own read it, whatever this program's umask is.
-        fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+        // Services under users of their own read some, whatever this program's umask is.
+        fs::set_permissions(folder, Permissions::from_mode(access.folder))?;
         let temporary = folder.join(format!(".{name}"));
         fs::write(&temporary, text)?;
-        fs::set_permissions(&temporary, Permissions::from_mode(0o644))?;
+        fs::set_permissions(&temporary, Permissions::from_mode(access.file))?;
         fs::rename(&temporary, &path)?;
         changed = true;
     }

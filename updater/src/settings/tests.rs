@@ -1,6 +1,8 @@
 //! Settings come from one place, stay with their slot, and reach systemd.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use super::*;
 use crate::effects::HostName;
@@ -153,6 +155,14 @@ fn the_bytes_are_never_printed() {
     assert!(!format!("{settings:?}").contains("quiet"));
 }
 
+fn folders(root: &Path) -> RuntimeFolders {
+    RuntimeFolders {
+        network: root.join("network"),
+        time: root.join("time"),
+        kubelet: root.join("kubelet"),
+    }
+}
+
 fn parsed(network: &str) -> Settings {
     let text = format!(r#"{{"schema": 1, "network": {network}}}"#);
     Settings::from_json(text.as_bytes()).unwrap()
@@ -161,8 +171,7 @@ fn parsed(network: &str) -> Settings {
 #[test]
 fn files_are_written_when_they_differ_and_removed_when_they_are_not_wanted() {
     let root = tempfile::tempdir().unwrap();
-    let folders =
-        RuntimeFolders { network: root.path().join("network"), time: root.path().join("time") };
+    let folders = folders(root.path());
     let fixed = parsed(
         r#"{"interfaces": [{"match": "en*", "addresses": ["10.0.0.5/24", "fd00::5/64"],
                 "gateway": "10.0.0.1", "dns": ["10.0.0.2", "10.0.0.3"]}],
@@ -191,8 +200,38 @@ fn files_are_written_when_they_differ_and_removed_when_they_are_not_wanted() {
 #[test]
 fn a_node_with_nothing_to_set_touches_nothing() {
     let root = tempfile::tempdir().unwrap();
-    let folders =
-        RuntimeFolders { network: root.path().join("network"), time: root.path().join("time") };
+    let folders = folders(root.path());
     assert_eq!(render(&folders, &parsed("{}")).unwrap(), []);
-    assert!(!folders.network.exists() && !folders.time.exists());
+    assert!(!folders.network.exists() && !folders.time.exists() && !folders.kubelet.exists());
+}
+
+#[test]
+fn kubelet_knows_its_cluster_before_it_starts_and_restarts_when_that_changes() {
+    let root = tempfile::tempdir().unwrap();
+    let folders = folders(root.path());
+    let document = |server: &str| {
+        format!(
+            r#"{{"schema": 1, "kubernetes": {{"server": "{server}",
+                "certificateAuthority": "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----",
+                "bootstrapToken": "abcdef.0123456789abcdef"}}}}"#
+        )
+        .into_bytes()
+    };
+    fs::write(root.path().join(CREDENTIAL), document("https://a:6443")).unwrap();
+    let given = Sources { credentials: Some(root.path().to_owned()), seed: &Seed(None) };
+    let node = state();
+    configure_kubelet(&node, a(), &given, &folders).unwrap();
+    assert_eq!(node.log(), [], "nothing is kept");
+    for entry in fs::read_dir(&folders.kubelet).unwrap() {
+        let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let settings = |server| Settings::from_json(&document(server)).unwrap();
+    assert_eq!(render(&folders, &settings("https://a:6443")).unwrap(), []);
+    assert_eq!(render(&folders, &settings("https://b:6443")).unwrap(), [Unit::Kubelet]);
+    assert_eq!(render(&folders, &parsed("{}")).unwrap(), [Unit::Kubelet]);
+    assert_eq!(fs::read_dir(&folders.kubelet).unwrap().count(), 0, "the token is gone");
+    node.save("settings-a.json", br#"{"schema": 2}"#).unwrap();
+    let refused = configure_kubelet(&node, a(), &given, &folders).unwrap_err();
+    assert!(matches!(refused, ConfigureError::Settings(_)), "{refused}");
 }

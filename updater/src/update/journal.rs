@@ -143,7 +143,7 @@ pub enum Happening {
         /// Why, and how far it got.
         cause: Cause,
     },
-    /// An operator lets it be tried again.
+    /// It may be tried again.
     Cleared,
     /// The journal was unreadable and began anew; the release is the running one.
     JournalDamaged,

@@ -20,7 +20,7 @@ use crate::effects::Clock;
 use crate::update::Failure;
 
 pub use address::{HttpAddress, InvalidAddress};
-pub use probes::{Node, probes};
+pub use probes::{API_SERVER, Node, probes};
 pub use wait::{HealthError, wait};
 
 /// How long one probe may take to answer.

@@ -1,4 +1,4 @@
-//! The probes: container runtime, kubelet, and what the settings add.
+//! The probes: container runtime, kubelet, the cluster, and what the settings add.
 //!
 //! In: sockets, addresses and paths. Out: well, or what is missing and where to look.
 //! **Invariant:** an answer is read up to a bound, and nothing of it is believed but what is
@@ -9,17 +9,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use release::settings;
+use release::settings::{self, KubernetesSettings};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{ANSWER_TIMEOUT, HttpAddress, InvalidAddress, Probe};
+use crate::cluster::Cluster;
 use crate::grpc::Client;
 use crate::grpc::messages::{Empty, RuntimeCondition, StatusResponse};
 
 /// Longest first line of an HTTP answer, in bytes; an honest one has about 20.
 const MAX_LINE_BYTES: u64 = 4096;
+/// Name of the probe that asks the API server.
+pub const API_SERVER: &str = "api-server";
 /// What containerd must say of itself.
 pub(super) const CONDITIONS: [&str; 2] = ["RuntimeReady", "NetworkReady"];
 
@@ -38,6 +41,7 @@ pub struct Node {
 /// When an address of the settings is none that a probe can ask.
 pub fn probes(
     node: &Node,
+    cluster: Option<&KubernetesSettings>,
     added: &[settings::Probe],
 ) -> Result<Vec<Box<dyn Probe>>, InvalidAddress> {
     let mut probes: Vec<Box<dyn Probe>> = vec![
@@ -49,6 +53,10 @@ pub fn probes(
             see: "slipway node logs --unit kubelet".to_owned(),
         }),
     ];
+    if let Some(cluster) = cluster {
+        probes.push(Box::new(ApiServer(Cluster::of_this_machine(cluster.clone()))));
+        probes.push(Box::new(NodeReady(Cluster::of_this_machine(cluster.clone()))));
+    }
     for probe in added {
         probes.push(match probe {
             settings::Probe::Http { name, url, status } => Box::new(Status {
@@ -77,6 +85,34 @@ impl Probe for ContainerRuntime {
     async fn ask(&self) -> Result<(), String> {
         let missing = missing_conditions(&conditions(&self.0, ANSWER_TIMEOUT).await?);
         if missing.is_empty() { Ok(()) } else { Err(missing.join(", ")) }
+    }
+}
+
+/// The API server answers. Apart from the node's own state, because it may be down for everybody.
+struct ApiServer(Cluster);
+
+#[async_trait]
+impl Probe for ApiServer {
+    fn name(&self) -> &str {
+        API_SERVER
+    }
+
+    async fn ask(&self) -> Result<(), String> {
+        self.0.version().await.map(drop)
+    }
+}
+
+/// The Node is Ready.
+struct NodeReady(Cluster);
+
+#[async_trait]
+impl Probe for NodeReady {
+    fn name(&self) -> &str {
+        "node-ready"
+    }
+
+    async fn ask(&self) -> Result<(), String> {
+        self.0.node_is_ready().await
     }
 }
 
@@ -254,13 +290,15 @@ mod tests {
             containerd: "/nonexistent".into(),
             kubelet: "http://127.0.0.1:1/healthz".parse().unwrap(),
         };
-        let probes = probes(&node, &added).unwrap();
+        let cluster = r#"{"server": "https://127.0.0.1:1", "certificateAuthority": ""}"#;
+        let cluster: KubernetesSettings = serde_json::from_str(cluster).unwrap();
+        let probes = probes(&node, Some(&cluster), &added).unwrap();
         let names: Vec<&str> = probes.iter().map(|probe| probe.name()).collect();
-        assert_eq!(names, ["containerd", "kubelet", "ingress", "disk"]);
+        assert_eq!(names, ["containerd", "kubelet", "api-server", "node-ready", "ingress", "disk"]);
         assert!(probes[0].ask().await.unwrap_err().contains("containerd"));
-        let missing = probes[3].ask().await.unwrap_err();
+        let missing = probes[5].ask().await.unwrap_err();
         assert!(missing.contains(path.to_str().unwrap()), "{missing}");
         std::fs::write(&path, "").unwrap();
-        assert_eq!(probes[3].ask().await, Ok(()));
+        assert_eq!(probes[5].ask().await, Ok(()));
     }
 }

@@ -109,6 +109,7 @@ impl Actor {
             refusals: &refusals,
             staged,
             esp_room: room.ok().flatten(),
+            api_server: self.heard.answer.as_ref(),
             order: self.order,
         })
     }
@@ -133,6 +134,7 @@ impl Actor {
 
     /// Does what policy decides, and says what holds the node otherwise.
     pub(super) async fn follow(&mut self) -> Decision {
+        self.ask_api_server().await;
         let mut decision = self.decide(self.staged.as_ref().map(Staged::root_hash)).await;
         let wanted = decision.target.as_ref().map(|target| target.version.clone());
         self.setting.board.change(|board| board.wanted = wanted);

@@ -9,11 +9,11 @@ use release::settings::Settings;
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use super::{Actor, Look, Surroundings, conflict};
+use super::{Actor, Look, Surroundings, Work, conflict};
 use crate::channel::ChannelClient;
 use crate::daemon::identity::Identity;
 use crate::daemon::{api_of, chain};
-use crate::settings::{self, MountedSeed, NodeSettings, RuntimeFolders, Sources};
+use crate::settings::{self, MountedSeed, NodeSettings, RuntimeFolders, Sources, Unit};
 
 /// Gives the kernel the host name of the settings: this program may not.
 const HOSTNAME_UNIT: &str = "slipway-hostname.service";
@@ -65,8 +65,13 @@ impl Actor {
             };
             ChannelClient::new(settings, surroundings)
         });
-        // A failure to send means that the API ends, and with it this program.
-        self.setting.api.send_replace(api_of(Some(settings)));
+        let api = api_of(Some(settings));
+        // The port stays open when nothing changes for it: an operator waits for an answer there.
+        self.setting.api.send_if_modified(|current| {
+            let is_other = *current != api;
+            *current = api;
+            is_other
+        });
         let redacted = serde_json::to_value(settings).ok();
         self.setting.board.change(|board| {
             board.group = settings.channel.as_ref().and_then(|channel| channel.group.clone());
@@ -77,6 +82,17 @@ impl Actor {
         self.settings = Some(settings.clone());
         self.look = Look::default();
         self.next_look = Instant::now();
+        self.judge_anew();
+    }
+
+    /// A boot that is being judged is judged by the settings in force.
+    fn judge_anew(&mut self) {
+        if let Work::Judging(task, pending) = &mut self.work
+            && let Some(pending) = pending.take()
+        {
+            task.abort();
+            self.judge(pending);
+        }
     }
 
     /// Writes what network and time services read, and restarts those that must read it again.
@@ -86,13 +102,18 @@ impl Actor {
             Err(error) => return self.complain("the network settings cannot be written", &error),
         };
         let named = settings.hostname.as_ref().is_none_or(|name| *name == Identity::hostname());
-        let renaming = (!named).then_some(("restart", HOSTNAME_UNIT));
-        let units = units.into_iter().map(|unit| ("try-restart", unit.name()));
-        for (verb, name) in renaming.into_iter().chain(units) {
-            let restarted = Command::new("/usr/bin/systemctl").args([verb, name]).output().await;
+        let mut orders = Vec::new();
+        if !named {
+            orders.push((["--quiet", "restart"], HOSTNAME_UNIT));
+        }
+        orders.extend(units.into_iter().map(|unit| (unit.order(), unit.name())));
+        // kubelet did not start when the settings before these could not be used.
+        orders.push((["--no-block", "start"], Unit::Kubelet.name()));
+        for (order, name) in orders {
+            let restarted = Command::new("/usr/bin/systemctl").args(order).arg(name).output().await;
             match restarted {
                 Ok(output) if output.status.success() => {
-                    tracing::info!(unit = name, "slipway: restarted for new settings");
+                    tracing::info!(unit = name, "slipway: {} for new settings", order[1]);
                 }
                 Ok(output) => {
                     let said = String::from_utf8_lossy(&output.stderr);

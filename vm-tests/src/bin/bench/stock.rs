@@ -47,6 +47,13 @@ const UNITS: [&str; 4] =
 const NETWORK_UNITS: [&str; 3] =
     ["systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service"];
 
+/// What kubelet's unit asks for on a node, where slipwayd writes what the settings say; here there
+/// are none.
+const NO_SETTINGS: (&str, &str) = (
+    "usr/lib/systemd/system/slipway-kubelet.service",
+    "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n",
+);
+
 const ESP_MIB: u64 = 256;
 const ROOT_MIB: u64 = 3072;
 const MIB: u64 = 1 << 20;
@@ -84,6 +91,7 @@ fn add_node_parts(folder: &Path, release: &Path, root: &Path) -> Result<()> {
         let target = if from.is_dir() { to.parent().context("no folder")? } else { &to };
         call(folder, "cp", &["-a", "--no-preserve=ownership", &text(&from), &text(target)])?;
     }
+    fs::write(root.join(NO_SETTINGS.0), NO_SETTINGS.1)?;
     let systemctl = format!("--root={}", root.display());
     let enabled = UNITS.into_iter().chain(NETWORK_UNITS);
     for unit in enabled {

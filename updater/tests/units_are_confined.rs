@@ -1,4 +1,4 @@
-//! How far systemd's own judge finds the daemon's unit confined.
+//! How far systemd's own judge finds slipwayd's units confined.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,15 +10,21 @@ use std::process::Command;
 const MOST_EXPOSURE: &str = "25";
 
 #[test]
-fn the_unit_is_confined() {
-    let units = "../manifests/files/slipwayd/usr/lib/systemd/system/slipwayd.service";
+fn the_units_are_confined() {
+    for unit in ["slipwayd.service", "slipway-hostname.service", "slipway-kubelet.service"] {
+        judge(unit);
+    }
+}
+
+fn judge(unit: &str) {
+    let units = "../manifests/files/slipwayd/usr/lib/systemd/system";
     let output = Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--no-pager", "--threshold", MOST_EXPOSURE])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(units))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(units).join(unit))
         .output()
         .expect("cannot run systemd-analyze: run setup/install-dependencies");
     // Shown for tests that pass, too.
     stderr().write_all(&output.stdout).unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "systemd finds more than {MOST_EXPOSURE}: {said}");
+    assert!(output.status.success(), "{unit}: systemd finds more than {MOST_EXPOSURE}: {said}");
 }

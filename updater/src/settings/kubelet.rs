@@ -1,0 +1,176 @@
+//! What kubelet reads, made from the settings.
+//!
+//! In: the `kubernetes` part of the settings. Out: files in one folder in memory, that
+//! `kubelet.service` names: arguments, a drop-in over the image's `KubeletConfiguration`, the
+//! cluster's authority, and the kubeconfig with which a new node asks for its certificate.
+//! Without that part there are no files, and kubelet runs its static pods alone.
+//!
+//! **Invariant:** the token is in the one file that only root reads, and that file is gone with
+//! the token. The kubeconfig of a node that has joined is kubelet's own, written at each start,
+//! so that another address or authority in the settings counts at once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use release::settings::{KubernetesSettings, Secret};
+use serde_json::{Value, json};
+
+/// Folder in memory.
+pub const KUBELET_FOLDER: &str = "/run/slipway/kubelet";
+/// Variables of `kubelet.service`.
+const ENVIRONMENT: &str = "10-slipway.env";
+/// Over the image's `KubeletConfiguration`; kubelet reads files that end so.
+const CONFIGURATION: &str = "10-slipway.conf";
+const AUTHORITY: &str = "10-slipway-ca.crt";
+const BOOTSTRAP: &str = "10-slipway-bootstrap.kubeconfig";
+/// In `RuntimeDirectory=` of `kubelet.service`: gone when kubelet stops.
+const KUBECONFIG: &str = "/run/kubelet/kubeconfig";
+
+/// Files by name.
+pub(super) fn files(
+    folder: &Path,
+    settings: Option<&KubernetesSettings>,
+) -> BTreeMap<String, String> {
+    let Some(settings) = settings else { return BTreeMap::new() };
+    let path = |name: &str| folder.join(name).display().to_string();
+    BTreeMap::from([
+        (ENVIRONMENT.to_owned(), environment(folder, settings)),
+        (CONFIGURATION.to_owned(), text(&configuration(settings, &path(AUTHORITY)))),
+        (AUTHORITY.to_owned(), settings.certificate_authority.clone()),
+        (BOOTSTRAP.to_owned(), text(&bootstrap(settings, &path(AUTHORITY)))),
+    ])
+}
+
+/// JSON, which is YAML.
+fn text(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+/// One line of arguments. No value has a blank or a quote: the settings are checked.
+fn environment(folder: &Path, settings: &KubernetesSettings) -> String {
+    let mut arguments = vec![
+        format!("--config-dir={}", folder.display()),
+        format!("--bootstrap-kubeconfig={}", folder.join(BOOTSTRAP).display()),
+        format!("--kubeconfig={KUBECONFIG}"),
+    ];
+    if !settings.labels.is_empty() {
+        let labels = settings.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        arguments.push(format!("--node-labels={}", labels.collect::<Vec<_>>().join(",")));
+    }
+    if let Some(address) = settings.node_ip {
+        arguments.push(format!("--node-ip={address}"));
+    }
+    format!("KUBELET_ARGUMENTS={}\n", arguments.join(" "))
+}
+
+/// <https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/>
+fn configuration(settings: &KubernetesSettings, authority: &str) -> Value {
+    let taints: Vec<Value> = settings
+        .taints
+        .iter()
+        .map(|taint| json!({"key": taint.key, "value": taint.value, "effect": taint.effect}))
+        .collect();
+    let kubelet = &settings.kubelet;
+    let mut document = json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": false},
+            "webhook": {"enabled": true},
+            "x509": {"clientCAFile": authority},
+        },
+        "authorization": {"mode": "Webhook"},
+        "clusterDNS": settings.cluster_dns,
+        "clusterDomain": settings.cluster_domain,
+        "enableServer": true,
+        "maxPods": kubelet.max_pods,
+        "registerWithTaints": taints,
+        "rotateCertificates": true,
+        "serverTLSBootstrap": true,
+    });
+    let mut set = |name: &str, value: Value| {
+        let is_given = !value.is_null() && value.as_object().is_none_or(|map| !map.is_empty());
+        if let (true, Some(fields)) = (is_given, document.as_object_mut()) {
+            fields.insert(name.to_owned(), value);
+        }
+    };
+    set("systemReserved", json!(kubelet.system_reserved));
+    set("kubeReserved", json!(kubelet.kube_reserved));
+    set("evictionHard", json!(kubelet.eviction_hard));
+    set("containerLogMaxSize", json!(kubelet.container_log_max_size));
+    set("containerLogMaxFiles", json!(kubelet.container_log_max_files));
+    document
+}
+
+fn bootstrap(settings: &KubernetesSettings, authority: &str) -> Value {
+    let token = settings.bootstrap_token.as_ref().map(Secret::expose);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{
+            "name": "cluster",
+            "cluster": {"server": settings.server, "certificate-authority": authority},
+        }],
+        "users": [{
+            "name": "bootstrap",
+            "user": token.map_or_else(|| json!({}), |token| json!({"token": token})),
+        }],
+        "contexts": [{"name": "bootstrap", "context": {"cluster": "cluster", "user": "bootstrap"}}],
+        "current-context": "bootstrap",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(more: &str) -> KubernetesSettings {
+        let text =
+            format!(r#"{{"server": "https://10.0.2.2:6443", "certificateAuthority": "CA"{more}}}"#);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn without_a_cluster_there_are_no_files() {
+        assert!(files(Path::new("/run/x"), None).is_empty());
+    }
+
+    #[test]
+    fn kubelet_is_told_where_the_cluster_is_and_how_to_register() {
+        let settings = settings(
+            r#", "bootstrapToken": "abcdef.0123456789abcdef", "nodeIp": "10.0.2.15",
+               "clusterDns": ["10.96.0.10"], "taints": ["tenant=blue:NoSchedule"],
+               "labels": {"example.com/tenant": "blue", "tier": "x"},
+               "kubelet": {"maxPods": 20, "evictionHard": {"memory.available": "5%"}}"#,
+        );
+        let files = files(Path::new("/run/x"), Some(&settings));
+        let environment = &files[ENVIRONMENT];
+        assert_eq!(
+            environment,
+            "KUBELET_ARGUMENTS=--config-dir=/run/x \
+             --bootstrap-kubeconfig=/run/x/10-slipway-bootstrap.kubeconfig \
+             --kubeconfig=/run/kubelet/kubeconfig --node-labels=example.com/tenant=blue,tier=x \
+             --node-ip=10.0.2.15\n"
+        );
+        let configuration: Value = serde_json::from_str(&files[CONFIGURATION]).unwrap();
+        let taint = json!({"key": "tenant", "value": "blue", "effect": "NoSchedule"});
+        assert_eq!(configuration["registerWithTaints"], json!([taint]));
+        assert_eq!(configuration["evictionHard"], json!({"memory.available": "5%"}));
+        assert_eq!(configuration["maxPods"], 20);
+        assert_eq!(configuration.get("systemReserved"), None);
+        let client_authority = &configuration["authentication"]["x509"]["clientCAFile"];
+        assert_eq!(client_authority, "/run/x/10-slipway-ca.crt");
+        assert_eq!(files[AUTHORITY], "CA");
+    }
+
+    #[test]
+    fn the_token_is_in_one_file_only() {
+        let with_token = settings(r#", "bootstrapToken": "abcdef.0123456789abcdef""#);
+        for (name, text) in files(Path::new("/run/x"), Some(&with_token)) {
+            assert_eq!(text.contains("0123456789abcdef"), name == BOOTSTRAP, "{name}");
+        }
+        let without = files(Path::new("/run/x"), Some(&settings("")));
+        let bootstrap: Value = serde_json::from_str(&without[BOOTSTRAP]).unwrap();
+        assert_eq!(bootstrap["users"][0]["user"], json!({}));
+    }
+}

@@ -1,0 +1,85 @@
+//! The programs of the control plane, built by `go` from the modules that `vm-tests/cluster/`
+//! pins, into `target/vm/cluster/`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use release::Digest;
+
+use crate::{artefacts, workspace};
+
+/// Module's folder, its package, and the program's name.
+const PROGRAMS: [(&str, &str, &str); 5] = [
+    ("etcd", "go.etcd.io/etcd/server/v3", "etcd"),
+    ("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"),
+    ("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", "kube-controller-manager"),
+    ("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", "kube-scheduler"),
+    ("kubernetes", "k8s.io/kubernetes/cmd/kubectl", "kubectl"),
+];
+
+/// Where the programs are.
+pub fn folder() -> PathBuf {
+    artefacts().join("cluster")
+}
+
+/// All programs are there.
+///
+/// # Errors
+/// When one is missing.
+pub(super) fn check() -> Result<()> {
+    for (_, _, name) in PROGRAMS {
+        ensure!(folder().join(name).is_file(), "{name} was not built: call `cluster::build` first");
+    }
+    Ok(())
+}
+
+/// Builds those whose pins have changed since. Minutes at first, then nothing.
+///
+/// # Errors
+/// When `go` fails; its own message is on the console.
+pub fn build() -> Result<()> {
+    fs::create_dir_all(folder())?;
+    for (module, package, name) in PROGRAMS {
+        let pins = workspace().join("vm-tests/cluster").join(module);
+        let mod_file = fs::read(pins.join("go.mod"))?;
+        let pinned = Digest::of(&[mod_file, fs::read(pins.join("go.sum"))?].concat()).to_string();
+        let (program, mark) = (folder().join(name), folder().join(format!("{name}.pins")));
+        if program.is_file() && fs::read_to_string(&mark).is_ok_and(|built| built == pinned) {
+            continue;
+        }
+        println!("building {name} from {package}");
+        let version = version(&pins, package)?;
+        let mut numbers = version.trim_start_matches('v').split('.');
+        let mut number = || numbers.next().unwrap_or_default().to_owned();
+        let (major, minor) = (number(), number());
+        let variable = "k8s.io/component-base/version";
+        let flags = format!(
+            "-s -w -X {variable}.gitVersion={version} -X {variable}.gitMajor={major} -X \
+             {variable}.gitMinor={minor}"
+        );
+        let status = Command::new("go")
+            .current_dir(&pins)
+            .env("CGO_ENABLED", "0")
+            .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o"])
+            .arg(&program)
+            .arg(package)
+            .status()
+            .context("cannot run go: run setup/install-dependencies")?;
+        ensure!(status.success(), "`go build` failed; its own message is above");
+        fs::write(&mark, pinned)?;
+    }
+    Ok(())
+}
+
+/// The version of the package's module.
+fn version(pins: &std::path::Path, package: &str) -> Result<String> {
+    let output = Command::new("go")
+        .current_dir(pins)
+        .args(["list", "-f", "{{.Module.Version}}", package])
+        .output()
+        .context("cannot run go: run setup/install-dependencies")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

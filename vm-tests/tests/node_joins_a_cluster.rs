@@ -1,0 +1,89 @@
+//! A node with the settings of a cluster registers with its API server by itself, with the
+//! labels and taints that it was given, becomes Ready, runs a pod that tolerates it, and takes
+//! an update with the pod there before and after.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, has_condition, is_ready};
+use vm_tests::machine::Hardware;
+use vm_tests::site::Site;
+use vm_tests::{BOOT_SECONDS, artefacts, image, isolation};
+
+const NAME: &str = "node_joins_a_cluster";
+const NODE: &str = "node-a";
+/// A pod that only nodes with the taint's toleration get.
+const POD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata:
+  name: greeter
+spec:
+  nodeSelector: {example.com/tenant: blue}
+  tolerations: [{key: example.com/tenant, value: blue, effect: NoSchedule}]
+  shareProcessNamespace: true
+  containers:
+    - name: greeter
+      image: localhost/slipway/hello:1
+      imagePullPolicy: Never
+"#;
+
+#[test]
+fn node_joins_a_cluster() {
+    let prepare = || {
+        cluster::build()?;
+        Site::prepare_versions(NAME, 1, "0.1.0")
+    };
+    isolation::prepared(NAME, prepare, scenario);
+}
+
+fn scenario() -> Result<()> {
+    let old = image::test_image()?;
+    let site = Site::open(NAME)?;
+    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
+    let mut document = site.settings()?;
+    document["hostname"] = NODE.into();
+    document["mode"] = "automatic".into();
+    document["kubernetes"] = cluster.settings();
+    document["kubernetes"]["labels"] = json!({"example.com/tenant": "blue"});
+    document["kubernetes"]["taints"] = json!(["example.com/tenant=blue:NoSchedule"]);
+    document["kubernetes"]["kubelet"] = json!({"maxPods": 20});
+    let hardware = Hardware { kubelet: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
+    let machine = site.start(&old, &document, hardware)?;
+
+    let node = cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    println!("{:.0} s: Ready", machine.seconds());
+    ensure!(node["metadata"]["labels"]["example.com/tenant"] == "blue", "{node:#}");
+    let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
+    ensure!(taints.iter().any(|taint| taint["key"] == "example.com/tenant"), "{taints:?}");
+    ensure!(node["status"]["capacity"]["pods"] == "20", "{}", node["status"]["capacity"]);
+
+    cluster.approve_serving(BOOT_SECONDS)?;
+    cluster.apply(POD)?;
+    let pod = ["pod", "greeter"];
+    cluster.wait_for(&machine, &pod, BOOT_SECONDS, |pod| has_condition(pod, "Ready"))?;
+    println!("{:.0} s: the pod is Ready", machine.seconds());
+    let logs = cluster.kubectl_within(BOOT_SECONDS, &["logs", "greeter"])?;
+    ensure!(logs.contains("listening"), "the pod's log is {logs:?}");
+
+    let before = boot_id(&node)?;
+    site.channel.point(vm_tests::settings::CHANNEL, "0.1.1", &[])?;
+    site.access.ask(&["check"])?;
+    let status = site.access.runs(&machine, "0.1.1", 2 * BOOT_SECONDS)?;
+    let probe = status.health.iter().find(|probe| probe.name == "node-ready");
+    ensure!(probe.is_some_and(|probe| probe.message.is_none()), "{:#?}", status.health);
+    println!("{:.0} s: updated and blessed", machine.seconds());
+    let is_back = |node: &Value| is_ready(node) && boot_id(node).is_ok_and(|id| id != before);
+    let after = cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_back)?;
+    ensure!(after["metadata"]["uid"] == node["metadata"]["uid"], "another Node joined");
+    cluster.wait_for(&machine, &pod, BOOT_SECONDS, |pod| {
+        has_condition(pod, "Ready")
+            && pod["status"]["containerStatuses"][0]["restartCount"].as_u64() >= Some(1)
+    })?;
+    println!("{:.0} s: the pod runs again", machine.seconds());
+    Ok(())
+}
+
+fn boot_id(node: &Value) -> Result<String> {
+    let id = node["status"]["nodeInfo"]["bootID"].as_str();
+    Ok(id.context("a Node without a bootID")?.to_owned())
+}
