@@ -1,13 +1,14 @@
-//! The node's cluster, asked with kubelet's own certificate: is the node Ready, by the word of
-//! *this* boot's kubelet, and which version has the API server?
+//! The node's cluster, asked as its kubelet: does the API server answer, which version has it,
+//! and is this node Ready, by the word of *this* boot's kubelet?
 //!
 //! In: the `kubernetes` settings, and the client certificate that kubelet got with them. Out:
-//! well, or why not; and the API server's version. During a restart the Node stays Ready for a while, so its boot id must be
-//! this boot's. **Invariant:** the answer is read up to a bound; the token goes to the API
-//! server whose certificate was checked, and into no message.
+//! well, or why not. During a restart the Node stays Ready for a while, so its boot id must be
+//! this boot's. **Invariant:** an answer is read up to a bound; the token goes to the API server
+//! whose certificate was checked, and into no message.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use release::settings::{KubernetesSettings, Secret};
@@ -31,17 +32,30 @@ pub struct Cluster {
     boot_id: PathBuf,
     /// kubelet's name for this node.
     name: fn() -> String,
+    /// The client for a certificate; another one comes with the next.
+    client: Mutex<Option<(Option<Vec<u8>>, Client)>>,
+}
+
+/// Why the API server did not say what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// Nobody is there, or it cannot do its work: it may be down for everybody.
+    #[error("{0}")]
+    Down(String),
+    /// It is there, and something else is wrong.
+    #[error("{0}")]
+    Wrong(String),
 }
 
 /// What is read of a Node.
 #[derive(Debug, Deserialize)]
-struct Node {
-    status: Status,
+struct NodeObject {
+    status: NodeStatus,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+struct NodeStatus {
     #[serde(default)]
     conditions: Vec<Condition>,
     node_info: NodeInfo,
@@ -61,6 +75,11 @@ struct NodeInfo {
     boot_id: String,
 }
 
+/// True when kubelet has a certificate of a cluster, which is for one name in one cluster.
+pub fn has_joined() -> bool {
+    Path::new(CERTIFICATE).exists()
+}
+
 impl Cluster {
     /// The node of this machine.
     pub fn of_this_machine(settings: KubernetesSettings) -> Self {
@@ -72,28 +91,37 @@ impl Cluster {
                 let system = rustix::system::uname();
                 system.nodename().to_string_lossy().to_lowercase()
             },
+            client: Mutex::default(),
         }
     }
 
-    fn client(&self, identity: Option<Identity>) -> Result<Client, String> {
-        let text = self.settings.certificate_authority.as_bytes();
-        let unusable = |error| format!("kubernetes.certificateAuthority cannot be used: {error}");
-        let authorities = Certificate::from_pem_bundle(text).map_err(unusable)?;
-        let builder = Client::builder()
-            .no_proxy()
-            .referer(false)
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(LIMIT)
-            .tls_certs_only(authorities);
-        let builder = match identity {
-            Some(identity) => builder.identity(identity),
-            None => builder,
-        };
-        builder.build().map_err(|error| format!("cannot ask the API server: {error}"))
+    /// The API server is ready, its store included.
+    ///
+    /// # Errors
+    /// [`Unanswered`], with where to look.
+    pub async fn is_ready(&self) -> Result<(), Unanswered> {
+        self.ask_anybody("/readyz").await.map(drop)
     }
 
-    fn address(&self, path: &str) -> String {
-        format!("{}{path}", self.settings.server.as_str().trim_end_matches('/'))
+    /// The version of an API server that is ready.
+    ///
+    /// # Errors
+    /// [`Unanswered`], without a full stop.
+    pub async fn version(&self) -> Result<Version, Unanswered> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Info {
+            git_version: String,
+        }
+        self.is_ready().await?;
+        let body = self.ask_anybody("/version").await?;
+        let info: Info = serde_json::from_slice(&body).map_err(|error| {
+            Unanswered::Wrong(format!("the API server's answer is no version: {error}"))
+        })?;
+        let version = info.git_version.strip_prefix('v').unwrap_or(&info.git_version);
+        version.parse().map_err(|error| {
+            Unanswered::Wrong(format!("the API server's version is none: {error}"))
+        })
     }
 
     /// Asks whether the node is Ready.
@@ -106,29 +134,28 @@ impl Cluster {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(self.why_not_joined().await);
             }
-            Err(error) => return Err(format!("{}: {error}", self.certificate.display())),
+            Err(error) => return Err(format!("{}: {error}; {SEE}", self.certificate.display())),
         };
-        let identity = Identity::from_pem(&certificate)
-            .map_err(|error| format!("{}: {error}", self.certificate.display()))?;
         let name = (self.name)();
         let address = self.address(&format!("/api/v1/nodes/{name}"));
-        let answer = self.client(Some(identity))?.get(address).send().await;
-        let answer = answer.map_err(|error| self.unreachable(&error))?;
+        let client = self.client(Some(certificate)).map_err(|error| error.to_string())?;
+        let answer = client.get(address).send().await;
+        let answer = answer.map_err(|error| self.unanswered(&error).to_string())?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
                 return Err(format!("the cluster has no node {name} yet; {SEE}"));
             }
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            refused @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
                 return Err(format!(
-                    "the API server refuses the node's certificate ({}); {SEE}",
-                    answer.status()
+                    "the API server refuses the node's certificate ({refused}): it has ended, or is \
+                     of another cluster or name; {SEE}"
                 ));
             }
-            other => return Err(format!("the API server answers {other}")),
+            other => return Err(format!("the API server answers {other} to the node; {SEE}")),
         }
-        let body = bounded_body(answer).await?;
-        let node: Node = serde_json::from_slice(&body)
+        let body = bounded_body(answer).await.map_err(|error| error.to_string())?;
+        let node: NodeObject = serde_json::from_slice(&body)
             .map_err(|error| format!("the API server's answer is no Node: {error}"))?;
         let boot_id = tokio::fs::read_to_string(&self.boot_id).await;
         let boot_id = boot_id.map_err(|error| format!("{}: {error}", self.boot_id.display()))?;
@@ -149,44 +176,96 @@ impl Cluster {
                  `slipway node settings set`"
                     .to_owned()
             }
-            Ok(_) => format!("the API server has not signed the node's certificate yet; {SEE}"),
-            Err(error) => error,
+            Ok(StatusCode::OK) => {
+                format!(
+                    "nobody has signed the node's certificate yet: see `kubectl get csr`; {SEE}"
+                )
+            }
+            Ok(other) => format!("the API server answers {other} to the token; {SEE}"),
+            Err(error) => error.to_string(),
         }
     }
 
-    /// The API server's version, which it tells everybody.
-    ///
-    /// # Errors
-    /// Why it is not known, without a full stop.
-    pub async fn version(&self) -> Result<Version, String> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Info {
-            git_version: String,
-        }
-        let identity = tokio::fs::read(&self.certificate).await.ok();
-        let identity = identity.and_then(|bytes| Identity::from_pem(&bytes).ok());
-        let answer = self.client(identity)?.get(self.address("/version")).send().await;
-        let answer = answer.map_err(|error| self.unreachable(&error))?;
-        if answer.status() != StatusCode::OK {
-            return Err(format!("the API server answers {} to /version", answer.status()));
-        }
-        let body = bounded_body(answer).await?;
-        let info: Info = serde_json::from_slice(&body)
-            .map_err(|error| format!("the API server's answer is no version: {error}"))?;
-        let version = info.git_version.strip_prefix('v').unwrap_or(&info.git_version);
-        version.parse().map_err(|error| format!("the API server's version is none: {error}"))
-    }
-
-    async fn ask_with_token(&self, token: &Secret) -> Result<StatusCode, String> {
+    async fn ask_with_token(&self, token: &Secret) -> Result<StatusCode, Unanswered> {
         let request = self.client(None)?.get(self.address("/api")).bearer_auth(token.expose());
-        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let answer = request.send().await.map_err(|error| self.unanswered(&error))?;
         Ok(answer.status())
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> String {
-        let cause = innermost(error);
-        format!("the API server {} does not answer: {cause}", self.settings.server)
+    /// What the API server tells everybody. A certificate that it does not know would be refused
+    /// even here; one that it knows helps where strangers get no answer.
+    async fn ask_anybody(&self, path: &str) -> Result<Vec<u8>, Unanswered> {
+        let certificate = tokio::fs::read(&self.certificate).await.ok();
+        let mut answer = self.ask_as(certificate.clone(), path).await?;
+        if certificate.is_some() && answer.status() == StatusCode::UNAUTHORIZED {
+            answer = self.ask_as(None, path).await?;
+        }
+        let status = answer.status();
+        if status == StatusCode::OK {
+            return bounded_body(answer).await;
+        }
+        let text = format!("the API server answers {status} to {path}: look at its control plane");
+        Err(match status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            true => Unanswered::Down(text),
+            false => Unanswered::Wrong(text),
+        })
+    }
+
+    async fn ask_as(
+        &self,
+        certificate: Option<Vec<u8>>,
+        path: &str,
+    ) -> Result<Response, Unanswered> {
+        let request = self.client(certificate)?.get(self.address(path));
+        request.send().await.map_err(|error| self.unanswered(&error))
+    }
+
+    fn client(&self, certificate: Option<Vec<u8>>) -> Result<Client, Unanswered> {
+        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, client)) = kept.as_ref()
+            && *of == certificate
+        {
+            return Ok(client.clone());
+        }
+        let client = self.new_client(certificate.as_deref()).map_err(Unanswered::Wrong)?;
+        *kept = Some((certificate, client.clone()));
+        Ok(client)
+    }
+
+    fn new_client(&self, certificate: Option<&[u8]>) -> Result<Client, String> {
+        let text = self.settings.certificate_authority.as_bytes();
+        let unusable = |error| format!("kubernetes.certificateAuthority cannot be used: {error}");
+        let authorities = Certificate::from_pem_bundle(text).map_err(unusable)?;
+        let mut builder = Client::builder()
+            .no_proxy()
+            .referer(false)
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(LIMIT)
+            .tls_certs_only(authorities);
+        if let Some(pem) = certificate {
+            let identity = Identity::from_pem(pem)
+                .map_err(|error| format!("{}: {error}; {SEE}", self.certificate.display()))?;
+            builder = builder.identity(identity);
+        }
+        builder.build().map_err(|error| format!("cannot ask the API server: {error}; {SEE}"))
+    }
+
+    fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.settings.server.as_str().trim_end_matches('/'))
+    }
+
+    fn unanswered(&self, error: &reqwest::Error) -> Unanswered {
+        let (server, cause) = (&self.settings.server, innermost(error));
+        // rustls says so of every certificate that it does not trust.
+        if cause.contains("certificate") {
+            return Unanswered::Wrong(format!(
+                "the certificate of {server} is not good for kubernetes.certificateAuthority: \
+                 {cause}; correct it with `slipway node settings set`"
+            ));
+        }
+        Unanswered::Down(format!(
+            "the API server {server} does not answer ({cause}): check the address and the network"
+        ))
     }
 }
 
@@ -199,7 +278,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
     last.to_string()
 }
 
-async fn bounded_body(mut answer: Response) -> Result<Vec<u8>, String> {
+async fn bounded_body(mut answer: Response) -> Result<Vec<u8>, Unanswered> {
     let mut body = Vec::new();
     loop {
         match answer.chunk().await {
@@ -207,18 +286,19 @@ async fn bounded_body(mut answer: Response) -> Result<Vec<u8>, String> {
                 body.extend_from_slice(&chunk);
             }
             Ok(Some(_)) => {
-                return Err(format!(
-                    "the API server's answer has more than {MAX_ANSWER_BYTES} bytes"
-                ));
+                let text = format!("the API server's answer has over {MAX_ANSWER_BYTES} bytes");
+                return Err(Unanswered::Wrong(text));
             }
             Ok(None) => return Ok(body),
-            Err(error) => return Err(format!("the API server broke off: {error}")),
+            Err(error) => {
+                return Err(Unanswered::Down(format!("the API server broke off: {error}")));
+            }
         }
     }
 }
 
 /// Well when this boot's kubelet has said that it is Ready.
-fn judge(node: &Node, boot_id: &str) -> Result<(), String> {
+fn judge(node: &NodeObject, boot_id: &str) -> Result<(), String> {
     if node.status.node_info.boot_id != boot_id {
         return Err(format!("kubelet has not reported this boot to the cluster yet; {SEE}"));
     }
@@ -227,9 +307,9 @@ fn judge(node: &Node, boot_id: &str) -> Result<(), String> {
         Some(condition) if condition.status == "True" => Ok(()),
         Some(condition) => {
             let message: String = condition.message.chars().take(300).collect();
-            Err(format!("the node is not Ready: {message}"))
+            Err(format!("the node is not Ready: {message}; {SEE}"))
         }
-        None => Err("the node has no condition Ready yet".to_owned()),
+        None => Err(format!("the node has no condition Ready yet; {SEE}")),
     }
 }
 
@@ -237,7 +317,7 @@ fn judge(node: &Node, boot_id: &str) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn node(ready: &str, boot_id: &str) -> Node {
+    fn node(ready: &str, boot_id: &str) -> NodeObject {
         let text = format!(
             r#"{{"kind": "Node", "status": {{"nodeInfo": {{"bootID": "{boot_id}", "x": 1}},
                 "conditions": [{{"type": "MemoryPressure", "status": "False"}},
@@ -251,12 +331,12 @@ mod tests {
         assert_eq!(judge(&node("True", "b"), "b"), Ok(()));
         assert!(judge(&node("True", "a"), "b").unwrap_err().contains("this boot"));
         assert!(judge(&node("False", "b"), "b").unwrap_err().contains("cni plugin missing"));
-        let bare: Node =
+        let bare: NodeObject =
             serde_json::from_str(r#"{"status": {"nodeInfo": {"bootID": "b"}}}"#).unwrap();
         assert!(judge(&bare, "b").unwrap_err().contains("no condition"));
     }
 
-    fn cluster(folder: &std::path::Path, more: &str) -> Cluster {
+    fn cluster(folder: &Path, more: &str) -> Cluster {
         let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let authority = serde_json::to_string(&authority.cert.pem()).unwrap();
         let text = format!(
@@ -267,6 +347,7 @@ mod tests {
             certificate: folder.join("client.pem"),
             boot_id: folder.join("boot_id"),
             name: || "node-a".to_owned(),
+            client: Mutex::default(),
         }
     }
 
@@ -279,8 +360,36 @@ mod tests {
         let unreachable = cluster(folder.path(), token).node_is_ready().await.unwrap_err();
         assert!(unreachable.contains("https://127.0.0.1:1 does not answer"), "{unreachable}");
         assert!(!unreachable.contains("0123456789abcdef"), "{unreachable}");
+        let silent = cluster(folder.path(), token).version().await.unwrap_err();
+        assert!(matches!(silent, Unanswered::Down(_)), "{silent}");
         std::fs::write(folder.path().join("client.pem"), "nonsense").unwrap();
         let broken = cluster(folder.path(), token).node_is_ready().await.unwrap_err();
         assert!(broken.contains("client.pem"), "{broken}");
+    }
+
+    #[tokio::test]
+    async fn a_stranger_in_the_api_servers_place_is_not_silence() {
+        let stranger = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let tls = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![stranger.cert.der().clone()],
+                stranger.signing_key.serialize_der().try_into().unwrap(),
+            )
+            .unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(tls));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                assert!(acceptor.accept(stream).await.is_err(), "the node trusts a stranger");
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let mut cluster = cluster(folder.path(), "");
+        cluster.settings.server = format!("https://127.0.0.1:{port}").parse().unwrap();
+        let error = cluster.is_ready().await.unwrap_err();
+        assert!(matches!(&error, Unanswered::Wrong(_)), "{error}");
+        assert!(error.to_string().contains("kubernetes.certificateAuthority"), "{error}");
     }
 }

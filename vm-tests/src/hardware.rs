@@ -51,7 +51,7 @@ pub struct Hardware {
     /// An i6300esb watchdog that resets the machine.
     pub watchdog: bool,
     /// An address of the scenario's loopback, under which the API server reaches kubelet.
-    pub kubelet: Option<String>,
+    pub kubelet_address: Option<String>,
     /// Sectors that fail.
     pub bad_sectors: Vec<BadSector>,
     /// What the guest flushes outlives QEMU, so that it may be killed.

@@ -85,7 +85,7 @@ impl Machine {
         fs::write(folder.join("serial.log"), "")?;
         let forward = |port: u16| format!("hostfwd=tcp:127.0.0.1:{port}-:{port}");
         let mut forwards: Vec<String> = [PROBE_PORT, POD_PORT, API_PORT].map(forward).into();
-        if let Some(address) = &hardware.kubelet {
+        if let Some(address) = &hardware.kubelet_address {
             forwards.push(format!("hostfwd=tcp:{address}:{KUBELET_PORT}-:{KUBELET_PORT}"));
         }
         // QEMU goes with its test, even when that is killed and cannot clean up.

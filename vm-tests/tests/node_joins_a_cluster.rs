@@ -47,7 +47,8 @@ fn scenario() -> Result<()> {
     document["kubernetes"]["labels"] = json!({"example.com/tenant": "blue"});
     document["kubernetes"]["taints"] = json!(["example.com/tenant=blue:NoSchedule"]);
     document["kubernetes"]["kubelet"] = json!({"maxPods": 20});
-    let hardware = Hardware { kubelet: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
+    let hardware =
+        Hardware { kubelet_address: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
     let machine = site.start(&old, &document, hardware)?;
 
     let node = cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;

@@ -29,7 +29,8 @@ fn scenario() -> Result<()> {
     document["hostname"] = NODE.into();
     document["kubernetes"] = cluster.settings();
     document["kubernetes"]["bootstrapToken"] = "abcdef.aaaaaaaaaaaaaaaa".into();
-    let hardware = Hardware { kubelet: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
+    let hardware =
+        Hardware { kubelet_address: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
     // From the image's own disk: a boot that nobody has found good yet.
     let release = image::test_image()?;
     let settings = Some(vm_tests::settings::text(&document)?);

@@ -106,7 +106,7 @@ pub enum Rule {
     MinimumUpdater,
     /// The EFI system partition is too full.
     EspRoom,
-    /// The release's kubelet and the API server do not go together, or nobody knows.
+    /// The release's kubelet and the API server do not go together, or the latter is silent.
     VersionSkew,
     /// The release was bad on this node.
     Refused,

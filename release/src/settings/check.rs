@@ -13,6 +13,8 @@ use crate::group::{DEFAULT_DEADLINE, DEFAULT_SETTLE};
 
 /// Longest list of anything.
 pub(super) const MAX_ENTRIES: usize = 64;
+/// Names of probes that every node has.
+const BUILT_IN_PROBES: [&str; 4] = ["containerd", "kubelet", "api-server", "node-ready"];
 /// Longest name of an interface (`IFNAMSIZ` less its end), and room for a pattern.
 const MAX_PATTERN_BYTES: usize = 64;
 
@@ -89,6 +91,9 @@ impl Settings {
         self.health.check()?;
         self.network.check()?;
         if let Some(kubernetes) = &self.kubernetes {
+            if self.hostname.as_deref().is_none_or(|name| name == "localhost") {
+                return wrong("hostname", "give each node of a cluster a name of its own");
+            }
             kubernetes.check()?;
         }
         self.api.as_ref().map_or(Ok(()), ApiSettings::check)
@@ -130,6 +135,9 @@ impl HealthSettings {
             let name = probe.name();
             if name.is_empty() || name.len() > 63 || !name.chars().all(|c| c.is_ascii_graphic()) {
                 return wrong(format!("{field}.name"), "use 1 to 63 letters, digits and signs");
+            }
+            if BUILT_IN_PROBES.contains(&name) {
+                return wrong(format!("{field}.name"), format!("`{name}` is a built-in probe"));
             }
             if self.probes.iter().take(index).any(|other| other.name() == name) {
                 return wrong(format!("{field}.name"), format!("`{name}` is there twice"));

@@ -1,7 +1,7 @@
 //! How a node joins a cluster, and what its kubelet is told.
 //!
-//! **Invariant:** after [`KubernetesSettings::check`] no text holds a blank, a quote, a comma
-//! where a list is made of it, or a control character: each can stand in an argument.
+//! **Invariant:** after [`KubernetesSettings::check`] no label, taint or amount holds a blank, a
+//! quote, a comma or a control character: each can stand in an argument.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{Checked, bounded, pem, wrong};
+use super::check::{Checked, MAX_ENTRIES, bounded, pem, wrong};
 use super::texts::is_domain_name;
 use super::{HttpUrl, Secret};
 
@@ -20,14 +20,10 @@ pub const DEFAULT_MAX_PODS: u32 = 110;
 pub const DEFAULT_CLUSTER_DOMAIN: &str = "cluster.local";
 /// Longest part of a label or taint.
 const MAX_LABEL_BYTES: usize = 63;
-/// Labels of Kubernetes' own domains that a kubelet may give its own Node (NodeRestriction):
-/// what they start with.
-const KUBELET_LABELS: [&str; 4] = [
-    "kubelet.kubernetes.io/",
-    "node.kubernetes.io/",
-    "topology.kubernetes.io/region",
-    "topology.kubernetes.io/zone",
-];
+/// Of Kubernetes' own labels, those that a kubelet may give its own Node (NodeRestriction).
+const KUBELET_LABELS: [&str; 2] = ["topology.kubernetes.io/region", "topology.kubernetes.io/zone"];
+/// The same, with any name in these domains.
+const KUBELET_DOMAINS: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
 
 /// The cluster that a node joins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,7 +128,7 @@ pub struct InvalidTaint(String);
 impl FromStr for Taint {
     type Err = InvalidTaint;
     fn from_str(text: &str) -> Result<Self, InvalidTaint> {
-        let invalid = || InvalidTaint(text.chars().take(80).collect());
+        let invalid = || InvalidTaint(short(text));
         let (pair, effect) = text.rsplit_once(':').ok_or_else(invalid)?;
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let effect = match effect {
@@ -195,6 +191,13 @@ impl KubernetesSettings {
         }
         check_labels(&self.labels)?;
         bounded("kubernetes.taints", &self.taints)?;
+        for (index, taint) in self.taints.iter().enumerate() {
+            let same = |other: &Taint| other.key == taint.key && other.effect == taint.effect;
+            if self.taints.iter().take(index).any(same) {
+                let problem = format!("`{}` is there twice with the same effect", taint.key);
+                return wrong(format!("kubernetes.taints[{index}]"), problem);
+            }
+        }
         self.kubelet.check()
     }
 }
@@ -216,20 +219,21 @@ fn check_token(token: &Secret) -> Checked {
 
 fn check_labels(labels: &BTreeMap<String, String>) -> Checked {
     const FIELD: &str = "kubernetes.labels";
-    if labels.len() > super::check::MAX_ENTRIES {
-        return wrong(FIELD, format!("{} labels: at most 64 are allowed", labels.len()));
+    if labels.len() > MAX_ENTRIES {
+        return wrong(FIELD, format!("{} labels: at most {MAX_ENTRIES} are allowed", labels.len()));
     }
     for (key, value) in labels {
         if !is_label_key(key) || !is_label_value(value) {
             let problem = "is no label: use `DOMAIN/NAME` or `NAME`, and a value of up to 63 \
                            letters, digits, `-`, `_` and `.`";
-            return wrong(format!("{FIELD}.{key}"), problem);
+            return wrong(format!("{FIELD}.{}", short(key)), problem);
         }
         let domain = key.split_once('/').map_or("", |(domain, _)| domain);
         let of_kubernetes = ["kubernetes.io", "k8s.io"]
             .iter()
             .any(|own| domain == *own || domain.ends_with(&format!(".{own}")));
-        if of_kubernetes && !KUBELET_LABELS.iter().any(|start| key.starts_with(start)) {
+        let may_be = KUBELET_DOMAINS.contains(&domain) || KUBELET_LABELS.contains(&key.as_str());
+        if of_kubernetes && !may_be {
             let problem = "is one that a node may not give itself: use another domain, or \
                            node.kubernetes.io/";
             return wrong(format!("{FIELD}.{key}"), problem);
@@ -259,7 +263,7 @@ impl KubeletSettings {
         ];
         for (name, amounts, known) in amounts {
             for (key, amount) in amounts {
-                let field = || format!("kubernetes.kubelet.{name}.{key}");
+                let field = || format!("kubernetes.kubelet.{name}.{}", short(key));
                 if !known.contains(&key.as_str()) {
                     return wrong(field(), format!("is not known: use {}", known.join(", ")));
                 }
@@ -287,6 +291,11 @@ const SIGNALS: [&str; 6] = [
     "pid.available",
 ];
 
+/// What an error shows of a text that may be long.
+fn short(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
 /// A Kubernetes quantity: a number with a unit.
 fn is_quantity(text: &str) -> bool {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -300,7 +309,12 @@ fn is_quantity(text: &str) -> bool {
 /// `NAME` or `DOMAIN/NAME`.
 fn is_label_key(text: &str) -> bool {
     let (domain, name) = text.split_once('/').map_or((None, text), |(d, n)| (Some(d), n));
-    let domain_fits = domain.is_none_or(|domain| is_domain_name(domain) && !domain.ends_with('.'));
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    let fits = |domain: &str| {
+        is_domain_name(domain) && !domain.ends_with('.') && domain.bytes().all(plain)
+    };
+    let domain_fits = domain.is_none_or(fits);
     domain_fits && !name.is_empty() && is_label_value(name)
 }
 
@@ -327,7 +341,8 @@ mod tests {
             "certificateAuthority": CERTIFICATE,
             "bootstrapToken": "abcdef.0123456789abcdef",
             "clusterDns": ["10.96.0.10"],
-            "labels": {"example.com/tenant": "blue", "node.kubernetes.io/pool": "a", "tier": ""},
+            "labels": {"example.com/tenant": "blue", "node.kubernetes.io/pool": "a", "tier": "",
+                "topology.kubernetes.io/zone": "z1"},
             "taints": ["example.com/tenant=blue:NoSchedule", "quiet:NoExecute"],
             "nodeIp": "10.0.2.15",
             "kubelet": {
@@ -367,6 +382,9 @@ mod tests {
             ("/labels", json!({"a b": "c"}), "kubernetes.labels.a b"),
             ("/labels", json!({"a": "c,d=e"}), "kubernetes.labels.a"),
             ("/labels", json!({"node-role.kubernetes.io/x": ""}), "node-role"),
+            ("/labels", json!({"topology.kubernetes.io/zone2": ""}), "zone2"),
+            ("/labels", json!({"Example.com/a": ""}), "Example.com"),
+            ("/taints", json!(["a=b:NoExecute", "a=c:NoExecute"]), "kubernetes.taints[1]"),
             ("/kubelet/maxPods", json!(0), "maxPods"),
             ("/kubelet/systemReserved", json!({"disk": "1Gi"}), "systemReserved.disk"),
             ("/kubelet/systemReserved", json!({"cpu": "much"}), "systemReserved.cpu"),

@@ -84,7 +84,7 @@ impl From<&Offer> for OfferFacts {
 }
 
 /// The version of a component that is the module of kubelet.
-fn kubelet(component: &Component) -> Option<Version> {
+pub(super) fn kubelet(component: &Component) -> Option<Version> {
     let is_kubelet = component.name == "k8s.io/kubernetes";
     component.version.strip_prefix('v').filter(|_| is_kubelet)?.parse().ok()
 }

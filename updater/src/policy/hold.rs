@@ -113,7 +113,7 @@ pub enum Hold {
         server: Version,
     },
     /// The API server does not say which version it has.
-    ApiServer {
+    ApiServerSilent {
         /// Why.
         sentence: String,
     },
@@ -180,7 +180,7 @@ impl Hold {
             Hold::GroupPaused { .. } | Hold::ChannelPaused { .. } => Rule::Paused,
             Hold::MinimumUpdater { .. } => Rule::MinimumUpdater,
             Hold::EspRoom { .. } => Rule::EspRoom,
-            Hold::VersionSkew { .. } | Hold::ApiServer { .. } => Rule::VersionSkew,
+            Hold::VersionSkew { .. } | Hold::ApiServerSilent { .. } => Rule::VersionSkew,
             Hold::Wave { .. } => Rule::Wave,
             Hold::Window { .. } => Rule::Window,
             Hold::RestartsByHand { .. } | Hold::Manual { .. } => Rule::Manual,
@@ -255,7 +255,7 @@ impl fmt::Display for Hold {
             Hold::VersionSkew { version, kubelet, server } => {
                 version_skew(f, version, kubelet, server)
             }
-            Hold::ApiServer { sentence } => write!(
+            Hold::ApiServerSilent { sentence } => write!(
                 f,
                 "Whether the release's kubelet goes with the API server is not known: {sentence}."
             ),

@@ -10,7 +10,7 @@
 //!   stops working while bytes are written to the other slot.
 //! - *Restarting* waits for the wave and for a window.
 //! - A pin, the group's or an operator's, has no waves: nobody wrote down since when it holds.
-//! - An order of an operator passes waves, windows and the mode. It passes neither a pause nor
+//! - An order of an operator passes waves, windows, the mode and a silent API server. It passes neither a pause nor
 //!   the maximum version, which say that a release is not wanted; nor a refusal, which has a
 //!   call of its own; and nothing passes a signature.
 //!
@@ -200,8 +200,8 @@ fn weigh_release(
     }
 }
 
-/// Kubelet and API server must understand each other. An order passes a silent API server: the
-/// release may be what makes it heard again.
+/// Kubelet and API server must understand each other, as far as both say what they are. An order
+/// passes a silent API server: the release may be what makes it heard again.
 fn weigh_cluster(input: &PolicyInput<'_>, offer: &OfferFacts, found: &mut Collected) {
     match (input.api_server, &offer.kubelet) {
         (Some(ApiServer::Answers(server)), Some(kubelet))
@@ -212,9 +212,9 @@ fn weigh_cluster(input: &PolicyInput<'_>, offer: &OfferFacts, found: &mut Collec
             found.add(Keeps::Everything, Hold::VersionSkew { version, kubelet, server });
         }
         (Some(ApiServer::Silent(sentence)), _) if input.order == Order::None => {
-            found.add(Keeps::Everything, Hold::ApiServer { sentence: sentence.clone() });
+            found.add(Keeps::Everything, Hold::ApiServerSilent { sentence: sentence.clone() });
         }
-        _ => {}
+        (None | Some(_), _) => {}
     }
 }
 

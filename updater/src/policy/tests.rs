@@ -1,8 +1,8 @@
 //! Which rule holds a node when, and that none is ever passed by accident.
 
 use proptest::prelude::*;
-use release::RootHash;
 use release::waves::Wave;
+use release::{Component, RootHash};
 use semver::Version;
 
 use super::*;
@@ -202,6 +202,18 @@ fn rules_that_an_order_does_not_pass() {
 }
 
 #[test]
+fn a_release_says_which_kubelet_it_has() {
+    let components = |name: &str, version: &str| Component {
+        name: name.to_owned(),
+        version: version.to_owned(),
+    };
+    let found = |name, version| facts::kubelet(&components(name, version));
+    assert_eq!(found("k8s.io/kubernetes", "v1.37.2"), Some(Version::new(1, 37, 2)));
+    assert_eq!(found("k8s.io/kubernetes", "1.37.2"), None);
+    assert_eq!(found("linux", "v6.12.1"), None);
+}
+
+#[test]
 fn a_kubelet_goes_with_its_api_server() {
     let answers = |minor| {
         move |world: &mut World| {
@@ -217,7 +229,7 @@ fn a_kubelet_goes_with_its_api_server() {
     let sentence = world.decide().holds[0].to_string();
     assert!(sentence.contains("update the control plane first"), "{sentence}");
     world.api_server = Some(ApiServer::Silent("the API server does not answer".into()));
-    assert_eq!(outcome(&world), (Action::Nothing, vec!["ApiServer".to_owned()]));
+    assert_eq!(outcome(&world), (Action::Nothing, vec!["ApiServerSilent".to_owned()]));
     // The release may be what makes it heard again.
     world.order = Order::Apply;
     assert_eq!(outcome(&world), (Action::Stage, Vec::new()));

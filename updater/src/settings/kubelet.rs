@@ -5,9 +5,9 @@
 //! cluster's authority, and the kubeconfig with which a new node asks for its certificate.
 //! Without that part there are no files, and kubelet runs its static pods alone.
 //!
-//! **Invariant:** the token is in the one file that only root reads, and that file is gone with
-//! the token. The kubeconfig of a node that has joined is kubelet's own, written at each start,
-//! so that another address or authority in the settings counts at once.
+//! **Invariant:** the token is in the one file that only root reads, and no longer than the
+//! settings have it. The kubeconfig of a node that has joined is kubelet's own, written at each start,
+//! so that another address in the settings counts at once.
 
 use std::collections::BTreeMap;
 use std::path::Path;

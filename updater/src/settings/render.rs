@@ -6,9 +6,9 @@
 //! interrupts neither the node's network nor its kubelet.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use release::settings::{Interface, Settings};
@@ -39,16 +39,6 @@ impl Unit {
             Unit::Network => "systemd-networkd.service",
             Unit::Time => "systemd-timesyncd.service",
             Unit::Kubelet => "kubelet.service",
-        }
-    }
-
-    /// What systemctl is told when a file changed. Network and time are waited for, because the
-    /// channel is asked next; kubelet, which waits for much itself, starts also when settings
-    /// that could not be used had kept it from that.
-    pub fn order(self) -> [&'static str; 2] {
-        match self {
-            Unit::Network | Unit::Time => ["--quiet", "try-restart"],
-            Unit::Kubelet => ["--no-block", "restart"],
         }
     }
 
@@ -133,7 +123,7 @@ pub enum ConfigureError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The folder in memory.
-    #[error("cannot write {}", .folder.display())]
+    #[error("cannot write {}: restart the node, and see whether its memory is full", .folder.display())]
     Write {
         /// The folder.
         folder: PathBuf,
@@ -194,9 +184,16 @@ fn align(folder: &Path, files: &BTreeMap<String, String>, access: Access) -> io:
         fs::create_dir_all(folder)?;
         // Services under users of their own read some, whatever this program's umask is.
         fs::set_permissions(folder, Permissions::from_mode(access.folder))?;
-        let temporary = folder.join(format!(".{name}"));
-        fs::write(&temporary, text)?;
-        fs::set_permissions(&temporary, Permissions::from_mode(access.file))?;
+        // Nobody reads a file that ends so, and one that is left over is one of ours.
+        let temporary = folder.join(format!("{name}.new"));
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(access.file)
+            .open(&temporary)?;
+        file.set_permissions(Permissions::from_mode(access.file))?;
+        file.write_all(text.as_bytes())?;
         fs::rename(&temporary, &path)?;
         changed = true;
     }

@@ -211,7 +211,7 @@ fn kubelet_knows_its_cluster_before_it_starts_and_restarts_when_that_changes() {
     let folders = folders(root.path());
     let document = |server: &str| {
         format!(
-            r#"{{"schema": 1, "kubernetes": {{"server": "{server}",
+            r#"{{"schema": 1, "hostname": "node-a", "kubernetes": {{"server": "{server}",
                 "certificateAuthority": "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----",
                 "bootstrapToken": "abcdef.0123456789abcdef"}}}}"#
         )

@@ -20,11 +20,16 @@ use crate::effects::Clock;
 use crate::update::Failure;
 
 pub use address::{HttpAddress, InvalidAddress};
-pub use probes::{API_SERVER, Node, probes};
+use probes::{API_SERVER, NODE_READY};
+
+pub use probes::{Node, probes};
 pub use wait::{HealthError, wait};
 
 /// How long one probe may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Stands before the names of other probes that failed.
+const ALSO: &str = " (also: ";
 
 /// How fast rounds follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,8 +152,16 @@ fn failure(answers: &[Answer]) -> Option<Failure> {
     let others: Vec<&str> = missing.map(|(probe, _)| probe.as_str()).collect();
     Some(match others.as_slice() {
         [] => Failure::new(probe, message),
-        others => Failure::new(probe, &format!("{message} (also: {})", others.join(", "))),
+        others => Failure::new(probe, &format!("{message}{ALSO}{})", others.join(", "))),
     })
+}
+
+/// True when nothing but the API server's silence was wrong: then it may have been down for
+/// everybody. The Node cannot be asked for then either.
+pub fn is_silence_alone(failure: &Failure) -> bool {
+    let others = failure.message.rsplit_once(ALSO).map(|(_, names)| names);
+    let only = others.is_none_or(|names| names == format!("{NODE_READY})"));
+    failure.probe == API_SERVER && only
 }
 
 /// Why a boot was not good before the deadline.

@@ -22,7 +22,9 @@ use crate::grpc::messages::{Empty, RuntimeCondition, StatusResponse};
 /// Longest first line of an HTTP answer, in bytes; an honest one has about 20.
 const MAX_LINE_BYTES: u64 = 4096;
 /// Name of the probe that asks the API server.
-pub const API_SERVER: &str = "api-server";
+pub(super) const API_SERVER: &str = "api-server";
+/// Name of the probe that asks for the Node.
+pub(super) const NODE_READY: &str = "node-ready";
 /// What containerd must say of itself.
 pub(super) const CONDITIONS: [&str; 2] = ["RuntimeReady", "NetworkReady"];
 
@@ -54,7 +56,7 @@ pub fn probes(
         }),
     ];
     if let Some(cluster) = cluster {
-        probes.push(Box::new(ApiServer(Cluster::of_this_machine(cluster.clone()))));
+        probes.push(Box::new(ApiServerReady(Cluster::of_this_machine(cluster.clone()))));
         probes.push(Box::new(NodeReady(Cluster::of_this_machine(cluster.clone()))));
     }
     for probe in added {
@@ -88,17 +90,17 @@ impl Probe for ContainerRuntime {
     }
 }
 
-/// The API server answers. Apart from the node's own state, because it may be down for everybody.
-struct ApiServer(Cluster);
+/// The API server is ready. Apart from the node's own state, because it may be down for everybody.
+struct ApiServerReady(Cluster);
 
 #[async_trait]
-impl Probe for ApiServer {
+impl Probe for ApiServerReady {
     fn name(&self) -> &str {
         API_SERVER
     }
 
     async fn ask(&self) -> Result<(), String> {
-        self.0.version().await.map(drop)
+        self.0.is_ready().await.map_err(|error| error.to_string())
     }
 }
 
@@ -108,7 +110,7 @@ struct NodeReady(Cluster);
 #[async_trait]
 impl Probe for NodeReady {
     fn name(&self) -> &str {
-        "node-ready"
+        NODE_READY
     }
 
     async fn ask(&self) -> Result<(), String> {

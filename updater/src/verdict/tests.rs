@@ -173,3 +173,20 @@ async fn every_round_is_shown() {
     assert_eq!(rounds[0], Round { answers: vec![starting], well_for: None });
     assert!(rounds.last().unwrap().well_for.unwrap() >= TERMS.settle);
 }
+
+#[test]
+fn silence_of_the_api_server_is_told_from_everything_else() {
+    let answer = |probe: &str, missing: Option<&str>| Answer {
+        probe: probe.to_owned(),
+        missing: missing.map(str::to_owned),
+    };
+    let found = |answers: &[Answer]| is_silence_alone(&failure(answers).unwrap());
+    let silent = answer(API_SERVER, Some("the API server does not answer (refused)"));
+    let lost = answer(NODE_READY, Some("the API server does not answer (refused)"));
+    let well = answer("kubelet", None);
+    assert!(found(&[well.clone(), silent.clone(), lost.clone()]));
+    assert!(found(&[silent.clone(), well]));
+    assert!(!found(&[answer("kubelet", Some("refused")), silent.clone(), lost.clone()]));
+    assert!(!found(&[silent, lost.clone(), answer("ingress", Some("HTTP status 500"))]));
+    assert!(!found(&[lost]));
+}

@@ -32,7 +32,8 @@ pub const NODE_ADDRESS: &str = "10.0.2.15";
 /// A token with which a node may join.
 pub const TOKEN: &str = "abcdef.0123456789abcdef";
 /// What the cluster has before a node joins.
-const OBJECTS: &str = include_str!("../../cluster/bootstrap.yaml");
+const OBJECTS: [&str; 2] =
+    [include_str!("../../cluster/token.yaml"), include_str!("../../../docs/cluster/bindings.yaml")];
 /// Who asks for the certificate that a kubelet serves with.
 const SERVING: &str = "kubernetes.io/kubelet-serving";
 
@@ -61,7 +62,7 @@ impl Cluster {
         let mut cluster = Self { credentials, processes };
         cluster.wait_until_ready()?;
         cluster.processes.start_controllers(&cluster.credentials)?;
-        cluster.apply(OBJECTS)?;
+        OBJECTS.iter().try_for_each(|objects| cluster.apply(objects))?;
         Ok(cluster)
     }
 

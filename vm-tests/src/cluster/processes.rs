@@ -124,7 +124,8 @@ impl Processes {
     /// When it does not run, or cannot be stopped.
     pub fn stop(&mut self, program: &str) -> Result<()> {
         let found = self.running.iter().position(|(name, _)| *name == program);
-        let (_, mut child) = self.running.remove(found.context("it does not run")?);
+        let (_, mut child) =
+            self.running.remove(found.with_context(|| format!("{program} does not run"))?);
         child.kill()?;
         child.wait()?;
         Ok(())
@@ -138,7 +139,7 @@ impl Processes {
         for (program, child) in &mut self.running {
             if let Some(status) = child.try_wait()? {
                 let log = self.folder.join(format!("{program}.log"));
-                let text = fs::read_to_string(&log).unwrap_or_default();
+                let text = fs::read_to_string(&log)?;
                 let lines: Vec<&str> = text.lines().collect();
                 let last = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
                 bail!("{program} ended ({status}):\n{last}\n(all of it: {})", log.display());

@@ -1,20 +1,21 @@
 //! The API server, asked while there is a release that has to go with it.
 //!
 //! In: the wanted release, the cluster of the settings. Out: the API server's version for
-//! policy. **Invariant:** a release that was given up because the API server did not answer is
-//! forgiven only when the release before gets no answer either, for [`OUTAGE`] and from its
-//! first question on: then the API server was down for everybody.
+//! policy. **Invariant:** a release is forgiven only when nothing but the API server's silence
+//! was wrong with it, and the release before hears nothing either, for [`OUTAGE`] and from the
+//! first question of this run on: then the API server is down for everybody.
 
 use std::time::Duration;
 
 use release::RootHash;
+use semver::Version;
 use tokio::time::Instant;
 
 use super::Actor;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Unanswered};
 use crate::policy::ApiServer;
 use crate::update::Cause;
-use crate::verdict::API_SERVER;
+use crate::verdict::is_silence_alone;
 
 /// How long an answer counts.
 const FRESH: Duration = Duration::from_secs(60);
@@ -40,15 +41,19 @@ impl Heard {
         answers && self.asked.is_some_and(|asked| now.duration_since(asked) < FRESH)
     }
 
-    fn note(&mut self, answer: ApiServer, now: Instant) {
+    fn note(&mut self, answer: Result<Version, Unanswered>, now: Instant) {
         match answer {
-            ApiServer::Answers(_) => self.has_answered = true,
-            ApiServer::Silent(_) => {
+            Err(Unanswered::Down(_)) => {
                 self.silent_since.get_or_insert(now);
             }
+            // What is wrong with another answer is wrong for this node.
+            Ok(_) | Err(Unanswered::Wrong(_)) => self.has_answered = true,
         }
         self.asked = Some(now);
-        self.answer = Some(answer);
+        self.answer = Some(match answer {
+            Ok(version) => ApiServer::Answers(version),
+            Err(error) => ApiServer::Silent(error.to_string()),
+        });
     }
 
     /// Nobody reaches it.
@@ -72,8 +77,7 @@ impl Actor {
         if self.heard.is_fresh(Instant::now()) {
             return;
         }
-        let version = Cluster::of_this_machine(cluster).version().await;
-        let answer = version.map_or_else(ApiServer::Silent, ApiServer::Answers);
+        let answer = Cluster::of_this_machine(cluster).version().await;
         self.heard.note(answer, Instant::now());
         if self.heard.is_outage(Instant::now()) {
             self.forgive(wanted).await;
@@ -85,7 +89,7 @@ impl Actor {
         let blamed = self.with_machine(|machine| {
             machine.journal().refusals.iter().any(|refusal| {
                 let silence =
-                    matches!(&refusal.cause, Cause::Verdict(it) if it.probe == API_SERVER);
+                    matches!(&refusal.cause, Cause::Verdict(failure) if is_silence_alone(failure));
                 silence && refusal.release.root_hash == wanted
             })
         });
@@ -107,8 +111,8 @@ impl Actor {
 mod tests {
     use super::*;
 
-    fn silent() -> ApiServer {
-        ApiServer::Silent("the API server does not answer".to_owned())
+    fn silent() -> Result<Version, Unanswered> {
+        Err(Unanswered::Down("the API server does not answer".to_owned()))
     }
 
     #[test]
@@ -121,16 +125,21 @@ mod tests {
         assert!(heard.is_outage(start + OUTAGE));
 
         let mut heard = Heard::default();
-        heard.note(ApiServer::Answers(semver::Version::new(1, 37, 2)), start);
+        heard.note(Ok(Version::new(1, 37, 2)), start);
         heard.note(silent(), start + FRESH);
         assert!(!heard.is_outage(start + FRESH + 2 * OUTAGE), "this release reaches it");
+
+        let mut heard = Heard::default();
+        heard.note(Err(Unanswered::Wrong("a stranger's certificate".to_owned())), start);
+        heard.note(silent(), start);
+        assert!(!heard.is_outage(start + OUTAGE), "the settings are wrong, not the server");
     }
 
     #[test]
     fn an_answer_counts_for_a_while_and_silence_does_not() {
         let start = Instant::now();
         let mut heard = Heard::default();
-        heard.note(ApiServer::Answers(semver::Version::new(1, 37, 2)), start);
+        heard.note(Ok(Version::new(1, 37, 2)), start);
         assert!(heard.is_fresh(start + FRESH / 2) && !heard.is_fresh(start + FRESH));
         heard.note(silent(), start);
         assert!(!heard.is_fresh(start));

@@ -1,7 +1,8 @@
 //! What operators ask for.
 //!
 //! In: an action of the API. Out: the first step of it, and an answer that says so, or which
-//! rule forbids it. **Invariant:** an order passes waves and windows, and nothing else.
+//! rule forbids it. **Invariant:** an order passes what [`policy`] lets it pass, and nothing
+//! else.
 
 use release::ReleaseVersion;
 use release::api::{Accepted, Action, ApiError, Code, Started};

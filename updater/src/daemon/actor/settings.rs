@@ -1,7 +1,7 @@
 //! Settings: taken from their sources, put into force, replaced by operators.
 //!
 //! In: documents. Out: the client of the channel, the API's port, the host name, files for
-//! systemd's network and time services. **Invariant:** settings that were refused change nothing.
+//! systemd's network and time services and for kubelet. **Invariant:** settings that were refused change nothing.
 
 use bytes::Bytes;
 use release::api::{ApiError, Code, SettingsMode, SettingsOutcome, SettingsState};
@@ -9,8 +9,10 @@ use release::settings::Settings;
 use tokio::process::Command;
 use tokio::time::Instant;
 
+use super::cluster::Heard;
 use super::{Actor, Look, Surroundings, Work, conflict};
 use crate::channel::ChannelClient;
+use crate::cluster;
 use crate::daemon::identity::Identity;
 use crate::daemon::{api_of, chain};
 use crate::settings::{self, MountedSeed, NodeSettings, RuntimeFolders, Sources, Unit};
@@ -81,6 +83,8 @@ impl Actor {
         });
         self.settings = Some(settings.clone());
         self.look = Look::default();
+        // What another API server said counts no more.
+        self.heard = Heard::default();
         self.next_look = Instant::now();
         self.judge_anew();
     }
@@ -95,29 +99,36 @@ impl Actor {
         }
     }
 
-    /// Writes what network and time services read, and restarts those that must read it again.
+    /// Writes what network and time services and kubelet read, and restarts those that must read
+    /// it again.
     async fn adjust_units(&self, settings: &Settings) {
         let units = match settings::render(&RuntimeFolders::default(), settings) {
             Ok(units) => units,
-            Err(error) => return self.complain("the network settings cannot be written", &error),
+            Err(error) => {
+                return self.complain("what the settings say cannot be written below /run", &error);
+            }
         };
         let named = settings.hostname.as_ref().is_none_or(|name| *name == Identity::hostname());
         let mut orders = Vec::new();
         if !named {
             orders.push((["--quiet", "restart"], HOSTNAME_UNIT));
         }
-        orders.extend(units.into_iter().map(|unit| (unit.order(), unit.name())));
-        // kubelet did not start when the settings before these could not be used.
-        orders.push((["--no-block", "start"], Unit::Kubelet.name()));
+        let (kubelet, others): (Vec<_>, Vec<_>) =
+            units.into_iter().partition(|unit| *unit == Unit::Kubelet);
+        orders.extend(others.into_iter().map(|unit| (["--quiet", "try-restart"], unit.name())));
+        // kubelet did not start when the settings before these could not be used. It waits for much
+        // itself, so it is not waited for.
+        let verb = if kubelet.is_empty() && named { "start" } else { "restart" };
+        orders.push((["--no-block", verb], Unit::Kubelet.name()));
         for (order, name) in orders {
             let restarted = Command::new("/usr/bin/systemctl").args(order).arg(name).output().await;
             match restarted {
                 Ok(output) if output.status.success() => {
-                    tracing::info!(unit = name, "slipway: {} for new settings", order[1]);
+                    tracing::info!(unit = name, "slipway: {} for the settings", order[1]);
                 }
                 Ok(output) => {
                     let said = String::from_utf8_lossy(&output.stderr);
-                    tracing::error!(unit = name, status = %output.status, "cannot restart: {said}");
+                    tracing::error!(unit = name, status = %output.status, "cannot {}: {said}", order[1]);
                 }
                 Err(error) => tracing::error!(unit = name, %error, "cannot run systemctl"),
             }
@@ -133,6 +144,16 @@ impl Actor {
         let checked = NodeSettings::from_bytes(document.to_vec()).map_err(|error| {
             ApiError::new(Code::Invalid, chain(&error), "correct the document; nothing was changed")
         })?;
+        let renamed = checked.settings().hostname.as_deref() != Some(&Identity::hostname());
+        if checked.settings().kubernetes.is_some() && renamed && cluster::has_joined() {
+            let message = format!(
+                "hostname: the node has joined its cluster as {}, and its certificates are for that \
+                 name",
+                Identity::hostname()
+            );
+            let next = "keep the name, or install the node anew under another";
+            return Err(ApiError::new(Code::Invalid, message, next));
+        }
         let changed = changed_fields(self.settings.as_ref(), checked.settings());
         let message = match (mode, changed.is_empty()) {
             (_, true) => "nothing differs from the settings in force",
