@@ -34,9 +34,10 @@ vm: inputs ## tests in virtual machines, one at a time
 	export SLIPWAY_TEST_IMAGE && \
 	$(CARGO) test --locked -p vm-tests --no-fail-fast
 
-soak: inputs ## the long forms: every bad release and network fault, power cut 24 times
+soak: inputs ## the long forms: all bad releases and network faults, 24 power cuts, an outage
 	SLIPWAY_LONG=1 $(CARGO) test --locked -p vm-tests --no-fail-fast \
 		--test bad_releases --test network_faults_only_delay --test power_cuts_only_delay \
+		--test api_server_outage_is_forgiven \
 		-- --include-ignored
 
 bench: ## compare with peers, and write docs/benchmarks.md

@@ -25,7 +25,10 @@ const MAX_REQUEST_LINE: u64 = 8192;
 fn main() -> ExitCode {
     let served = match std::env::args().nth(1).as_deref() {
         Some("serve") => serve(PROBE_PORT, answer),
-        Some("hello") => serve(HELLO_PORT, |_, _| Ok(b"pod is up\n".to_vec())),
+        Some("hello") => {
+            tell_kernel();
+            serve(HELLO_PORT, |_, _| Ok(b"pod is up\n".to_vec()))
+        }
         Some("hang") => misbehave::hang(),
         Some("stop-kubelet-when-healthy") => misbehave::stop_kubelet_when_healthy(),
         _ => Err(std::io::Error::other("say `probe serve`, `probe hello` or what to do")),
@@ -36,6 +39,14 @@ fn main() -> ExitCode {
             eprintln!("probe: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What a container sees of the kernel that it runs on.
+fn tell_kernel() {
+    match std::fs::read_to_string("/proc/version") {
+        Ok(version) => println!("probe: on {}", version.trim()),
+        Err(error) => println!("probe: on a kernel that does not say which: {error}"),
     }
 }
 

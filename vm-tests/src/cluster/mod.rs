@@ -84,6 +84,15 @@ impl Cluster {
         self.processes.stop("kube-apiserver")
     }
 
+    /// Starts the API server again, with its store.
+    ///
+    /// # Errors
+    /// When it is not ready in time.
+    pub fn start_api_server(&mut self) -> Result<()> {
+        self.processes.start_api_server(&self.credentials)?;
+        self.wait_until_ready()
+    }
+
     /// The part `kubernetes` of a node's settings, with a good token.
     pub fn settings(&self) -> Value {
         json!({
