@@ -48,7 +48,7 @@ fn scenario() -> Result<()> {
     });
     let hardware = Hardware {
         settings: Some(settings::text(&document)?),
-        kubelet: Some(NODE_ADDRESS.to_owned()),
+        kubelet_address: Some(NODE_ADDRESS.to_owned()),
         ..Hardware::default()
     };
     let disk = artefacts().join(format!("release-{IMAGE}/disk.raw"));
