@@ -17,7 +17,7 @@ inputs: deps ## fetch the locked packages, or lock afresh when they are gone
 	$(CARGO) build --locked -p builder
 	@./setup/fetch-inputs
 
-demo: inputs ## build releases, boot one, let the node update itself and survive a bad one
+demo: inputs ## boot a node that joins a cluster, updates itself and survives a bad release
 	$(CARGO) run --locked --quiet -p vm-tests --bin demo
 
 test: deps lint unit vm ## everything that CI runs

@@ -1,6 +1,6 @@
 //! `make demo`: builds two releases and a bad one, publishes them to a channel, boots the first,
-//! and lets the node update itself, and then survive the bad one. It says what happened in words
-//! for someone who sees Slipway for the first time.
+//! which joins a cluster, and lets the node update itself, and then survive the bad one. It says
+//! what happened in words for someone who sees Slipway for the first time.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use release::ReleaseDocument;
 use release::api::{Boot, Status};
 use serde_json::json;
+use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, has_condition};
 use vm_tests::machine::{Hardware, Machine, POD_PORT};
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings, workspace};
@@ -15,6 +16,16 @@ use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings, workspace};
 /// Set in the process that runs without a network.
 const ISOLATED: &str = "SLIPWAY_DEMO_ISOLATED";
 const NAME: &str = "demo";
+const NODE: &str = "demo-node";
+/// What the cluster runs on the node.
+const POD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: greeter}
+spec:
+  shareProcessNamespace: true
+  containers: [{name: hello, image: "localhost/slipway/hello:1", imagePullPolicy: Never}]
+"#;
 /// Manifest, version, and what is new in it.
 const RELEASES: [(&str, &str, &str); 3] = [
     ("demo-1.37.1", "1.0.0", "kubelet 1.37.1"),
@@ -32,6 +43,8 @@ fn main() -> Result<()> {
         image::build_as(&manifest, &folder(version), Some(version))?;
         println!("   {version}: {what}");
     }
+    println!("   and a control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler");
+    cluster::build()?;
     println!("\n2. Publishing them to a channel: a folder of signed files");
     let channel = Site::make_channel(NAME)?;
     for (_, version, _) in RELEASES {
@@ -55,14 +68,23 @@ fn folder(version: &str) -> PathBuf {
 fn run() -> Result<()> {
     let site = Site::open(NAME)?;
     println!(
-        "\n3. Booting 1.0.0 in QEMU; nginx serves the channel, in a network that has no way out"
+        "\n3. Booting 1.0.0 in QEMU; nginx serves the channel, and a control plane of Kubernetes\n   \
+         runs beside it, in a network that has no way out"
     );
+    let cluster = Cluster::start(&artefacts().join("demo-cluster"))?;
     let mut document = site.settings()?;
+    document["hostname"] = NODE.into();
+    document["kubernetes"] = cluster.settings();
     document["mode"] = "automatic".into();
     document["channel"]["pollInterval"] = "1m".into();
     document["health"] = json!({ "settle": "10s", "deadline": "150s" });
     let text = settings::text(&document)?;
-    let hardware = Hardware { settings: Some(text), watchdog: true, ..Hardware::default() };
+    let hardware = Hardware {
+        settings: Some(text),
+        watchdog: true,
+        kubelet_address: Some(NODE_ADDRESS.to_owned()),
+        ..Hardware::default()
+    };
     let disk = folder("1.0.0").join("disk.raw");
     let mut machine = Machine::start_with(NAME, &disk, hardware)?;
     machine.wait_for("Custom Secure Boot keys successfully enrolled", BOOT_SECONDS)?;
@@ -70,7 +92,9 @@ fn run() -> Result<()> {
     machine.wait_for("UEFI Secure Boot is enabled", BOOT_SECONDS)?;
     say(&machine, "the signed kernel starts; Secure Boot is on");
     let first = wait(&site, &machine, "1.0.0")?;
-    say(&machine, "containerd and kubelet are healthy: the boot is blessed");
+    say(&machine, "it has joined the cluster and is Ready there: the boot is blessed");
+    cluster.apply(POD)?;
+    show_cluster(&cluster, &machine, 0)?;
     pod_answers(&mut machine)?;
 
     println!("\n4. Pointing the channel at 1.1.0; nobody touches the node");
@@ -83,6 +107,7 @@ fn run() -> Result<()> {
         moved as f64 / 1e6
     );
     say(&machine, &text);
+    show_cluster(&cluster, &machine, 1)?;
     pod_answers(&mut machine)?;
 
     println!("\n5. Pointing the channel at 1.2.0, the bad one");
@@ -111,6 +136,22 @@ fn wait(site: &Site, machine: &Machine, version: &str) -> Result<Status> {
     site.access.wait_for(machine, "blessed", 3 * BOOT_SECONDS, runs)
 }
 
+/// What kubectl says of the node, and of the pod once it runs after so many restarts.
+fn show_cluster(cluster: &Cluster, machine: &Machine, restarts: u64) -> Result<()> {
+    let is_up = |pod: &serde_json::Value| {
+        let count = pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
+        has_condition(pod, "Ready") && count >= Some(restarts)
+    };
+    cluster.wait_for(machine, &["pod", "greeter"], BOOT_SECONDS, is_up)?;
+    say(machine, "what kubectl says:");
+    for what in ["nodes", "pod/greeter"] {
+        for line in cluster.kubectl(&["get", what])?.lines() {
+            println!("           {line}");
+        }
+    }
+    Ok(())
+}
+
 fn pod_answers(machine: &mut Machine) -> Result<()> {
     let answer = machine.get(POD_PORT, "/", BOOT_SECONDS)?;
     let answer = String::from_utf8_lossy(&answer).trim().to_owned();
@@ -129,6 +170,7 @@ fn print_summary(machine: &Path) -> Result<()> {
     println!(
         "\nWhat you saw\n\
          * An image of {} MiB that has no shell, no package manager and no way to log in.\n\
+         * The node registered with the cluster by itself, from a token in its settings.\n\
          * Every block of its root is checked against a hash that the firmware vouches for.\n\
          * The node wrote the new release to its other slot while the old one ran, read it\n  \
            back, and restarted into it: one rename. What it had already, it did not fetch.\n\
@@ -142,7 +184,7 @@ fn print_summary(machine: &Path) -> Result<()> {
          What next\n\
          * ./target/debug/slipway channel show {} # what the channel holds\n\
          * ./target/debug/slipway report {}       # every file of the image, and why it is there\n\
-         * docs/channels.md, docs/node-api.md     # the same with your own nodes",
+         * docs/cluster.md                        # the same with your own nodes",
         document.root.bytes >> 20,
         artefacts().join("release-demo").display(),
         artefacts().join("demo-site/channel").display(),
