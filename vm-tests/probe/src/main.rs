@@ -2,13 +2,15 @@
 //! shell to ask. Never part of an image that a release is made from.
 //!
 //! `probe serve` listens on port 9100; `probe hello` is the one program of the test pod's
-//! image and says on port 8080 that the pod is up; the others are what bad releases do.
+//! image and says on port 8080 that the pod is up; `print`, `write`, `variable` and `fill` are for
+//! tests inside a container; the others are what bad releases do.
 
 mod actions;
 mod attempts;
 mod facts;
 mod files;
 mod misbehave;
+mod pod;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -23,14 +25,20 @@ const HELLO_PORT: u16 = 8080;
 const MAX_REQUEST_LINE: u64 = 8192;
 
 fn main() -> ExitCode {
-    let served = match std::env::args().nth(1).as_deref() {
-        Some("serve") => serve(PROBE_PORT, answer),
-        Some("hello") => {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let served = match words[..] {
+        ["serve"] => serve(PROBE_PORT, answer),
+        ["hello"] => {
             tell_kernel();
             serve(HELLO_PORT, |_, _| Ok(b"pod is up\n".to_vec()))
         }
-        Some("hang") => misbehave::hang(),
-        Some("stop-kubelet-when-healthy") => misbehave::stop_kubelet_when_healthy(),
+        ["hang"] => misbehave::hang(),
+        ["stop-kubelet-when-healthy"] => misbehave::stop_kubelet_when_healthy(),
+        ["print", path] => pod::print(path),
+        ["write", path, text] => pod::write(path, text),
+        ["variable", name] => pod::variable(name),
+        ["fill", mebibytes] => pod::fill(mebibytes),
         _ => Err(std::io::Error::other("say `probe serve`, `probe hello` or what to do")),
     };
     match served {

@@ -197,12 +197,16 @@ impl Cluster {
         }
     }
 
+    /// `kubectl ARGUMENTS` as the administrator, not yet running.
+    pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(programs::folder().join("kubectl"));
+        command.arg("--kubeconfig").arg(self.credentials.kubeconfig("admin")).args(arguments);
+        command
+    }
+
     fn run(&self, arguments: &[&str], input: &str) -> Result<String> {
-        let mut kubectl = Command::new(programs::folder().join("kubectl"))
-            .arg("--kubeconfig")
-            .arg(self.credentials.kubeconfig("admin"))
-            .args(["--request-timeout", "20s"])
-            .args(arguments)
+        let mut kubectl = self
+            .kubectl_command(&[&["--request-timeout", "20s"], arguments].concat())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

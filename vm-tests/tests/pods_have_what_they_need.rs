@@ -1,0 +1,99 @@
+//! What a pod may ask of a node: commands from outside, volumes of every common kind, variables,
+//! init containers, probes, and limits that hold. docs/cluster.md has the table.
+
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, has_condition, is_ready};
+use vm_tests::machine::{Hardware, Machine};
+use vm_tests::{BOOT_SECONDS, artefacts, http, image, isolation, settings};
+
+const NAME: &str = "pods_have_what_they_need";
+const NODE: &str = "node-a";
+/// The pod that has everything, and one that takes more memory than it may.
+const OBJECTS: &str = include_str!("../cluster/pods.yaml");
+/// Port on the host for `kubectl port-forward`.
+const FORWARDED_PORT: u16 = 18080;
+
+/// What is asked of the pod, with which command, and what the answer holds.
+const CHECKS: [(&str, &[&str], &str); 11] = [
+    ("volume of a ConfigMap", &["print", "/config/greeting"], "hello from a config map"),
+    ("one file of it (subPath)", &["print", "/single"], "hello from a config map"),
+    ("volume of a Secret", &["print", "/secret/word"], "hidden"),
+    ("variable from a Secret", &["variable", "WORD"], "hidden"),
+    ("variable from the pod (downward API)", &["variable", "POD_NAME"], "works"),
+    ("variable from its limits", &["variable", "MEMORY"], "67108864"),
+    ("volume of the pod's labels", &["print", "/pod/labels"], "colour=\"green\""),
+    ("emptyDir, filled by an init container", &["print", "/shared/first"], "from the init"),
+    ("emptyDir in memory", &["print", "/memory/first"], "from the init"),
+    ("hostPath, read-only", &["print", "/os-release"], "Slipway"),
+    ("token of the service account", &["print", TOKEN], "eyJ"),
+];
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+#[test]
+fn pods_have_what_they_need() {
+    isolation::prepared(NAME, cluster::build, scenario);
+}
+
+fn scenario() -> Result<()> {
+    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
+    let document = json!({
+        "schema": release::settings::SCHEMA,
+        "hostname": NODE,
+        "kubernetes": cluster.settings(),
+    });
+    let hardware = Hardware {
+        settings: Some(settings::text(&document)?),
+        kubelet_address: Some(NODE_ADDRESS.to_owned()),
+        ..Hardware::default()
+    };
+    let disk = image::test_image()?.join("disk.raw");
+    let machine = Machine::start_with(NAME, &disk, hardware)?;
+    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    cluster.approve_serving(BOOT_SECONDS)?;
+    cluster.apply(OBJECTS)?;
+    let is_up = |pod: &Value| has_condition(pod, "Ready");
+    cluster.wait_for(&machine, &["pod", "works"], BOOT_SECONDS, is_up)?;
+    println!("{:.0} s: Ready, by its startup, readiness and liveness probes", machine.seconds());
+
+    let logs = cluster.kubectl_within(BOOT_SECONDS, &["logs", "works"])?;
+    ensure!(logs.contains("listening"), "the log is {logs}");
+    for (what, command, expected) in CHECKS {
+        let arguments = [&["exec", "works", "--", "/probe"], command].concat();
+        let said = cluster.kubectl(&arguments).with_context(|| what.to_owned())?;
+        ensure!(said.contains(expected), "{what}: {said:?} does not hold {expected:?}");
+        println!("{what}: there");
+    }
+    let answer = forwarded(&cluster)?;
+    ensure!(answer == b"pod is up\n", "through port-forward: {answer:?}");
+
+    let ended = |pod: &Value| pod["status"]["phase"] == "Failed";
+    let greedy = cluster.wait_for(&machine, &["pod", "greedy"], BOOT_SECONDS, ended)?;
+    let reason = &greedy["status"]["containerStatuses"][0]["state"]["terminated"]["reason"];
+    ensure!(reason == "OOMKilled", "more memory than allowed: {reason}");
+    let works = cluster.get(&["pod", "works"])?;
+    let restarts = &works["status"]["containerStatuses"][0]["restartCount"];
+    ensure!(restarts == 0, "its neighbour restarted: {restarts}");
+    Ok(())
+}
+
+/// What the pod answers through `kubectl port-forward`.
+fn forwarded(cluster: &Cluster) -> Result<Vec<u8>> {
+    let ports = format!("{FORWARDED_PORT}:8080");
+    let mut command = cluster.kubectl_command(&["port-forward", "pod/works", &ports]);
+    let mut forwarder = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let until = Instant::now() + Duration::from_secs(BOOT_SECONDS);
+    let answer = loop {
+        match http::get(FORWARDED_PORT, "/") {
+            Err(_) if Instant::now() < until => sleep(Duration::from_millis(500)),
+            answer => break answer,
+        }
+    };
+    forwarder.kill()?;
+    forwarder.wait()?;
+    answer
+}
