@@ -30,7 +30,8 @@ fn scenario() -> Result<()> {
     document["mode"] = "automatic".into();
     document["health"]["deadline"] = "100s".into();
     document["kubernetes"] = cluster.settings();
-    let hardware = Hardware { kubelet_address: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
+    let hardware =
+        Hardware { kubelet_address: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
     let machine = site.start(&image::test_image()?, &document, hardware)?;
     cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
 

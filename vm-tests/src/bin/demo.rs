@@ -43,7 +43,9 @@ fn main() -> Result<()> {
         image::build_as(&manifest, &folder(version), Some(version))?;
         println!("   {version}: {what}");
     }
-    println!("   and a control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler");
+    println!(
+        "   and a control plane: etcd, kube-apiserver, kube-controller-manager, kube-scheduler"
+    );
     cluster::build()?;
     println!("\n2. Publishing them to a channel: a folder of signed files");
     let channel = Site::make_channel(NAME)?;
