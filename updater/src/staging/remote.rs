@@ -23,7 +23,8 @@ use super::error::{Fault, FetchError};
 pub struct Limits {
     /// Connections at a time.
     pub connections: usize,
-    /// Failures in a row, without a piece in between, before a blob is given up.
+    /// Failures in a row, without a piece in between, before a blob is given up. What arrived is
+    /// kept, and the node tries the whole again by itself.
     pub failures: u32,
     /// Wait after the first round over all mirrors; it doubles with each round.
     pub first_pause: Duration,
@@ -41,7 +42,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4,
-            failures: 8,
+            failures: 5,
             first_pause: Duration::from_secs(1),
             longest_pause: Duration::from_secs(30),
             stall: Duration::from_secs(30),
