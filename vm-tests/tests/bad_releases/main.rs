@@ -25,8 +25,9 @@ use vm_tests::{is_long, isolation};
 fn releases_that_die_before_a_verdict() {
     chain(
         "releases_that_die_before_a_verdict",
-        &[kernel_panics::RELEASE, hangs::RELEASE],
+        &[kernel_panics::RELEASE],
         &[
+            hangs::RELEASE,
             flipped_block::RELEASE,
             wrong_root_hash::RELEASE,
             initrd_without_root_module::RELEASE,
