@@ -21,7 +21,7 @@ const CERTIFICATE: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Largest answer that is read; a Node with the usual fifty images has 30 KB.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
-/// How long a question may take; a probe has half a second more.
+/// How long a question may take, which is less than a probe may.
 const LIMIT: Duration = Duration::from_millis(4500);
 const SEE: &str = "see `slipway node logs --unit kubelet`";
 
@@ -256,11 +256,11 @@ impl Cluster {
 
     fn unanswered(&self, error: &reqwest::Error) -> Unanswered {
         let (server, cause) = (&self.settings.server, innermost(error));
-        // rustls says so of every certificate that it does not trust.
-        if cause.contains("certificate") {
+        // rustls says so of every certificate that one of the two does not take.
+        if cause.to_lowercase().contains("certificate") {
             return Unanswered::Wrong(format!(
-                "the certificate of {server} is not good for kubernetes.certificateAuthority: \
-                 {cause}; correct it with `slipway node settings set`"
+                "no trust between the node and {server} ({cause}): see whether the server's \
+                 certificate is of kubernetes.certificateAuthority, for this address and in date"
             ));
         }
         Unanswered::Down(format!(

@@ -31,7 +31,7 @@ const CHECKS: [(&str, &[&str], &str); 11] = [
     ("volume of the pod's labels", &["print", "/pod/labels"], "colour=\"green\""),
     ("emptyDir, filled by an init container", &["print", "/shared/first"], "from the init"),
     ("emptyDir in memory", &["print", "/memory/first"], "from the init"),
-    ("hostPath, read-only", &["print", "/os-release"], "Slipway"),
+    ("hostPath", &["print", "/os-release"], "Slipway"),
     ("token of the service account", &["print", TOKEN], "eyJ"),
 ];
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";

@@ -23,4 +23,4 @@ mod tests;
 pub use error::UpdateError;
 pub use journal::{Event, Happening, Installation, Journal, Phase, ReleaseId, SlotRecord};
 pub use machine::{Armed, Blessed, Condemnation, Machine, Pending, Plan, Standing};
-pub use refusal::{Cause, Failure, Refusal};
+pub use refusal::{Cause, Failure, MAX_TEXT, Refusal};

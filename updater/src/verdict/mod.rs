@@ -17,7 +17,7 @@ use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
 use crate::effects::Clock;
-use crate::update::Failure;
+use crate::update::{Failure, MAX_TEXT};
 
 pub use address::{HttpAddress, InvalidAddress};
 use probes::{API_SERVER, NODE_READY};
@@ -159,8 +159,11 @@ fn failure(answers: &[Answer]) -> Option<Failure> {
 /// True when nothing but the API server's silence was wrong: then it may have been down for
 /// everybody. The Node cannot be asked for then either.
 pub fn is_silence_alone(failure: &Failure) -> bool {
-    let others = failure.message.rsplit_once(ALSO).map(|(_, names)| names);
-    let only = others.is_none_or(|names| names == format!("{NODE_READY})"));
+    let only = match failure.message.rsplit_once(ALSO) {
+        Some((_, names)) => names == format!("{NODE_READY})"),
+        // The names may have been cut off.
+        None => failure.message.chars().count() < MAX_TEXT,
+    };
     failure.probe == API_SERVER && only
 }
 

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{ANSWER_TIMEOUT, HttpAddress, InvalidAddress, Probe};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Unanswered};
 use crate::grpc::Client;
 use crate::grpc::messages::{Empty, RuntimeCondition, StatusResponse};
 
@@ -56,7 +56,7 @@ pub fn probes(
         }),
     ];
     if let Some(cluster) = cluster {
-        probes.push(Box::new(ApiServerReady(Cluster::of_this_machine(cluster.clone()))));
+        probes.push(Box::new(ApiServerUp(Cluster::of_this_machine(cluster.clone()))));
         probes.push(Box::new(NodeReady(Cluster::of_this_machine(cluster.clone()))));
     }
     for probe in added {
@@ -90,17 +90,21 @@ impl Probe for ContainerRuntime {
     }
 }
 
-/// The API server is ready. Apart from the node's own state, because it may be down for everybody.
-struct ApiServerReady(Cluster);
+/// The API server is there and can work. Apart from the node's own state, because it may be down
+/// for everybody; what is wrong with its answers, the question for the Node tells.
+struct ApiServerUp(Cluster);
 
 #[async_trait]
-impl Probe for ApiServerReady {
+impl Probe for ApiServerUp {
     fn name(&self) -> &str {
         API_SERVER
     }
 
     async fn ask(&self) -> Result<(), String> {
-        self.0.is_ready().await.map_err(|error| error.to_string())
+        match self.0.is_ready().await {
+            Err(Unanswered::Down(missing)) => Err(missing),
+            Ok(()) | Err(Unanswered::Wrong(_)) => Ok(()),
+        }
     }
 }
 

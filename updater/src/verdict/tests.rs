@@ -188,5 +188,7 @@ fn silence_of_the_api_server_is_told_from_everything_else() {
     assert!(found(&[silent.clone(), well]));
     assert!(!found(&[answer("kubelet", Some("refused")), silent.clone(), lost.clone()]));
     assert!(!found(&[silent, lost.clone(), answer("ingress", Some("HTTP status 500"))]));
-    assert!(!found(&[lost]));
+    assert!(!found(std::slice::from_ref(&lost)));
+    let long = answer(API_SERVER, Some(&"x".repeat(500)));
+    assert!(!found(&[long, lost, answer("ingress", Some("HTTP status 500"))]), "cut off");
 }

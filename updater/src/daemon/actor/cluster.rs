@@ -71,7 +71,7 @@ impl Actor {
         let wanted = offer.map(|offer| offer.root_hash).filter(|wanted| *wanted != running);
         let cluster = self.settings.as_ref().and_then(|settings| settings.kubernetes.clone());
         let (Some(wanted), Some(cluster)) = (wanted, cluster) else {
-            self.heard.answer = None;
+            (self.heard.answer, self.heard.silent_since) = (None, None);
             return;
         };
         if self.heard.is_fresh(Instant::now()) {

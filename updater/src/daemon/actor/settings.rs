@@ -81,10 +81,12 @@ impl Actor {
             board.settings = Some(SettingsState { schema, source });
             board.settings_redacted = redacted;
         });
-        self.settings = Some(settings.clone());
+        let before = self.settings.replace(settings.clone());
         self.look = Look::default();
         // What another API server said counts no more.
-        self.heard = Heard::default();
+        if before.is_none_or(|before| before.kubernetes != settings.kubernetes) {
+            self.heard = Heard::default();
+        }
         self.next_look = Instant::now();
         self.judge_anew();
     }
