@@ -6,13 +6,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
-use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, has_condition, is_ready};
-use vm_tests::machine::{Hardware, Machine};
-use vm_tests::{BOOT_SECONDS, artefacts, http, image, isolation, settings};
+use serde_json::Value;
+use vm_tests::cluster::{self, Cluster, is_ready};
+use vm_tests::{BOOT_SECONDS, http, image, isolation};
 
 const NAME: &str = "pods_have_what_they_need";
-const NODE: &str = "node-a";
 /// The pod that has everything, and one that takes more memory than it may.
 const OBJECTS: &str = include_str!("../cluster/pods.yaml");
 /// Exit code of a process that the kernel killed.
@@ -42,24 +40,10 @@ fn pods_have_what_they_need() {
 }
 
 fn scenario() -> Result<()> {
-    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
-    let document = json!({
-        "schema": release::settings::SCHEMA,
-        "hostname": NODE,
-        "kubernetes": cluster.settings(),
-    });
-    let hardware = Hardware {
-        settings: Some(settings::text(&document)?),
-        kubelet_address: Some(NODE_ADDRESS.to_owned()),
-        ..Hardware::default()
-    };
     let disk = image::test_image()?.join("disk.raw");
-    let machine = Machine::start_with(NAME, &disk, hardware)?;
-    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
-    cluster.approve_serving(BOOT_SECONDS)?;
+    let (cluster, machine) = Cluster::with_node(NAME, &disk)?;
     cluster.apply(OBJECTS)?;
-    let is_up = |pod: &Value| has_condition(pod, "Ready");
-    cluster.wait_for(&machine, &["pod", "works"], BOOT_SECONDS, is_up)?;
+    cluster.wait_for(&machine, &["pod", "works"], BOOT_SECONDS, is_ready)?;
     println!("{:.0} s: Ready, by its startup, readiness and liveness probes", machine.seconds());
 
     let logs = cluster.kubectl_within(BOOT_SECONDS, &["logs", "works"])?;

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::machine::{HOST, Machine};
+use crate::machine::{HOST, Hardware, Machine};
+use crate::{BOOT_SECONDS, artefacts, settings};
 use credentials::Credentials;
 use processes::Processes;
 
@@ -29,6 +30,8 @@ pub use programs::build;
 pub const API_SERVER_PORT: u16 = 6443;
 /// Address of a node in its own network, and on the scenario's loopback.
 pub const NODE_ADDRESS: &str = "10.0.2.15";
+/// Name of the node of [`Cluster::with_node`].
+const NODE: &str = "node-a";
 /// A token with which a node may join.
 pub const TOKEN: &str = "abcdef.0123456789abcdef";
 /// What the cluster has before a node joins.
@@ -64,6 +67,29 @@ impl Cluster {
         cluster.processes.start_controllers(&cluster.credentials)?;
         OBJECTS.iter().try_for_each(|objects| cluster.apply(objects))?;
         Ok(cluster)
+    }
+
+    /// Starts a control plane, and from `disk` a machine `name` with nothing in its settings but
+    /// the cluster: joined, Ready, and with a certificate to serve logs with.
+    ///
+    /// # Errors
+    /// When one of the two does not start, or the node does not join.
+    pub fn with_node(name: &str, disk: &Path) -> Result<(Self, Machine)> {
+        let cluster = Self::start(&artefacts().join(format!("{name}-cluster")))?;
+        let document = json!({
+            "schema": release::settings::SCHEMA,
+            "hostname": NODE,
+            "kubernetes": cluster.settings(),
+        });
+        let hardware = Hardware {
+            settings: Some(settings::text(&document)?),
+            kubelet_address: Some(NODE_ADDRESS.to_owned()),
+            ..Hardware::default()
+        };
+        let machine = Machine::start_with(name, disk, hardware)?;
+        cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+        cluster.approve_serving(BOOT_SECONDS)?;
+        Ok((cluster, machine))
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -222,9 +248,9 @@ impl Cluster {
     }
 }
 
-/// True when the Node is Ready by its conditions.
-pub fn is_ready(node: &Value) -> bool {
-    has_condition(node, "Ready")
+/// True when a Node or a Pod is Ready by its conditions.
+pub fn is_ready(object: &Value) -> bool {
+    has_condition(object, "Ready")
 }
 
 /// True when an object has a condition of this type.
