@@ -47,7 +47,10 @@ pub fn newer(patch: u32) -> Result<PathBuf> {
     {
         return Ok(out);
     }
-    build_as(&manifest, &out, Some(&version))
+    build_as(&manifest, &out, Some(&version))?;
+    // It comes to a node through a channel only, so nobody boots this disk.
+    fs::remove_file(out.join("disk.raw"))?;
+    Ok(out)
 }
 
 /// When a release folder was written.

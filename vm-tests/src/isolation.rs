@@ -4,6 +4,7 @@
 //! after it has seen that loopback is the only interface.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,6 +12,10 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{artefacts, image};
 
 const MARK: &str = "SLIPWAY_TEST_ISOLATED";
+/// What scenarios share: it stays for the next one.
+const SHARED: [&str; 3] = ["cluster", "ready", "release-"];
+/// Larger files are disks and channels, smaller ones are logs.
+const LOG_BYTES: u64 = 4 << 20;
 
 /// Runs `scenario` alone on this machine and without a network. `test` is the name of the
 /// test function.
@@ -57,6 +62,25 @@ fn start_again(test: &str, prepare: impl FnOnce() -> Result<()>) -> Result<()> {
         .status()
         .context("cannot run `unshare`: apt install util-linux")?;
     ensure!(status.success(), "the scenario failed; its own message is above");
+    keep_logs_only(&artefacts())
+}
+
+/// Removes the disks and channels of a scenario that has passed: those of all scenarios together
+/// would fill a small disk.
+fn keep_logs_only(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let kind = entry.metadata()?;
+        if SHARED.iter().any(|shared| name.to_string_lossy().starts_with(shared)) {
+            continue;
+        }
+        if kind.is_dir() {
+            keep_logs_only(&entry.path())?;
+        } else if kind.len() > LOG_BYTES {
+            fs::remove_file(entry.path())?;
+        }
+    }
     Ok(())
 }
 
