@@ -16,8 +16,12 @@ use reqwest::{Certificate, Client, Identity, Response, StatusCode};
 use semver::Version;
 use serde::Deserialize;
 
+use crate::pod_network::PodRange;
+
 /// Client certificate and key, as kubelet keeps them.
 const CERTIFICATE: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+/// What kubelet writes for itself once it has credentials, at each start.
+const KUBECONFIG: &str = "/run/kubelet/kubeconfig";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Largest answer that is read; a Node with the usual fifty images has 30 KB.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
@@ -29,6 +33,7 @@ const SEE: &str = "see `slipway node logs --unit kubelet`";
 pub struct Cluster {
     settings: KubernetesSettings,
     certificate: PathBuf,
+    kubeconfig: PathBuf,
     boot_id: PathBuf,
     /// kubelet's name for this node.
     name: fn() -> String,
@@ -50,7 +55,16 @@ pub enum Unanswered {
 /// What is read of a Node.
 #[derive(Debug, Deserialize)]
 struct NodeObject {
+    #[serde(default)]
+    spec: NodeSpec,
     status: NodeStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct NodeSpec {
+    /// One for each family of addresses.
+    #[serde(default, rename = "podCIDRs")]
+    pod_ranges: Vec<PodRange>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -86,6 +100,7 @@ impl Cluster {
         Self {
             settings,
             certificate: CERTIFICATE.into(),
+            kubeconfig: KUBECONFIG.into(),
             boot_id: BOOT_ID.into(),
             name: || {
                 let system = rustix::system::uname();
@@ -129,6 +144,36 @@ impl Cluster {
     /// # Errors
     /// What is missing, with the next step.
     pub async fn node_is_ready(&self) -> Result<(), String> {
+        let node = self.own_node().await?;
+        let boot_id = tokio::fs::read_to_string(&self.boot_id).await;
+        let boot_id = boot_id.map_err(|error| format!("{}: {error}", self.boot_id.display()))?;
+        self.is_of_boot(&node, boot_id.trim())?;
+        judge(&node)
+    }
+
+    /// Well when the kubelet of this boot has told the cluster of it.
+    fn is_of_boot(&self, node: &NodeObject, boot_id: &str) -> Result<(), String> {
+        if node.status.node_info.boot_id == boot_id {
+            return Ok(());
+        }
+        Err(match self.kubeconfig.exists() {
+            true => format!("kubelet has not reported this boot to the cluster yet; {SEE}"),
+            false => format!(
+                "kubelet cannot authenticate at the API server: it has found no certificate and \
+                 got none; {SEE}"
+            ),
+        })
+    }
+
+    /// The addresses that the cluster gave this node for its pods; none when it gives none.
+    ///
+    /// # Errors
+    /// Why the Node cannot be asked, or that a range is none.
+    pub async fn pod_ranges(&self) -> Result<Vec<PodRange>, String> {
+        Ok(self.own_node().await?.spec.pod_ranges)
+    }
+
+    async fn own_node(&self) -> Result<NodeObject, String> {
         let certificate = match tokio::fs::read(&self.certificate).await {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -155,11 +200,8 @@ impl Cluster {
             other => return Err(format!("the API server answers {other} to the node; {SEE}")),
         }
         let body = bounded_body(answer).await.map_err(|error| error.to_string())?;
-        let node: NodeObject = serde_json::from_slice(&body)
-            .map_err(|error| format!("the API server's answer is no Node: {error}"))?;
-        let boot_id = tokio::fs::read_to_string(&self.boot_id).await;
-        let boot_id = boot_id.map_err(|error| format!("{}: {error}", self.boot_id.display()))?;
-        judge(&node, boot_id.trim())
+        serde_json::from_slice(&body)
+            .map_err(|error| format!("the API server's answer is no Node: {error}"))
     }
 
     /// Why a node has no certificate yet.
@@ -297,11 +339,8 @@ async fn bounded_body(mut answer: Response) -> Result<Vec<u8>, Unanswered> {
     }
 }
 
-/// Well when this boot's kubelet has said that it is Ready.
-fn judge(node: &NodeObject, boot_id: &str) -> Result<(), String> {
-    if node.status.node_info.boot_id != boot_id {
-        return Err(format!("kubelet has not reported this boot to the cluster yet; {SEE}"));
-    }
+/// Well when kubelet has said that it is Ready.
+fn judge(node: &NodeObject) -> Result<(), String> {
     let ready = node.status.conditions.iter().find(|condition| condition.r#type == "Ready");
     match ready {
         Some(condition) if condition.status == "True" => Ok(()),
@@ -317,9 +356,9 @@ fn judge(node: &NodeObject, boot_id: &str) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn node(ready: &str, boot_id: &str) -> NodeObject {
+    fn node(ready: &str) -> NodeObject {
         let text = format!(
-            r#"{{"kind": "Node", "status": {{"nodeInfo": {{"bootID": "{boot_id}", "x": 1}},
+            r#"{{"kind": "Node", "status": {{"nodeInfo": {{"bootID": "b", "x": 1}},
                 "conditions": [{{"type": "MemoryPressure", "status": "False"}},
                 {{"type": "Ready", "status": "{ready}", "message": "cni plugin missing"}}]}}}}"#
         );
@@ -327,13 +366,34 @@ mod tests {
     }
 
     #[test]
-    fn only_this_boots_kubelet_counts() {
-        assert_eq!(judge(&node("True", "b"), "b"), Ok(()));
-        assert!(judge(&node("True", "a"), "b").unwrap_err().contains("this boot"));
-        assert!(judge(&node("False", "b"), "b").unwrap_err().contains("cni plugin missing"));
+    fn a_node_that_is_not_ready_says_why() {
+        assert_eq!(judge(&node("True")), Ok(()));
+        assert!(judge(&node("False")).unwrap_err().contains("cni plugin missing"));
         let bare: NodeObject =
             serde_json::from_str(r#"{"status": {"nodeInfo": {"bootID": "b"}}}"#).unwrap();
-        assert!(judge(&bare, "b").unwrap_err().contains("no condition"));
+        assert!(judge(&bare).unwrap_err().contains("no condition"));
+    }
+
+    #[test]
+    fn only_this_boots_kubelet_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = cluster(folder.path(), "");
+        assert_eq!(cluster.is_of_boot(&node("True"), "b"), Ok(()));
+        let stranger = cluster.is_of_boot(&node("True"), "a").unwrap_err();
+        assert!(stranger.contains("cannot authenticate"), "{stranger}");
+        std::fs::write(folder.path().join("kubeconfig"), "").unwrap();
+        let late = cluster.is_of_boot(&node("True"), "a").unwrap_err();
+        assert!(late.contains("this boot"), "{late}");
+    }
+
+    #[test]
+    fn a_node_may_have_addresses_for_its_pods() {
+        let text = r#"{"spec": {"podCIDRs": ["10.244.1.0/24"]},
+            "status": {"nodeInfo": {"bootID": "b"}}}"#;
+        let found: NodeObject = serde_json::from_str(text).unwrap();
+        let ranges: Vec<String> = found.spec.pod_ranges.into_iter().map(String::from).collect();
+        assert_eq!(ranges, ["10.244.1.0/24"]);
+        assert!(node("True").spec.pod_ranges.is_empty());
     }
 
     fn cluster(folder: &Path, more: &str) -> Cluster {
@@ -345,6 +405,7 @@ mod tests {
         Cluster {
             settings: serde_json::from_str(&text).unwrap(),
             certificate: folder.join("client.pem"),
+            kubeconfig: folder.join("kubeconfig"),
             boot_id: folder.join("boot_id"),
             name: || "node-a".to_owned(),
             client: Mutex::default(),

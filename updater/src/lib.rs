@@ -16,6 +16,7 @@ pub mod http;
 pub mod import;
 pub mod metrics;
 pub mod oci_layout;
+pub mod pod_network;
 pub mod policy;
 pub mod settings;
 pub mod staging;

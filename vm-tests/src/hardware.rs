@@ -4,6 +4,7 @@
 //! loopback.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -50,6 +51,8 @@ pub struct Hardware {
     pub clock: Option<String>,
     /// An i6300esb watchdog that resets the machine.
     pub watchdog: bool,
+    /// Address of the scenario's loopback at which the guest's ports are; 127.0.0.1, when absent.
+    pub ports_at: Option<Ipv4Addr>,
     /// An address of the scenario's loopback, under which the API server reaches kubelet.
     pub kubelet_address: Option<String>,
     /// Sectors that fail.

@@ -1,7 +1,7 @@
 //! One HTTP request to a forwarded port.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +13,14 @@ const MAX_BODY: u64 = 64 << 20;
 /// # Errors
 /// When nobody answers, or with another status.
 pub fn get(port: u16, path: &str) -> Result<Vec<u8>> {
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    get_from(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), path)
+}
+
+/// As [`get`], from any address.
+///
+/// # Errors
+/// As [`get`].
+pub fn get_from(address: SocketAddr, path: &str) -> Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(120)))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: node\r\n\r\n")?;

@@ -5,6 +5,7 @@
 //! in `target/vm/<name>/`.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -39,6 +40,8 @@ const SHOWN_LINES: usize = 60;
 #[derive(Debug)]
 pub struct Machine {
     folder: PathBuf,
+    /// Where the guest's ports are.
+    address: Ipv4Addr,
     qemu: Child,
     started: Instant,
     /// Bytes of the serial log that earlier waits have used up.
@@ -83,7 +86,8 @@ impl Machine {
             fs::rename(folder.join("serial.log"), folder.join("serial-before.log"))?;
         }
         fs::write(folder.join("serial.log"), "")?;
-        let forward = |port: u16| format!("hostfwd=tcp:127.0.0.1:{port}-:{port}");
+        let address = hardware.ports_at.unwrap_or(Ipv4Addr::LOCALHOST);
+        let forward = |port: u16| format!("hostfwd=tcp:{address}:{port}-:{port}");
         let mut forwards: Vec<String> = [PROBE_PORT, POD_PORT, API_PORT].map(forward).into();
         if let Some(address) = &hardware.kubelet_address {
             forwards.push(format!("hostfwd=tcp:{address}:{KUBELET_PORT}-:{KUBELET_PORT}"));
@@ -106,7 +110,7 @@ impl Machine {
             .stdin(Stdio::null())
             .stderr(fs::File::create(folder.join("qemu.log"))?);
         let qemu = command.spawn().context("cannot run setpriv: run setup/install-dependencies")?;
-        Ok(Self { folder: folder.into(), qemu, started: Instant::now(), seen: 0 })
+        Ok(Self { folder: folder.into(), address, qemu, started: Instant::now(), seen: 0 })
     }
 
     /// Folder with disk, variables and logs.
@@ -182,7 +186,7 @@ impl Machine {
     pub fn get(&mut self, port: u16, path: &str, seconds: u64) -> Result<Vec<u8>> {
         let until = Instant::now() + Duration::from_secs(seconds);
         loop {
-            match http::get(port, path) {
+            match http::get_from((self.address, port).into(), path) {
                 Ok(body) => return Ok(body),
                 Err(error) if Instant::now() > until || self.qemu.try_wait()?.is_some() => {
                     bail!("no answer from {port}{path}: {error:#}\n{}", self.tail());
@@ -208,7 +212,8 @@ impl Machine {
     pub fn power_off(mut self, seconds: u64) -> Result<PathBuf> {
         let until = Instant::now() + Duration::from_secs(seconds);
         // The probe may be stopped before it answers; what counts is that the machine goes off.
-        while http::get(PROBE_PORT, "/systemctl?verb=poweroff").is_err()
+        let probe = (self.address, PROBE_PORT).into();
+        while http::get_from(probe, "/systemctl?verb=poweroff").is_err()
             && self.qemu.try_wait()?.is_none()
         {
             ensure!(Instant::now() < until, "the probe does not answer\n{}", self.tail());

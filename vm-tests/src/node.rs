@@ -3,6 +3,7 @@
 //! **Invariant:** a certificate that this module makes is for loopback, and for one scenario.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use crate::machine::{API_PORT, Machine};
 #[derive(Debug)]
 pub struct NodeAccess {
     folder: PathBuf,
+    /// Where the node's API is.
+    address: Ipv4Addr,
 }
 
 impl NodeAccess {
@@ -26,11 +29,19 @@ impl NodeAccess {
     /// # Errors
     /// When `slipway` fails.
     pub fn create(folder: &Path) -> Result<Self> {
+        Self::create_for(folder, Ipv4Addr::LOCALHOST)
+    }
+
+    /// As [`NodeAccess::create`], for a node at another address of loopback.
+    ///
+    /// # Errors
+    /// When `slipway` fails.
+    pub fn create_for(folder: &Path, address: Ipv4Addr) -> Result<Self> {
         if folder.exists() {
             fs::remove_dir_all(folder)?;
         }
         fs::create_dir_all(folder)?;
-        let access = Self { folder: fs::canonicalize(folder)? };
+        let access = Self { folder: fs::canonicalize(folder)?, address };
         let keys = |arguments: &[&str], out: &str| -> Result<()> {
             let mut command = slipway()?;
             command.args(["--quiet", "keys", "access"]).args(arguments);
@@ -44,7 +55,8 @@ impl NodeAccess {
         };
         let authority = access.folder.join("authority").display().to_string();
         keys(&["new", &authority], "")?;
-        keys(&["issue", &authority, "--node", "node", "--address", "127.0.0.1"], "node")?;
+        let address = address.to_string();
+        keys(&["issue", &authority, "--node", "node", "--address", &address], "node")?;
         keys(&["issue", &authority, "--operator", "operator"], "operator")?;
         keys(&["issue", &authority, "--reader", "reader"], "reader")?;
         Ok(access)
@@ -87,7 +99,7 @@ impl NodeAccess {
     pub fn ask_as(&self, who: &str, arguments: &[&str]) -> Result<Value> {
         let mut command = slipway()?;
         command.args(["--quiet", "--format", "json", "node"]);
-        command.arg("--address").arg(format!("https://127.0.0.1:{API_PORT}"));
+        command.arg("--address").arg(format!("https://{}:{API_PORT}", self.address));
         command.arg("--access").arg(self.folder.join(who)).args(arguments);
         let output = command.output()?;
         let said = String::from_utf8_lossy(&output.stderr);

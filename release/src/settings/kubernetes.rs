@@ -52,9 +52,23 @@ pub struct KubernetesSettings {
     /// The address that the node registers with; kubelet chooses one, when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_ip: Option<IpAddr>,
+    /// Who makes the network of pods.
+    #[serde(default)]
+    pub pod_network: PodNetwork,
     /// What kubelet itself is told.
     #[serde(default)]
     pub kubelet: KubeletSettings,
+}
+
+/// Who makes the network of pods.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PodNetwork {
+    /// The image: a bridge with the node's `podCIDRs`, until an add-on comes.
+    #[default]
+    Bridge,
+    /// An add-on; pods wait for it.
+    AddOn,
 }
 
 /// Settings of kubelet that have the names and meanings of `KubeletConfiguration`.

@@ -20,7 +20,7 @@ mod texts;
 pub use check::InvalidSettings;
 pub use kubernetes::{
     DEFAULT_CLUSTER_DOMAIN, DEFAULT_MAX_PODS, InvalidTaint, KubeletSettings, KubernetesSettings,
-    Taint, TaintEffect,
+    PodNetwork, Taint, TaintEffect,
 };
 pub use texts::{
     AddressPrefix, HttpUrl, InvalidAddressPrefix, InvalidUrl, MAX_URL_BYTES, REDACTED, Secret,

@@ -11,7 +11,7 @@ use release::ReleaseVersion;
 use release::api::{ApiError, Code, Phase, Problem};
 use release::settings::{ApiSettings, Settings};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::board::Board;
@@ -109,6 +109,8 @@ pub struct Actor {
     staged: Option<Staged>,
     look: Look,
     heard: cluster::Heard,
+    /// Waits for the addresses of pods.
+    pod_network: JoinSet<()>,
     pin: Option<ReleaseVersion>,
     order: Order,
     stage_failures: u32,
@@ -135,6 +137,7 @@ impl Actor {
             staged: None,
             look: Look::default(),
             heard: cluster::Heard::default(),
+            pod_network: JoinSet::new(),
             pin: None,
             order: Order::None,
             stage_failures: 0,

@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 use release::api::{DriftItem, Outcome, Subject, printable};
 
 use super::item;
+use crate::pod_network;
 
 /// Most files of a folder that are listed one by one.
 const MAX_FILES: usize = 100;
 /// Deepest folder that is looked into.
 const MAX_DEPTH: usize = 8;
+/// Larger files are not slipwayd's own.
+const MAX_OWN_BYTES: u64 = 4096;
 
 /// A folder where others may write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +86,13 @@ fn walk(
             return Ok(());
         }
         *left -= 1;
+        let is_own = |text: String| pod_network::is_own(&path, &text);
+        if kind.is_file()
+            && metadata.len() <= MAX_OWN_BYTES
+            && fs::read_to_string(entry.path()).is_ok_and(is_own)
+        {
+            continue;
+        }
         // overlayfs marks what was removed with such a device (kernel: filesystems/overlayfs).
         let detail = if kind.is_char_device() && metadata.rdev() == 0 {
             "a file of the image was removed".to_owned()

@@ -16,6 +16,7 @@ use release::settings::{Interface, Settings};
 use super::kubelet::{self, KUBELET_FOLDER};
 use super::{NodeSettings, SettingsError, Sources, present};
 use crate::effects::{BootedSlot, StateStore};
+use crate::pod_network::{self, CNI_FOLDER};
 
 /// Start of the name of each file. It sorts before the image's `50-dhcp.network`: of all files
 /// that match an interface, systemd takes the first by name.
@@ -67,6 +68,8 @@ pub struct RuntimeFolders {
     pub time: PathBuf,
     /// [`KUBELET_FOLDER`].
     pub kubelet: PathBuf,
+    /// [`CNI_FOLDER`].
+    pub cni: PathBuf,
 }
 
 impl Default for RuntimeFolders {
@@ -75,6 +78,7 @@ impl Default for RuntimeFolders {
             network: "/run/systemd/network".into(),
             time: "/run/systemd/timesyncd.conf.d".into(),
             kubelet: KUBELET_FOLDER.into(),
+            cni: CNI_FOLDER.into(),
         }
     }
 }
@@ -105,6 +109,7 @@ pub fn render(folders: &RuntimeFolders, settings: &Settings) -> io::Result<Vec<U
             restart.push(unit);
         }
     }
+    pod_network::settle(&folders.cni, settings.kubernetes.as_ref())?;
     if render_kubelet(folders, Some(settings))? {
         restart.push(Unit::Kubelet);
     }
@@ -133,7 +138,8 @@ pub enum ConfigureError {
     },
 }
 
-/// Writes what kubelet reads, before it starts at boot. Keeps nothing.
+/// Writes what kubelet reads, and the network of pods, before kubelet starts at boot. Keeps
+/// nothing.
 ///
 /// # Errors
 /// [`ConfigureError`]; kubelet must then not start.
@@ -143,11 +149,18 @@ pub fn configure_kubelet(
     sources: &Sources<'_>,
     folders: &RuntimeFolders,
 ) -> Result<(), ConfigureError> {
-    let settings = present(state, booted, sources)?;
-    match render_kubelet(folders, settings.as_ref().map(NodeSettings::settings)) {
-        Ok(_) => Ok(()),
-        Err(source) => Err(ConfigureError::Write { folder: folders.kubelet.clone(), source }),
-    }
+    let settings = present(state, booted, sources);
+    let usable = settings.as_ref().ok().and_then(Option::as_ref).map(NodeSettings::settings);
+    let cluster = usable.and_then(|usable| usable.kubernetes.as_ref());
+    let unwritten = |folder: &Path| {
+        let folder = folder.to_owned();
+        |source| ConfigureError::Write { folder, source }
+    };
+    pod_network::settle(&folders.cni, cluster).map_err(unwritten(&folders.cni))?;
+    let settings = settings?;
+    let settings = settings.as_ref().map(NodeSettings::settings);
+    render_kubelet(folders, settings).map_err(unwritten(&folders.kubelet))?;
+    Ok(())
 }
 
 fn network_file(interface: &Interface) -> String {

@@ -156,7 +156,10 @@ fn the_bytes_are_never_printed() {
 }
 
 fn folders(root: &Path) -> RuntimeFolders {
+    let cni = root.join("cni");
+    std::fs::create_dir_all(&cni).unwrap();
     RuntimeFolders {
+        cni,
         network: root.join("network"),
         time: root.join("time"),
         kubelet: root.join("kubelet"),

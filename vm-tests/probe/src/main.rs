@@ -3,13 +3,15 @@
 //!
 //! `probe serve` listens on port 9100; `probe hello` is the one program of the test pod's
 //! image and says on port 8080 that the pod is up; `print`, `write`, `variable` and `fill` are for
-//! tests inside a container; the others are what bad releases do.
+//! tests inside a container; `install-network` is a network add-on; the others are what bad
+//! releases do.
 
 mod actions;
 mod attempts;
 mod facts;
 mod files;
 mod misbehave;
+mod network;
 mod pod;
 
 use std::collections::BTreeMap;
@@ -28,6 +30,9 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let served = match words[..] {
+        // CNI starts its plugins without arguments.
+        [] if std::env::var_os("CNI_COMMAND").is_some() => network::plugin(),
+        ["install-network", folder] => network::install(folder),
         ["serve"] => serve(PROBE_PORT, answer),
         ["hello"] => {
             tell_kernel();

@@ -22,14 +22,17 @@ use serde_json::{Value, json};
 use crate::machine::{HOST, Hardware, Machine};
 use crate::{BOOT_SECONDS, artefacts, settings};
 use credentials::Credentials;
-use processes::Processes;
+use processes::{CONTROLLER_MANAGER, Processes};
+use programs::{API_SERVER, OLDER_API_SERVER};
 
-pub use programs::build;
+pub use programs::{build, build_with_older};
 
 /// Port of the API server.
 pub const API_SERVER_PORT: u16 = 6443;
 /// Address of a node in its own network, and on the scenario's loopback.
 pub const NODE_ADDRESS: &str = "10.0.2.15";
+/// Addresses that the cluster divides among its nodes, for their pods.
+const POD_ADDRESSES: &str = "10.244.0.0/16";
 /// Name of the node of [`Cluster::with_node`].
 const NODE: &str = "node-a";
 /// A token with which a node may join.
@@ -45,6 +48,8 @@ const SERVING: &str = "kubernetes.io/kubelet-serving";
 pub struct Cluster {
     credentials: Credentials,
     processes: Processes,
+    /// The program of its API server.
+    api_server: &'static str,
 }
 
 impl Cluster {
@@ -53,6 +58,19 @@ impl Cluster {
     /// # Errors
     /// When a program does not start, or the API server is not ready in time.
     pub fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, API_SERVER)
+    }
+
+    /// As [`Cluster::start`], with the API server of the minor version before, which
+    /// [`Cluster::update_api_server`] replaces.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn start_older(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, OLDER_API_SERVER)
+    }
+
+    fn start_with(folder: &Path, api_server: &'static str) -> Result<Self> {
         own_address(NODE_ADDRESS)?;
         if folder.exists() {
             fs::remove_dir_all(folder)?;
@@ -61,10 +79,11 @@ impl Cluster {
         let folder = folder.canonicalize()?;
         let credentials = Credentials::create(&folder.join("pki"))?;
         let mut processes = Processes::new(&folder)?;
-        processes.start_api_server(&credentials)?;
-        let mut cluster = Self { credentials, processes };
+        processes.start_api_server(api_server, &credentials)?;
+        let mut cluster = Self { credentials, processes, api_server };
         cluster.wait_until_ready()?;
-        cluster.processes.start_controllers(&cluster.credentials)?;
+        cluster.processes.start_controllers(&cluster.credentials, "8760h")?;
+        cluster.processes.start_scheduler(&cluster.credentials)?;
         OBJECTS.iter().try_for_each(|objects| cluster.apply(objects))?;
         Ok(cluster)
     }
@@ -75,11 +94,30 @@ impl Cluster {
     /// # Errors
     /// When one of the two does not start, or the node does not join.
     pub fn with_node(name: &str, disk: &Path) -> Result<(Self, Machine)> {
-        let cluster = Self::start(&artefacts().join(format!("{name}-cluster")))?;
+        Self::start(&artefacts().join(format!("{name}-cluster")))?.join(name, disk)
+    }
+
+    /// As [`Cluster::with_node`], with certificates of the node that end after `lifetime`.
+    ///
+    /// # Errors
+    /// As [`Cluster::with_node`].
+    pub fn with_node_signed_for(
+        name: &str,
+        disk: &Path,
+        lifetime: Duration,
+    ) -> Result<(Self, Machine)> {
+        let mut cluster = Self::start(&artefacts().join(format!("{name}-cluster")))?;
+        cluster.processes.stop(CONTROLLER_MANAGER)?;
+        let lifetime = format!("{}s", lifetime.as_secs());
+        cluster.processes.start_controllers(&cluster.credentials, &lifetime)?;
+        cluster.join(name, disk)
+    }
+
+    fn join(self, name: &str, disk: &Path) -> Result<(Self, Machine)> {
         let document = json!({
             "schema": release::settings::SCHEMA,
             "hostname": NODE,
-            "kubernetes": cluster.settings(),
+            "kubernetes": self.settings(),
         });
         let hardware = Hardware {
             settings: Some(settings::text(&document)?),
@@ -87,9 +125,9 @@ impl Cluster {
             ..Hardware::default()
         };
         let machine = Machine::start_with(name, disk, hardware)?;
-        cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
-        cluster.approve_serving(BOOT_SECONDS)?;
-        Ok((cluster, machine))
+        self.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+        self.approve_serving(BOOT_SECONDS)?;
+        Ok((self, machine))
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -107,7 +145,17 @@ impl Cluster {
     /// # Errors
     /// When it cannot be stopped.
     pub fn stop_api_server(&mut self) -> Result<()> {
-        self.processes.stop("kube-apiserver")
+        self.processes.stop(self.api_server)
+    }
+
+    /// Replaces an older API server by the current one, over the same store.
+    ///
+    /// # Errors
+    /// When the one cannot be stopped, or the other does not start.
+    pub fn update_api_server(&mut self) -> Result<()> {
+        self.stop_api_server()?;
+        self.api_server = API_SERVER;
+        self.start_api_server()
     }
 
     /// Starts the API server again, with its store.
@@ -115,7 +163,7 @@ impl Cluster {
     /// # Errors
     /// When it is not ready in time.
     pub fn start_api_server(&mut self) -> Result<()> {
-        self.processes.start_api_server(&self.credentials)?;
+        self.processes.start_api_server(self.api_server, &self.credentials)?;
         self.wait_until_ready()
     }
 

@@ -7,9 +7,11 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::credentials::Credentials;
-use super::{API_SERVER_PORT, programs};
+use super::{API_SERVER_PORT, POD_ADDRESSES, programs};
 use crate::machine::HOST;
 
+/// The one that signs certificates.
+pub const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 const ETCD: &str = "http://127.0.0.1:2379";
 const ETCD_PEERS: &str = "http://127.0.0.1:2380";
 /// Lines of a log that a failure shows.
@@ -36,7 +38,11 @@ impl Processes {
     ///
     /// # Errors
     /// When one does not start.
-    pub fn start_api_server(&mut self, credentials: &Credentials) -> Result<()> {
+    pub fn start_api_server(
+        &mut self,
+        program: &'static str,
+        credentials: &Credentials,
+    ) -> Result<()> {
         if !self.running.iter().any(|(name, _)| *name == "etcd") {
             let data = format!("--data-dir={}", self.folder.join("etcd").display());
             self.start(
@@ -55,7 +61,7 @@ impl Processes {
         }
         let file = |name: &str| credentials.file(name).display().to_string();
         self.start(
-            "kube-apiserver",
+            program,
             &[
                 format!("--etcd-servers={ETCD}"),
                 "--bind-address=127.0.0.1".to_owned(),
@@ -80,26 +86,47 @@ impl Processes {
         )
     }
 
-    /// Starts kube-controller-manager and kube-scheduler, once the API server is ready.
+    /// Starts kube-controller-manager, once the API server is ready; what it signs ends after
+    /// `lifetime`, such as `8760h`.
     ///
     /// # Errors
-    /// When one does not start.
-    pub fn start_controllers(&mut self, credentials: &Credentials) -> Result<()> {
-        let kubeconfig = |name| format!("--kubeconfig={}", credentials.kubeconfig(name).display());
+    /// When it does not start.
+    pub fn start_controllers(&mut self, credentials: &Credentials, lifetime: &str) -> Result<()> {
         let file = |name: &str| credentials.file(name).display().to_string();
-        let common = ["--leader-elect=false", "--bind-address=127.0.0.1"].map(str::to_owned);
         let manager = [
-            kubeconfig("kube-controller-manager"),
+            format!("--cluster-signing-duration={lifetime}"),
             format!("--cluster-signing-cert-file={}", file("ca.crt")),
             format!("--cluster-signing-key-file={}", file("ca.key")),
             format!("--root-ca-file={}", file("ca.crt")),
             format!("--service-account-private-key-file={}", file("service-accounts.key")),
             "--use-service-account-credentials=true".to_owned(),
             "--secure-port=10257".to_owned(),
+            "--allocate-node-cidrs=true".to_owned(),
+            format!("--cluster-cidr={POD_ADDRESSES}"),
         ];
-        self.start("kube-controller-manager", &[&common[..], &manager].concat())?;
-        let scheduler = [kubeconfig("kube-scheduler"), "--secure-port=10259".to_owned()];
-        self.start("kube-scheduler", &[&common[..], &scheduler].concat())
+        self.start_client(CONTROLLER_MANAGER, credentials, &manager)
+    }
+
+    /// Starts kube-scheduler, once the API server is ready.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_scheduler(&mut self, credentials: &Credentials) -> Result<()> {
+        self.start_client("kube-scheduler", credentials, &["--secure-port=10259".to_owned()])
+    }
+
+    fn start_client(
+        &mut self,
+        program: &'static str,
+        credentials: &Credentials,
+        more: &[String],
+    ) -> Result<()> {
+        let common = [
+            format!("--kubeconfig={}", credentials.kubeconfig(program).display()),
+            "--leader-elect=false".to_owned(),
+            "--bind-address=127.0.0.1".to_owned(),
+        ];
+        self.start(program, &[&common[..], more].concat())
     }
 
     fn start(&mut self, program: &'static str, arguments: &[String]) -> Result<()> {

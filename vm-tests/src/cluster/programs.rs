@@ -11,13 +11,22 @@ use release::Digest;
 use crate::{artefacts, workspace};
 
 /// Module's folder, its package, and the program's name.
-const PROGRAMS: [(&str, &str, &str); 5] = [
+type Program = (&'static str, &'static str, &'static str);
+
+/// The API server.
+pub const API_SERVER: &str = "kube-apiserver";
+/// The API server of one minor version before.
+pub const OLDER_API_SERVER: &str = "kube-apiserver-1.36";
+
+const PROGRAMS: [Program; 5] = [
     ("etcd", "go.etcd.io/etcd/server/v3", "etcd"),
-    ("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"),
+    ("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", API_SERVER),
     ("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", "kube-controller-manager"),
     ("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", "kube-scheduler"),
     ("kubernetes", "k8s.io/kubernetes/cmd/kubectl", "kubectl"),
 ];
+const OLDER: Program =
+    ("kubernetes-1.36", "k8s.io/kubernetes/cmd/kube-apiserver", OLDER_API_SERVER);
 
 /// Where the programs are.
 pub fn folder() -> PathBuf {
@@ -40,8 +49,21 @@ pub(super) fn check() -> Result<()> {
 /// # Errors
 /// When `go` fails; its own message is on the console.
 pub fn build() -> Result<()> {
+    build_all(&PROGRAMS)
+}
+
+/// As [`build`], with the API server of the minor version before.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_with_older() -> Result<()> {
+    build()?;
+    build_all(&[OLDER])
+}
+
+fn build_all(programs: &[Program]) -> Result<()> {
     fs::create_dir_all(folder())?;
-    for (module, package, name) in PROGRAMS {
+    for (module, package, name) in programs {
         let pins = workspace().join("vm-tests/cluster").join(module);
         let mod_file = fs::read(pins.join("go.mod"))?;
         let pinned = Digest::of(&[mod_file, fs::read(pins.join("go.sum"))?].concat()).to_string();

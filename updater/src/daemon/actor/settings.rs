@@ -5,16 +5,18 @@
 
 use bytes::Bytes;
 use release::api::{ApiError, Code, SettingsMode, SettingsOutcome, SettingsState};
-use release::settings::Settings;
+use release::settings::{PodNetwork, Settings};
 use tokio::process::Command;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::cluster::Heard;
 use super::{Actor, Look, Surroundings, Work, conflict};
 use crate::channel::ChannelClient;
-use crate::cluster;
+use crate::cluster::{self, Cluster};
 use crate::daemon::identity::Identity;
 use crate::daemon::{api_of, chain};
+use crate::pod_network::{self, CNI_FOLDER};
 use crate::settings::{self, MountedSeed, NodeSettings, RuntimeFolders, Sources, Unit};
 
 /// Gives the kernel the host name of the settings: this program may not.
@@ -81,6 +83,7 @@ impl Actor {
             board.settings = Some(SettingsState { schema, source });
             board.settings_redacted = redacted;
         });
+        self.follow_pod_network(settings);
         let before = self.settings.replace(settings.clone());
         self.look = Look::default();
         // What another API server said counts no more.
@@ -89,6 +92,17 @@ impl Actor {
         }
         self.next_look = Instant::now();
         self.judge_anew();
+    }
+
+    /// Writes the configuration of the network of pods as soon as the cluster allows it.
+    fn follow_pod_network(&mut self, settings: &Settings) {
+        self.pod_network = JoinSet::new();
+        if let Some(cluster) = &settings.kubernetes
+            && cluster.pod_network == PodNetwork::Bridge
+        {
+            let cluster = Cluster::of_this_machine(cluster.clone());
+            self.pod_network.spawn(pod_network::follow(cluster, CNI_FOLDER.into()));
+        }
     }
 
     /// A boot that is being judged is judged by the settings in force.

@@ -1,0 +1,59 @@
+//! A release whose kubelet cannot authenticate: it does not find the node's certificate, and the
+//! token with which the node joined has ended. The node comes back on the release before, with
+//! that cause, and is Ready again.
+
+use anyhow::{Result, ensure};
+use release::api::Status;
+use vm_tests::cluster::{self, Cluster, is_ready};
+use vm_tests::machine::Hardware;
+use vm_tests::site::Site;
+use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings, workspace};
+
+const NAME: &str = "kubelet_without_credentials_falls_back";
+const NODE: &str = "node-a";
+const BAD: &str = "0.1.1";
+
+#[test]
+#[ignore = "takes four minutes: run `make soak`"]
+fn kubelet_without_credentials_falls_back() {
+    let prepare = || {
+        cluster::build()?;
+        Site::prepare(NAME, |channel| {
+            let manifest =
+                workspace().join("manifests/images/bad/kubelet-without-credentials.toml");
+            let folder = artefacts().join("release-bad");
+            channel.publish(&image::build_as(&manifest, &folder, Some(BAD))?)?;
+            std::fs::remove_dir_all(folder)?;
+            channel.point(settings::CHANNEL, "0.1.0", &[])
+        })
+    };
+    isolation::prepared(NAME, prepare, scenario);
+}
+
+fn scenario() -> Result<()> {
+    let site = Site::open(NAME)?;
+    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
+    let mut document = site.settings()?;
+    document["hostname"] = NODE.into();
+    document["health"]["deadline"] = "150s".into();
+    document["kubernetes"] = cluster.settings();
+    let machine = site.start(&image::test_image()?, &document, Hardware::default())?;
+    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
+    // Every good cluster ends its tokens soon.
+    cluster.kubectl(&["delete", "secret", "--namespace", "kube-system", "--all"])?;
+
+    site.channel.point(settings::CHANNEL, BAD, &[])?;
+    site.access.update();
+    let is_back = |status: &Status| {
+        status.fallback.as_ref().is_some_and(|fallback| fallback.version == BAD.parse().ok())
+    };
+    let status = site.access.wait_for(&machine, "back", 3 * BOOT_SECONDS, is_back)?;
+    let cause = status.fallback.map(|fallback| fallback.cause).unwrap_or_default();
+    println!("{:.0} s: back: {cause}", machine.seconds());
+    ensure!(cause.contains("node-ready"), "the cause is {cause}");
+    ensure!(cause.contains("cannot authenticate"), "the cause is {cause}");
+    site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
+    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    Ok(())
+}
