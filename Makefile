@@ -34,10 +34,11 @@ vm: inputs ## tests in virtual machines, one at a time
 	export SLIPWAY_TEST_IMAGE && \
 	$(CARGO) test --locked -p vm-tests --no-fail-fast
 
-soak: inputs ## the long forms: all bad releases and network faults, 24 power cuts, outage, gVisor
+soak: inputs ## the long forms: all bad releases and network faults, 24 power cuts, outage, gVisor, clouds
 	SLIPWAY_LONG=1 $(CARGO) test --locked -p vm-tests --no-fail-fast \
 		--test bad_releases --test network_faults_only_delay --test power_cuts_only_delay \
 		--test api_server_outage_is_forgiven --test gvisor_runs_a_pod \
+		--test clouds_give_settings \
 		-- --include-ignored
 
 bench: ## compare with peers, and write docs/benchmarks.md
