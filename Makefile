@@ -40,6 +40,7 @@ soak: inputs ## the long forms: all bad releases and faults, 24 power cuts, what
 		--test api_server_outage_is_forgiven --test gvisor_runs_a_pod \
 		--test kubelet_without_credentials_falls_back --test minor_update_up_and_back \
 		--test tenants_share_a_cluster --test certificates_are_renewed \
+		--test clouds_give_settings \
 		-- --include-ignored
 
 bench: ## compare with peers, and write docs/benchmarks.md

@@ -16,6 +16,7 @@ use reqwest::{Certificate, Client, Identity, Response, StatusCode};
 use semver::Version;
 use serde::Deserialize;
 
+use crate::http::{self, BodyError, innermost};
 use crate::pod_network::PodRange;
 
 /// Client certificate and key, as kubelet keeps them.
@@ -199,8 +200,8 @@ impl Cluster {
             }
             other => return Err(format!("the API server answers {other} to the node; {SEE}")),
         }
-        let body = bounded_body(answer).await.map_err(|error| error.to_string())?;
-        serde_json::from_slice(&body)
+        let bytes = body(answer).await.map_err(|error| error.to_string())?;
+        serde_json::from_slice(&bytes)
             .map_err(|error| format!("the API server's answer is no Node: {error}"))
     }
 
@@ -244,7 +245,7 @@ impl Cluster {
         }
         let status = answer.status();
         if status == StatusCode::OK {
-            return bounded_body(answer).await;
+            return body(answer).await;
         }
         let text = format!("the API server answers {status} to {path}: look at its control plane");
         Err(match status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
@@ -278,12 +279,7 @@ impl Cluster {
         let text = self.settings.certificate_authority.as_bytes();
         let unusable = |error| format!("kubernetes.certificateAuthority cannot be used: {error}");
         let authorities = Certificate::from_pem_bundle(text).map_err(unusable)?;
-        let mut builder = Client::builder()
-            .no_proxy()
-            .referer(false)
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(LIMIT)
-            .tls_certs_only(authorities);
+        let mut builder = http::direct(LIMIT).tls_certs_only(authorities);
         if let Some(pem) = certificate {
             let identity = Identity::from_pem(pem)
                 .map_err(|error| format!("{}: {error}; {SEE}", self.certificate.display()))?;
@@ -311,32 +307,13 @@ impl Cluster {
     }
 }
 
-/// The cause at the end of a chain, which says most: "Connection refused".
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(cause) = last.source() {
-        last = cause;
-    }
-    last.to_string()
-}
-
-async fn bounded_body(mut answer: Response) -> Result<Vec<u8>, Unanswered> {
-    let mut body = Vec::new();
-    loop {
-        match answer.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER_BYTES => {
-                body.extend_from_slice(&chunk);
-            }
-            Ok(Some(_)) => {
-                let text = format!("the API server's answer has over {MAX_ANSWER_BYTES} bytes");
-                return Err(Unanswered::Wrong(text));
-            }
-            Ok(None) => return Ok(body),
-            Err(error) => {
-                return Err(Unanswered::Down(format!("the API server broke off: {error}")));
-            }
+async fn body(answer: Response) -> Result<Vec<u8>, Unanswered> {
+    http::bounded_body(answer, MAX_ANSWER_BYTES).await.map_err(|error| match error {
+        BodyError::TooLarge(most) => {
+            Unanswered::Wrong(format!("the API server's answer has over {most} bytes"))
         }
-    }
+        BodyError::Broken(error) => Unanswered::Down(format!("the API server broke off: {error}")),
+    })
 }
 
 /// Well when kubelet has said that it is Ready.

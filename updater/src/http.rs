@@ -1,4 +1,4 @@
-//! The one HTTP client of the node, made from its network settings.
+//! The HTTP clients of the node: one made from its network settings, and [`direct`] ones.
 //!
 //! In: proxy, certificates. Out: a [`reqwest::Client`] for metadata and blobs. **Invariant:**
 //! no environment variable has a say, and no redirect changes the scheme: a mirror with TLS
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use release::settings::{ChannelSettings, NetworkSettings};
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, Url};
+use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, Response, Url};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -35,6 +35,47 @@ pub enum HttpError {
     /// Anything else.
     #[error("cannot set up HTTP with the certificates of the settings and of the image")]
     Client(#[source] reqwest::Error),
+}
+
+/// Why an answer was not read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It is longer than it may be.
+    #[error("the answer has over {0} bytes")]
+    TooLarge(usize),
+    /// The connection ended before it.
+    #[error("the answer broke off")]
+    Broken(#[source] reqwest::Error),
+}
+
+/// A client for somebody who is asked directly: no proxy, no redirect, and `limit` for each answer
+/// with its body.
+pub fn direct(limit: Duration) -> ClientBuilder {
+    Client::builder().no_proxy().referer(false).redirect(Policy::none()).timeout(limit)
+}
+
+/// The body of an answer, of at most `most` bytes.
+///
+/// # Errors
+/// [`BodyError`].
+pub async fn bounded_body(mut answer: Response, most: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(BodyError::Broken)? {
+        if body.len() + chunk.len() > most {
+            return Err(BodyError::TooLarge(most));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The cause at the end of a chain, which says most: "Connection refused".
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
 }
 
 /// Makes the client.

@@ -15,7 +15,7 @@ use updater::effects::hostname::Kernel;
 use updater::effects::state::StateFolder;
 use updater::grpc::Client;
 use updater::import::{self, Outcome};
-use updater::settings::{self, MountedSeed, RuntimeFolders, Sources};
+use updater::settings::{self, MetadataService, MountedSeed, RuntimeFolders, Sources};
 use updater::verdict::{self, HttpAddress, Node};
 
 /// What runs on a Slipway node.
@@ -147,6 +147,7 @@ async fn run_daemon(arguments: RunDaemon) -> anyhow::Result<()> {
         socket: arguments.api,
         scratch: arguments.scratch,
         credentials: credentials(),
+        metadata: MetadataService::of_this_machine(),
         node: arguments.health.into(),
     };
     Ok(daemon::run(effects, facts, places).await?)

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::http::read_head;
+
 /// Port on loopback that scenarios run the proxy on.
 pub const PORT: u16 = 8001;
 
-const MAX_HEAD: usize = 16 << 10;
 const CHUNK: usize = 64 << 10;
 /// How long a connection that says nothing is held.
 const SILENCE: Duration = Duration::from_secs(600);
@@ -155,23 +156,6 @@ fn answer_head(head: &str, fault: Fault) -> String {
         }
     }
     text + "\r\n"
-}
-
-/// Reads to the end of the head; what came behind it is given too.
-fn read_head(stream: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            let rest = bytes.split_off(end + 4);
-            return Ok((String::from_utf8_lossy(&bytes).into_owned(), rest));
-        }
-        let count = stream.read(&mut buffer)?;
-        if count == 0 || bytes.len() > MAX_HEAD {
-            return Err(io::Error::other("a message without an end of its head"));
-        }
-        bytes.extend_from_slice(&buffer[..count]);
-    }
 }
 
 /// The body on its way to the node.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::metadata::Cloud;
+
 /// What a guest does when it resets itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnReset {
@@ -45,6 +47,8 @@ pub struct Hardware {
     /// The node's settings, handed over as the SMBIOS string that systemd takes for the
     /// credential `slipway.settings`.
     pub settings: Option<String>,
+    /// What the firmware says that the machine is in; without it, QEMU.
+    pub cloud: Option<Cloud>,
     /// A disk with the label `cidata`, as clouds attach it.
     pub seed: Option<PathBuf>,
     /// Time of the hardware clock at power-on, such as `1970-01-01T00:00:00`.
@@ -82,6 +86,9 @@ impl Hardware {
             let file = folder.join("smbios");
             fs::write(&file, format!("io.systemd.credential:slipway.settings={settings}"))?;
             add(["-smbios", &format!("type=11,path={}", file.display())]);
+        }
+        if let Some(cloud) = self.cloud {
+            add(["-smbios", cloud.smbios()]);
         }
         if let Some(seed) = &self.seed {
             let seed = fs::canonicalize(seed).with_context(|| format!("{}", seed.display()))?;

@@ -100,6 +100,19 @@ pub fn namespace() -> Command {
     command
 }
 
+/// Gives the scenario's loopback an address more. What connects to it comes from 127.0.0.1: with
+/// its own address as the source a guest would refuse it.
+///
+/// # Errors
+/// When there is another interface than loopback: the address would be taken from somebody.
+pub fn own_address(address: &str) -> Result<()> {
+    only_loopback()?;
+    let route = ["local", address, "dev", "lo", "src", "127.0.0.1"];
+    let status = Command::new("ip").args(["route", "replace"]).args(route).status()?;
+    ensure!(status.success(), "cannot give loopback the address {address}");
+    Ok(())
+}
+
 /// Fails unless loopback is the only interface.
 fn only_loopback() -> Result<()> {
     let text = fs::read_to_string("/proc/net/dev")?;

@@ -97,6 +97,20 @@ impl NodeAccess {
     /// # Errors
     /// As [`NodeAccess::ask`].
     pub fn ask_as(&self, who: &str, arguments: &[&str]) -> Result<Value> {
+        let printed = self.run_as(who, arguments)?;
+        serde_json::from_slice(&printed).context("`slipway node` printed no JSON")
+    }
+
+    /// The newest `lines` entries of the node's journal, one in JSON per line.
+    ///
+    /// # Errors
+    /// As [`NodeAccess::ask`].
+    pub fn logs(&self, lines: u32) -> Result<String> {
+        let printed = self.run_as("operator", &["logs", "--lines", &lines.to_string()])?;
+        Ok(String::from_utf8_lossy(&printed).into_owned())
+    }
+
+    fn run_as(&self, who: &str, arguments: &[&str]) -> Result<Vec<u8>> {
         let mut command = slipway()?;
         command.args(["--quiet", "--format", "json", "node"]);
         command.arg("--address").arg(format!("https://{}:{API_PORT}", self.address));
@@ -104,7 +118,7 @@ impl NodeAccess {
         let output = command.output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "`slipway node {arguments:?}`: {}", said.trim());
-        serde_json::from_slice(&output.stdout).context("`slipway node` printed no JSON")
+        Ok(output.stdout)
     }
 
     /// Asks for an update. The node may restart before its answer arrives, so a lost answer is

@@ -103,6 +103,8 @@ pub struct Actor {
     machine: Option<Arc<Mutex<Machine>>>,
     work: Work,
     settings: Option<Settings>,
+    /// Why there are no settings.
+    lack: Option<settings::Lack>,
     client: Option<ChannelClient>,
     http: Option<reqwest::Client>,
     stager: Arc<Stager>,
@@ -131,6 +133,7 @@ impl Actor {
             machine: None,
             work: Work::None,
             settings: None,
+            lack: None,
             client: None,
             http: None,
             stager,

@@ -31,6 +31,7 @@ use crate::console::Console;
 use crate::effects::Effects;
 use crate::effects::boot::BootFacts;
 use crate::metrics::Metrics;
+use crate::settings::MetadataService;
 
 pub use identity::{Identity, IdentityError};
 pub use last_judge::may_go_on;
@@ -51,6 +52,8 @@ pub struct Places {
     pub scratch: PathBuf,
     /// systemd's folder of credentials for this service, when there is one.
     pub credentials: Option<PathBuf>,
+    /// The metadata service of the cloud that the machine is in.
+    pub metadata: Option<MetadataService>,
     /// Where container runtime and kubelet are.
     pub node: crate::verdict::Node,
 }

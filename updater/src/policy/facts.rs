@@ -25,6 +25,8 @@ pub struct PolicyInput<'a> {
     pub running: RootHash,
     /// The settings, when there are any.
     pub settings: Option<&'a Settings>,
+    /// Why there are none, when that is known.
+    pub lack: Option<&'a str>,
     /// The release that an operator pinned through the node's API.
     pub pin: Option<&'a ReleaseVersion>,
     /// What the channel said when it was last read and believed.

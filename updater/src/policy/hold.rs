@@ -13,7 +13,10 @@ pub enum Hold {
     /// This boot is being judged; the other slot is the way back.
     Judging,
     /// There are no settings.
-    NoSettings,
+    NoSettings {
+        /// Why, when a source says so.
+        cause: Option<String>,
+    },
     /// The settings name no channel.
     NoChannel,
     /// The channel was not read since this program started, or not since a pin changed.
@@ -166,7 +169,7 @@ impl Hold {
     pub fn rule(&self) -> Rule {
         match self {
             Hold::Judging => Rule::Judging,
-            Hold::NoSettings | Hold::NoChannel => Rule::NoSettings,
+            Hold::NoSettings { .. } | Hold::NoChannel => Rule::NoSettings,
             Hold::NotChecked
             | Hold::CheckFailed { .. }
             | Hold::Expired { .. }
@@ -198,8 +201,8 @@ impl From<&Hold> for release::api::Hold {
 const JUDGING: &str = "This boot is still being judged, and the other slot is the way back until \
                        it is blessed.";
 const NO_SETTINGS: &str = "The node has no settings: give them as the credential \
-                           `slipway.settings`, on a disk with the label `cidata`, or with \
-                           `slipway node settings set`.";
+                           `slipway.settings`, on a disk with the label `cidata`, as user data of \
+                           its cloud, or with `slipway node settings set`.";
 const NO_CHANNEL: &str =
     "The settings name no channel: add `channel` with `slipway node settings set`.";
 
@@ -207,7 +210,10 @@ impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Hold::Judging => f.write_str(JUDGING),
-            Hold::NoSettings => f.write_str(NO_SETTINGS),
+            Hold::NoSettings { cause: None } => f.write_str(NO_SETTINGS),
+            Hold::NoSettings { cause: Some(cause) } => {
+                write!(f, "The node has no settings: {cause}.")
+            }
             Hold::NoChannel => f.write_str(NO_CHANNEL),
             Hold::NotChecked => f.write_str("The channel is about to be read."),
             Hold::CheckFailed { sentence, .. } | Hold::Clock { sentence, .. } => {

@@ -72,7 +72,8 @@ pub fn decide(input: &PolicyInput<'_>) -> Decision {
         found.add(Keeps::Everything, Hold::Judging);
     }
     let Some(settings) = input.settings else {
-        found.add(Keeps::Everything, Hold::NoSettings);
+        let cause = input.lack.map(str::to_owned);
+        found.add(Keeps::Everything, Hold::NoSettings { cause });
         return found.nothing(None);
     };
     if let Some(version) = input.pin {

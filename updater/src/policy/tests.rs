@@ -58,6 +58,7 @@ fn offer(version: &str, root: u8) -> OfferFacts {
 /// A node with release 1.0.0 (root hash 1) whose channel points at 1.1.0 (root hash 2).
 struct World {
     settings: Option<Settings>,
+    lack: Option<&'static str>,
     group: Option<NodeGroup>,
     channel: Option<ChannelDocument>,
     offer: Option<OfferFacts>,
@@ -79,6 +80,7 @@ impl World {
     fn new() -> Self {
         Self {
             settings: Some(settings("{}")),
+            lack: None,
             group: Some(group(r#"{"channel": "stable"}"#)),
             channel: Some(channel("1.1.0")),
             offer: Some(offer("1.1.0", 2)),
@@ -111,6 +113,7 @@ impl World {
             boot: self.boot,
             running: [1; 32].into(),
             settings: self.settings.as_ref(),
+            lack: self.lack,
             pin: self.pin.as_ref(),
             documents: self.read.then_some(&documents),
             failure: self.failure.as_ref(),
@@ -199,6 +202,19 @@ fn rules_that_an_order_does_not_pass() {
         }
     }
     check(|world| world.esp_room = None, Action::Nothing, &["EspRoom"]);
+}
+
+#[test]
+fn a_node_without_settings_says_what_it_waits_for() {
+    let mut world = World::new();
+    world.settings = None;
+    let sentence = |world: &World| world.decide().holds[0].to_string();
+    assert!(sentence(&world).contains("slipway node settings set"), "{}", sentence(&world));
+    world.lack = Some("Azure's metadata service does not answer");
+    assert_eq!(
+        sentence(&world),
+        "The node has no settings: Azure's metadata service does not answer."
+    );
 }
 
 #[test]

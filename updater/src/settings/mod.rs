@@ -1,6 +1,6 @@
 //! The settings of this node: where they come from at the first boot, and where they are kept.
 //!
-//! In: a credential or a seed disk, once; later the node's API. Out: [`NodeSettings`], and the
+//! In: a credential, a seed disk or a cloud's user data, once; later the node's API. Out: [`NodeSettings`], and the
 //! files that systemd's network and time services and kubelet read. Each slot has a copy of its own,
 //! `settings-a.json` and `settings-b.json`, and reads and writes only that one: a node that
 //! falls back has the settings that its old release knew, also when the new ones were what
@@ -17,12 +17,14 @@ use release::{Digest, Slot};
 
 use crate::effects::{BootedSlot, StateStore};
 
+mod cloud;
 mod hostname;
 mod kubelet;
 mod render;
 mod seed;
 mod sources;
 
+pub use cloud::{Cloud, MetadataError, MetadataService};
 pub use hostname::{HostNameError, apply_hostname};
 pub use render::{ConfigureError, RuntimeFolders, Unit, configure_kubelet, render};
 pub use seed::{MountedSeed, SEED, SeedDisk, SeedError};
@@ -47,9 +49,20 @@ pub enum SettingsError {
         #[source]
         source: InvalidSettings,
     },
-    /// The user data on the seed disk are for something else.
-    #[error("`user-data` on the seed disk is not ours: start it with the line {USER_DATA_MARK}")]
-    UserData,
+    /// User data that are for something else.
+    #[error("the user data from {origin} are not ours: start them with the line {USER_DATA_MARK}")]
+    UserData {
+        /// Where they came from.
+        origin: Origin,
+    },
+    /// A cloud's metadata service.
+    #[error("{cloud}'s metadata service {problem}")]
+    Cloud {
+        /// Whose.
+        cloud: Cloud,
+        /// What it does.
+        problem: MetadataError,
+    },
     /// Those that were kept.
     #[error(
         "the settings of slot {slot} cannot be used by this release: give new ones with `slipway \
@@ -79,6 +92,13 @@ pub enum SettingsError {
         #[source]
         source: io::Error,
     },
+}
+
+impl SettingsError {
+    /// Nobody answered; somebody may soon.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, SettingsError::Cloud { problem: MetadataError::Silent(_), .. })
+    }
 }
 
 impl NodeSettings {

@@ -1,7 +1,8 @@
 //! Where settings come from when a slot has none.
 //!
 //! In: systemd's credentials folder, a seed disk. Out: checked settings and their
-//! [`Origin`]. A virtual machine gets the credential as an SMBIOS string of type 11,
+//! [`Origin`]. Clouds are asked by [`MetadataService`](super::MetadataService), once the network
+//! is up. A virtual machine gets the credential as an SMBIOS string of type 11,
 //! `io.systemd.credential:slipway.settings=…` (or `io.systemd.credential.binary:…` in Base64);
 //! the seed disk is one of cloud-init's NoCloud form, whose `user-data` starts with
 //! [`USER_DATA_MARK`] and goes on with the settings. **Invariant:** the credential goes first,
@@ -14,12 +15,15 @@ use std::path::{Path, PathBuf};
 
 use release::settings::MAX_SETTINGS_BYTES;
 
-use super::{NodeSettings, SeedDisk, SettingsError};
+use super::{Cloud, NodeSettings, SeedDisk, SettingsError};
 
 /// Name of the credential.
 pub const CREDENTIAL: &str = "slipway.settings";
-/// First line of a seed disk's `user-data`.
+/// First line of user data that are for Slipway.
 pub const USER_DATA_MARK: &str = "#slipway-settings";
+/// Longest user data that are read: settings, with the mark and its line end on top.
+pub(super) const MAX_USER_DATA_BYTES: usize =
+    MAX_SETTINGS_BYTES as usize + USER_DATA_MARK.len() + "\r\n".len();
 
 /// Where settings came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +34,18 @@ pub enum Origin {
     Credential,
     /// A seed disk.
     SeedDisk,
+    /// A cloud's metadata service.
+    Cloud(Cloud),
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Origin::Kept => "the state partition",
-            Origin::Credential => "the credential slipway.settings",
-            Origin::SeedDisk => "the seed disk",
-        })
+        match self {
+            Origin::Kept => f.write_str("the state partition"),
+            Origin::Credential => f.write_str("the credential slipway.settings"),
+            Origin::SeedDisk => f.write_str("the seed disk"),
+            Origin::Cloud(cloud) => write!(f, "{cloud}'s metadata service"),
+        }
     }
 }
 
@@ -58,34 +65,30 @@ impl Sources<'_> {
     pub fn first(&self) -> Result<Option<(NodeSettings, Origin)>, SettingsError> {
         let path = self.credentials.as_ref().map(|folder| folder.join(CREDENTIAL));
         let credential = path.as_deref().map_or(Ok(None), read_bounded);
-        if let Some(bytes) = credential.map_err(SettingsError::Credential)? {
-            return checked(bytes, Origin::Credential);
-        }
-        let Some(bytes) = self.seed.user_data().map_err(SettingsError::Seed)? else {
-            return Ok(None);
+        let (given, origin) = match credential.map_err(SettingsError::Credential)? {
+            Some(bytes) => (bytes, Origin::Credential),
+            None => match self.seed.user_data().map_err(SettingsError::Seed)? {
+                Some(bytes) => (behind_mark(&bytes, Origin::SeedDisk)?.to_vec(), Origin::SeedDisk),
+                None => return Ok(None),
+            },
         };
-        checked(user_data(bytes)?, Origin::SeedDisk)
+        settings_of(given, origin).map(|settings| Some((settings, origin)))
     }
 }
 
-fn checked(
-    bytes: Vec<u8>,
-    origin: Origin,
-) -> Result<Option<(NodeSettings, Origin)>, SettingsError> {
-    match NodeSettings::from_bytes(bytes) {
-        Ok(settings) => Ok(Some((settings, origin))),
-        Err(source) => Err(SettingsError::Given { origin, source }),
-    }
+/// Checks what a source gave.
+pub(super) fn settings_of(bytes: Vec<u8>, origin: Origin) -> Result<NodeSettings, SettingsError> {
+    NodeSettings::from_bytes(bytes).map_err(|source| SettingsError::Given { origin, source })
 }
 
-/// What stands behind the first line.
-fn user_data(bytes: Vec<u8>) -> Result<Vec<u8>, SettingsError> {
-    let end = bytes.iter().position(|byte| *byte == b'\n').ok_or(SettingsError::UserData)?;
+/// What stands behind the first line of user data, which is the mark.
+pub(super) fn behind_mark(bytes: &[u8], origin: Origin) -> Result<&[u8], SettingsError> {
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     let (first, rest) = bytes.split_at(end);
-    if first.trim_ascii_end() != USER_DATA_MARK.as_bytes() {
-        return Err(SettingsError::UserData);
+    if rest.is_empty() || first.trim_ascii_end() != USER_DATA_MARK.as_bytes() {
+        return Err(SettingsError::UserData { origin });
     }
-    Ok(rest.to_vec())
+    Ok(rest)
 }
 
 /// The content of a file, cut off one byte behind the bound so that its check notices; `None`
@@ -96,9 +99,7 @@ pub(super) fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    // The mark of a seed disk comes on top.
-    let bound = MAX_SETTINGS_BYTES + USER_DATA_MARK.len() as u64 + 2;
     let mut bytes = Vec::new();
-    file.take(bound + 1).read_to_end(&mut bytes)?;
+    file.take(MAX_USER_DATA_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }

@@ -73,7 +73,7 @@ fn wrong_settings_are_refused_and_not_kept() {
         load_or_take(&state, a(), &sources).unwrap_err()
     };
     for foreign in [&b"#cloud-config\n{}"[..], b"", b"#slipway-settings", b"{\"schema\": 1}\n"] {
-        assert!(matches!(first(foreign), SettingsError::UserData));
+        assert!(matches!(first(foreign), SettingsError::UserData { .. }));
     }
     assert!(matches!(first(b"#slipway-settings\n{}"), SettingsError::Given { .. }));
     let large = vec![b' '; MAX_SETTINGS_BYTES as usize + 100];

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::machine::{HOST, Hardware, Machine};
-use crate::{BOOT_SECONDS, artefacts, settings};
+use crate::{BOOT_SECONDS, artefacts, isolation, settings};
 use credentials::Credentials;
 use processes::{CONTROLLER_MANAGER, Processes};
 use programs::{API_SERVER, OLDER_API_SERVER};
@@ -71,7 +71,7 @@ impl Cluster {
     }
 
     fn start_with(folder: &Path, api_server: &'static str) -> Result<Self> {
-        own_address(NODE_ADDRESS)?;
+        isolation::own_address(NODE_ADDRESS)?;
         if folder.exists() {
             fs::remove_dir_all(folder)?;
         }
@@ -305,13 +305,4 @@ pub fn is_ready(object: &Value) -> bool {
 pub fn has_condition(object: &Value, kind: &str) -> bool {
     let conditions = object["status"]["conditions"].as_array();
     conditions.into_iter().flatten().any(|found| found["type"] == kind && found["status"] == "True")
-}
-
-/// Gives the scenario's loopback an address more. What connects to it comes from 127.0.0.1: with
-/// its own address as the source a guest would refuse it.
-fn own_address(address: &str) -> Result<()> {
-    let route = ["local", address, "dev", "lo", "src", "127.0.0.1"];
-    let status = Command::new("ip").args(["route", "replace"]).args(route).status()?;
-    ensure!(status.success(), "cannot give loopback the address {address}");
-    Ok(())
 }

@@ -9,6 +9,7 @@ use release::RootHash;
 use release::api::{Check, CheckOutcome};
 use tokio::time::Instant;
 
+use super::settings::Lack;
 use super::{Actor, Look, ROUND, Work};
 use crate::channel::{ClockReading, Found};
 use crate::effects::Staged;
@@ -21,7 +22,7 @@ impl Actor {
         let clock = self.setting.effects.clock.clone();
         let now = clock.now();
         let Some(client) = &self.client else {
-            self.next_look = Instant::now() + ROUND;
+            self.next_look = Instant::now() + self.pause();
             return;
         };
         let reading = ClockReading::take(clock.as_ref());
@@ -62,7 +63,7 @@ impl Actor {
     pub(super) fn pause(&self) -> Duration {
         let Some(channel) = self.settings.as_ref().and_then(|settings| settings.channel.as_ref())
         else {
-            return ROUND;
+            return self.pause_for_settings();
         };
         let mut chance = [0; 8];
         // Without random numbers the fleet asks at once, and that is all.
@@ -103,6 +104,7 @@ impl Actor {
             boot: self.boot_state(),
             running: self.setting.facts.root_hash,
             settings: self.settings.as_ref(),
+            lack: self.lack.as_ref().map(Lack::sentence),
             pin: self.pin.as_ref(),
             documents: documents.as_ref(),
             failure: self.look.failure.as_ref(),

@@ -3,6 +3,8 @@
 //! In: documents. Out: the client of the channel, the API's port, the host name, files for
 //! systemd's network and time services and for kubelet. **Invariant:** settings that were refused change nothing.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use release::api::{ApiError, Code, SettingsMode, SettingsOutcome, SettingsState};
 use release::settings::{PodNetwork, Settings};
@@ -11,16 +13,36 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::cluster::Heard;
-use super::{Actor, Look, Surroundings, Work, conflict};
+use super::{Actor, Look, ROUND, Surroundings, Work, conflict};
 use crate::channel::ChannelClient;
 use crate::cluster::{self, Cluster};
 use crate::daemon::identity::Identity;
 use crate::daemon::{api_of, chain};
 use crate::pod_network::{self, CNI_FOLDER};
-use crate::settings::{self, MountedSeed, NodeSettings, RuntimeFolders, Sources, Unit};
+use crate::settings::{
+    self, MountedSeed, NodeSettings, Origin, RuntimeFolders, SettingsError, Sources,
+    USER_DATA_MARK, Unit,
+};
 
 /// Gives the kernel the host name of the settings: this program may not.
 const HOSTNAME_UNIT: &str = "slipway-hostname.service";
+/// Pause before a metadata service that did not answer is asked again: at a first boot the
+/// network is about to come up.
+const SILENCE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why there are no settings.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lack {
+    sentence: String,
+    /// A metadata service does not answer, which is expected to end by itself.
+    is_silence: bool,
+}
+
+impl Lack {
+    pub(super) fn sentence(&self) -> &str {
+        &self.sentence
+    }
+}
 
 impl Actor {
     /// Reads the settings, or takes them from a source.
@@ -34,24 +56,77 @@ impl Actor {
             settings::load_or_take(state.as_ref(), slot, &sources)
         });
         match taken.await {
-            Ok(Ok(Some((settings, origin)))) => {
-                tracing::info!("slipway: settings from {origin}");
-                self.put_into_force(settings.settings(), &origin.to_string()).await;
-            }
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => {
-                let text = chain(&error);
-                let known = self.setting.board.read().problem;
-                // Every round asks again; the journal is told once.
-                if known.is_none_or(|problem| !problem.message.contains(&text)) {
-                    self.complain("the settings cannot be used", &error);
-                }
-            }
+            Ok(Ok(Some((settings, origin)))) => self.begin_with(&settings, origin).await,
+            Ok(Ok(None)) => self.ask_cloud().await,
+            Ok(Err(error)) => self.note_lack(&error),
             Err(error) => tracing::error!(%error, "reading the settings ended early"),
         }
     }
 
+    /// Takes the settings from the user data of the cloud that the machine is in, and keeps them.
+    async fn ask_cloud(&mut self) {
+        let Some(service) = &self.setting.places.metadata else {
+            self.lack = None;
+            return;
+        };
+        let cloud = service.cloud();
+        let state = self.setting.effects.state.as_ref();
+        let taken = match service.settings().await {
+            Ok(Some(settings)) => {
+                settings::save(state, self.setting.facts.slot, &settings).map(|()| Some(settings))
+            }
+            other => other,
+        };
+        match taken {
+            Ok(Some(settings)) => self.begin_with(&settings, Origin::Cloud(cloud)).await,
+            Ok(None) => {
+                let sentence = format!(
+                    "{cloud} has no user data for this machine: give it some that start with the \
+                     line {USER_DATA_MARK}"
+                );
+                self.change_lack(Lack { sentence, is_silence: false });
+            }
+            Err(error) => self.note_lack(&error),
+        }
+    }
+
+    async fn begin_with(&mut self, settings: &NodeSettings, origin: Origin) {
+        tracing::info!("slipway: settings from {origin}");
+        self.put_into_force(settings.settings(), &origin.to_string()).await;
+    }
+
+    fn note_lack(&mut self, error: &SettingsError) {
+        let (sentence, is_silence) = (chain(error), error.is_silence());
+        // A network that is not up yet is no problem for an operator to solve.
+        if self.change_lack(Lack { sentence, is_silence }) && !is_silence {
+            self.complain("the settings cannot be used", error);
+        }
+    }
+
+    /// True when it is another one. Every round asks again; the journal is told once.
+    fn change_lack(&mut self, lack: Lack) -> bool {
+        let is_new = self.lack.as_ref() != Some(&lack);
+        if is_new {
+            tracing::info!("slipway: no settings yet: {}", lack.sentence);
+            self.lack = Some(lack);
+        }
+        is_new
+    }
+
+    /// Time until the sources are asked again.
+    pub(super) fn pause_for_settings(&self) -> Duration {
+        match &self.lack {
+            Some(Lack { is_silence: true, .. }) => SILENCE_PAUSE,
+            Some(_) | None => ROUND,
+        }
+    }
+
     async fn put_into_force(&mut self, settings: &Settings, origin: &str) {
+        if let Some(lack) = self.lack.take() {
+            self.setting.board.change(|board| {
+                board.problem.take_if(|problem| problem.message.contains(&lack.sentence));
+            });
+        }
         self.adjust_units(settings).await;
         self.http = match crate::http::client(&settings.network) {
             Ok(client) => Some(client),

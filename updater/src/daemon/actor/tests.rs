@@ -5,11 +5,13 @@ use release::api::{Action, Started};
 use release::{Architecture, Digest, RootHash, Slot};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
+use vm_tests::metadata as stand_in;
 
 use super::*;
 use crate::channel::RunningImage;
 use crate::effects::fake::{Effect, FakeNode, Sizes};
 use crate::effects::{BootedSlot, Disarmed};
+use crate::settings::{Cloud, MetadataService};
 use crate::staging::Part;
 use crate::update::{Journal, ReleaseId, SlotRecord};
 
@@ -50,6 +52,7 @@ fn actor(node: &FakeNode) -> Actor {
             socket: "/nonexistent/api".into(),
             scratch: "/nonexistent/tuf".into(),
             credentials: None,
+            metadata: None,
             node: crate::verdict::Node {
                 containerd: "/nonexistent/containerd".into(),
                 kubelet: "http://127.0.0.1:1/healthz".parse().unwrap(),
@@ -122,6 +125,33 @@ async fn what_changed_before_arming_is_staged_again_at_once_and_later_with_pause
     assert!(problem.contains("has changed since it was staged"), "{problem}");
     assert!(pauses.is_sorted() && pauses[3] > 2 * pauses[0], "{pauses:?}");
     assert!(!node.log().contains(&Effect::Reboot));
+}
+
+#[tokio::test]
+async fn a_node_in_a_cloud_says_that_it_waits_for_its_settings() {
+    let node = node();
+    let mut actor = actor(&node);
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    actor.setting.places.metadata = Some(MetadataService::at(Cloud::AmazonEc2, nobody));
+    actor.open_machine().await;
+    actor.round().await;
+    let board = actor.setting.board.read();
+    let sentence = board.holds[0].to_string();
+    assert!(sentence.contains("Amazon EC2's metadata service does not answer"), "{sentence}");
+    assert!(board.problem.is_none(), "it may end by itself");
+    assert!(actor.next_look < Instant::now() + ROUND, "it is asked again soon");
+
+    // It answers, and has user data for somebody else.
+    let listener = std::net::TcpListener::bind(nobody).unwrap();
+    let service = stand_in::MetadataService::start(listener, stand_in::Cloud::AmazonEc2);
+    actor.round().await;
+    let sentence = actor.setting.board.read().holds[0].to_string();
+    assert!(sentence.contains("Amazon EC2 has no user data"), "{sentence}");
+    service.give(stand_in::USER_DATA, b"#cloud-config");
+    actor.round().await;
+    let board = actor.setting.board.read();
+    assert!(board.holds[0].to_string().contains("#slipway-settings"), "{:?}", board.holds);
+    assert!(board.problem.unwrap().message.contains("#slipway-settings"));
 }
 
 #[tokio::test]
