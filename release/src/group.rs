@@ -21,6 +21,8 @@ pub const NO_REASON: &str = "write the reason as text, or leave `paused` out";
 pub const DEFAULT_SETTLE: SignedDuration = SignedDuration::from_secs(60);
 /// Deadline of a group that names none.
 pub const DEFAULT_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
+/// Longest deadline, of a boot and of a drain.
+const LONGEST_DEADLINE: SignedDuration = SignedDuration::from_hours(24);
 
 /// A node group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,9 +74,46 @@ pub struct Spec {
     /// How long after power-on a boot must be blessed; else the node falls back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<SignedDuration>,
+    /// How a node drains itself before it restarts into another release; not at all, without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+    /// Whether the node's own workloads count for a boot; required, when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workloads: Option<Workloads>,
     /// Why no node of the group may start an update at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
+}
+
+/// How a node drains itself, by the eviction API of its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// How long its pods have to leave.
+    pub deadline: SignedDuration,
+    /// What then, when some have not left.
+    pub then: DrainPolicy,
+}
+
+/// What becomes of an update when pods have not left the node in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrainPolicy {
+    /// The node takes pods again, and tries later.
+    Wait,
+    /// The node restarts with what is left on it.
+    Restart,
+}
+
+/// Whether static pods and pods of DaemonSets that were Ready before an update must be Ready
+/// again for the new boot to be good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Workloads {
+    /// They must.
+    Required,
+    /// They are not looked at.
+    Ignored,
 }
 
 /// Why a document is no node group. `field` is a path such as `spec.windows[0].length`.
@@ -182,8 +221,13 @@ impl NodeGroup {
                 "must be at least 0s and shorter than `deadline`".to_owned(),
             );
         }
-        if deadline > SignedDuration::from_hours(24) {
+        if deadline > LONGEST_DEADLINE {
             return wrong("spec.deadline", "must be at most 24h".to_owned());
+        }
+        if let Some(drain) = &spec.drain
+            && !(drain.deadline.is_positive() && drain.deadline <= LONGEST_DEADLINE)
+        {
+            return wrong("spec.drain.deadline", "must be over 0s and at most 24h".to_owned());
         }
         Ok(())
     }
@@ -212,10 +256,32 @@ mod tests {
         .unwrap()
     }
 
+    fn drain(deadline: SignedDuration) -> Option<Drain> {
+        Some(Drain { deadline, then: DrainPolicy::Wait })
+    }
+
     #[test]
     fn a_group_survives_a_round_trip() {
-        let (name, text) = ("workers".parse().unwrap(), group().to_json().unwrap());
-        assert_eq!(NodeGroup::from_json(&name, text.as_bytes()).unwrap(), group());
+        let mut group = group();
+        let name = "workers".parse().unwrap();
+        for (drain, workloads) in
+            [(None, None), (drain(SignedDuration::from_mins(5)), Some(Workloads::Ignored))]
+        {
+            (group.spec.drain, group.spec.workloads) = (drain, workloads);
+            let text = group.to_json().unwrap();
+            assert_eq!(NodeGroup::from_json(&name, text.as_bytes()).unwrap(), group);
+        }
+    }
+
+    #[test]
+    fn a_drain_says_what_comes_after_its_deadline() {
+        let read = serde_json::from_str::<Drain>;
+        assert_eq!(
+            read(r#"{"deadline": "5m", "then": "restart"}"#).unwrap().then,
+            DrainPolicy::Restart
+        );
+        assert!(read(r#"{"deadline": "5m"}"#).unwrap_err().to_string().contains("`then`"));
+        assert!(read(r#"{"deadline": "5m", "then": "kill"}"#).is_err());
     }
 
     #[test]
@@ -228,7 +294,7 @@ mod tests {
     #[test]
     fn wrong_fields_are_named() {
         type Change = fn(&mut NodeGroup);
-        let changes: [(&str, Change); 7] = [
+        let changes: [(&str, Change); 9] = [
             ("apiVersion", |group| group.api_version = "v2".into()),
             ("kind", |group| group.kind = "Node".into()),
             ("spec", |group| group.spec.channel = None),
@@ -236,6 +302,10 @@ mod tests {
             ("spec.paused", |group| group.spec.paused = Some(" ".into())),
             ("spec.settle", |group| group.spec.settle = Some(SignedDuration::from_hours(1))),
             ("spec.deadline", |group| group.spec.deadline = Some(SignedDuration::from_hours(25))),
+            ("spec.drain.deadline", |group| group.spec.drain = drain(SignedDuration::ZERO)),
+            ("spec.drain.deadline", |group| {
+                group.spec.drain = drain(SignedDuration::from_hours(25));
+            }),
         ];
         for (field, change) in changes {
             let mut wrong = group();

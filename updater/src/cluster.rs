@@ -1,5 +1,5 @@
 //! The node's cluster, asked as its kubelet: does the API server answer, which version has it,
-//! and is this node Ready, by the word of *this* boot's kubelet?
+//! and is this node Ready, by the word of *this* boot's kubelet? Its parts drain the node.
 //!
 //! In: the `kubernetes` settings, and the client certificate that kubelet got with them. Out:
 //! well, or why not. During a restart the Node stays Ready for a while, so its boot id must be
@@ -16,6 +16,20 @@ use reqwest::{Certificate, Client, Identity, Response, StatusCode};
 use semver::Version;
 use serde::Deserialize;
 
+mod cordon;
+mod drain;
+mod pods;
+mod question;
+#[cfg(test)]
+pub(crate) mod stand_in;
+#[cfg(test)]
+mod tests;
+mod workloads;
+
+pub use drain::Terms;
+use question::{Answer, Question};
+pub use workloads::Workload;
+
 use crate::http::{self, BodyError, innermost};
 use crate::pod_network::PodRange;
 
@@ -28,6 +42,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// How long a question may take, which is less than a probe may.
 const LIMIT: Duration = Duration::from_millis(4500);
+/// Characters of a message of the API server that are shown.
+const MAX_SAID: usize = 300;
 const SEE: &str = "see `slipway node logs --unit kubelet`";
 
 /// What a node needs to find itself at its API server.
@@ -200,7 +216,8 @@ impl Cluster {
             }
             other => return Err(format!("the API server answers {other} to the node; {SEE}")),
         }
-        let bytes = body(answer).await.map_err(|error| error.to_string())?;
+        let bytes =
+            bounded_body(answer, MAX_ANSWER_BYTES).await.map_err(|error| error.to_string())?;
         serde_json::from_slice(&bytes)
             .map_err(|error| format!("the API server's answer is no Node: {error}"))
     }
@@ -245,7 +262,7 @@ impl Cluster {
         }
         let status = answer.status();
         if status == StatusCode::OK {
-            return body(answer).await;
+            return bounded_body(answer, MAX_ANSWER_BYTES).await;
         }
         let text = format!("the API server answers {status} to {path}: look at its control plane");
         Err(match status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
@@ -307,8 +324,8 @@ impl Cluster {
     }
 }
 
-async fn body(answer: Response) -> Result<Vec<u8>, Unanswered> {
-    http::bounded_body(answer, MAX_ANSWER_BYTES).await.map_err(|error| match error {
+async fn bounded_body(answer: Response, most: usize) -> Result<Vec<u8>, Unanswered> {
+    http::bounded_body(answer, most).await.map_err(|error| match error {
         BodyError::TooLarge(most) => {
             Unanswered::Wrong(format!("the API server's answer has over {most} bytes"))
         }
@@ -322,112 +339,9 @@ fn judge(node: &NodeObject) -> Result<(), String> {
     match ready {
         Some(condition) if condition.status == "True" => Ok(()),
         Some(condition) => {
-            let message: String = condition.message.chars().take(300).collect();
+            let message: String = condition.message.chars().take(MAX_SAID).collect();
             Err(format!("the node is not Ready: {message}; {SEE}"))
         }
         None => Err(format!("the node has no condition Ready yet; {SEE}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(ready: &str) -> NodeObject {
-        let text = format!(
-            r#"{{"kind": "Node", "status": {{"nodeInfo": {{"bootID": "b", "x": 1}},
-                "conditions": [{{"type": "MemoryPressure", "status": "False"}},
-                {{"type": "Ready", "status": "{ready}", "message": "cni plugin missing"}}]}}}}"#
-        );
-        serde_json::from_str(&text).unwrap()
-    }
-
-    #[test]
-    fn a_node_that_is_not_ready_says_why() {
-        assert_eq!(judge(&node("True")), Ok(()));
-        assert!(judge(&node("False")).unwrap_err().contains("cni plugin missing"));
-        let bare: NodeObject =
-            serde_json::from_str(r#"{"status": {"nodeInfo": {"bootID": "b"}}}"#).unwrap();
-        assert!(judge(&bare).unwrap_err().contains("no condition"));
-    }
-
-    #[test]
-    fn only_this_boots_kubelet_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        let cluster = cluster(folder.path(), "");
-        assert_eq!(cluster.is_of_boot(&node("True"), "b"), Ok(()));
-        let stranger = cluster.is_of_boot(&node("True"), "a").unwrap_err();
-        assert!(stranger.contains("cannot authenticate"), "{stranger}");
-        std::fs::write(folder.path().join("kubeconfig"), "").unwrap();
-        let late = cluster.is_of_boot(&node("True"), "a").unwrap_err();
-        assert!(late.contains("this boot"), "{late}");
-    }
-
-    #[test]
-    fn a_node_may_have_addresses_for_its_pods() {
-        let text = r#"{"spec": {"podCIDRs": ["10.244.1.0/24"]},
-            "status": {"nodeInfo": {"bootID": "b"}}}"#;
-        let found: NodeObject = serde_json::from_str(text).unwrap();
-        let ranges: Vec<String> = found.spec.pod_ranges.into_iter().map(String::from).collect();
-        assert_eq!(ranges, ["10.244.1.0/24"]);
-        assert!(node("True").spec.pod_ranges.is_empty());
-    }
-
-    fn cluster(folder: &Path, more: &str) -> Cluster {
-        let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let authority = serde_json::to_string(&authority.cert.pem()).unwrap();
-        let text = format!(
-            r#"{{"server": "https://127.0.0.1:1", "certificateAuthority": {authority}{more}}}"#
-        );
-        Cluster {
-            settings: serde_json::from_str(&text).unwrap(),
-            certificate: folder.join("client.pem"),
-            kubeconfig: folder.join("kubeconfig"),
-            boot_id: folder.join("boot_id"),
-            name: || "node-a".to_owned(),
-            client: Mutex::default(),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_node_that_has_not_joined_says_what_it_lacks() {
-        let folder = tempfile::tempdir().unwrap();
-        let without = cluster(folder.path(), "").node_is_ready().await.unwrap_err();
-        assert!(without.contains("kubernetes.bootstrapToken"), "{without}");
-        let token = r#", "bootstrapToken": "abcdef.0123456789abcdef""#;
-        let unreachable = cluster(folder.path(), token).node_is_ready().await.unwrap_err();
-        assert!(unreachable.contains("https://127.0.0.1:1 does not answer"), "{unreachable}");
-        assert!(!unreachable.contains("0123456789abcdef"), "{unreachable}");
-        let silent = cluster(folder.path(), token).version().await.unwrap_err();
-        assert!(matches!(silent, Unanswered::Down(_)), "{silent}");
-        std::fs::write(folder.path().join("client.pem"), "nonsense").unwrap();
-        let broken = cluster(folder.path(), token).node_is_ready().await.unwrap_err();
-        assert!(broken.contains("client.pem"), "{broken}");
-    }
-
-    #[tokio::test]
-    async fn a_stranger_in_the_api_servers_place_is_not_silence() {
-        let stranger = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        let tls = rustls::ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![stranger.cert.der().clone()],
-                stranger.signing_key.serialize_der().try_into().unwrap(),
-            )
-            .unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(tls));
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                assert!(acceptor.accept(stream).await.is_err(), "the node trusts a stranger");
-            }
-        });
-        let folder = tempfile::tempdir().unwrap();
-        let mut cluster = cluster(folder.path(), "");
-        cluster.settings.server = format!("https://127.0.0.1:{port}").parse().unwrap();
-        let error = cluster.is_ready().await.unwrap_err();
-        assert!(matches!(&error, Unanswered::Wrong(_)), "{error}");
-        assert!(error.to_string().contains("kubernetes.certificateAuthority"), "{error}");
     }
 }

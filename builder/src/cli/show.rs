@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
+use release::group::DrainPolicy;
 use release::{ChannelDocument, NodeGroup, Offer};
 use serde_json::json;
 use tough::ExpirationEnforcement;
@@ -131,9 +132,17 @@ fn group_text(group: &NodeGroup) -> String {
         [] => String::new(),
         windows => format!(", restarts {}", windows.join(" or ")),
     };
+    let drain = spec.drain.map(|drain| {
+        let then = match drain.then {
+            DrainPolicy::Wait => "waits",
+            DrainPolicy::Restart => "restarts",
+        };
+        format!(", drains for up to {:#} and then {then}", drain.deadline)
+    });
+    let drain = drain.unwrap_or_default();
     let paused = spec.paused.as_ref().map(|why| format!(", paused: {why}")).unwrap_or_default();
     format!(
-        "  {:<10} {wanted}{}{windows}{paused}\n",
+        "  {:<10} {wanted}{}{windows}{drain}{paused}\n",
         group.metadata.name.as_str(),
         maximum.unwrap_or_default()
     )

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use release::api::{Boot, Fallback, Phase, Problem, Status, paths, status_lines};
+use release::api::{Boot, Fallback, Phase, Problem, Rule, Status, hold_line, paths, status_lines};
 use tokio::time::{Instant, sleep};
 
 use super::{NodeClient, NodeError};
@@ -76,10 +76,15 @@ pub async fn follow(
     }
 }
 
+/// How far it is; of a drain what it waits for.
 fn phase_line(status: &Status) -> String {
     let lines = status_lines(status);
     let phase = lines.into_iter().find(|(label, _)| *label == "phase");
-    phase.map(|(_, text)| text).unwrap_or_default()
+    let phase = phase.map(|(_, text)| text).unwrap_or_default();
+    match status.holds.iter().find(|hold| hold.rule == Rule::Drain) {
+        Some(hold) if status.phase == Phase::Draining => format!("{phase}: {}", hold_line(hold)),
+        Some(_) | None => phase,
+    }
 }
 
 /// What a status says of an update that was started when the node had the status `before`.
@@ -92,7 +97,9 @@ fn ended(before: &Status, now: &Status, aim: Aim) -> Option<Ended> {
     }
     let further = now.running.generation > before.running.generation;
     let reached = match aim {
-        Aim::Staged => matches!(now.phase, Phase::Staged | Phase::Armed) || further,
+        Aim::Staged => {
+            matches!(now.phase, Phase::Staged | Phase::Draining | Phase::Armed) || further
+        }
         Aim::Blessed => further && now.running.boot == Boot::Blessed,
     };
     if reached {

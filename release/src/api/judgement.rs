@@ -120,6 +120,8 @@ pub enum Rule {
     Channel,
     /// A release is staged and waits.
     Staged,
+    /// Pods have not left the node.
+    Drain,
     /// The node acts only when told to.
     Manual,
     /// An operator pinned a release.

@@ -116,6 +116,8 @@ pub enum Phase {
     Staging,
     /// The other slot is written and verified; it would not be started yet.
     Staged,
+    /// The node's pods leave, before it restarts into what is staged.
+    Draining,
     /// The next start takes the other slot.
     Armed,
     /// The new release runs and is being judged.
@@ -129,10 +131,11 @@ pub enum Phase {
 
 impl Phase {
     /// All phases that this generation knows.
-    pub const ALL: [Phase; 6] = [
+    pub const ALL: [Phase; 7] = [
         Phase::Idle,
         Phase::Staging,
         Phase::Staged,
+        Phase::Draining,
         Phase::Armed,
         Phase::Pending,
         Phase::FallingBack,
@@ -144,6 +147,7 @@ impl Phase {
             Phase::Idle => "idle",
             Phase::Staging => "staging",
             Phase::Staged => "staged",
+            Phase::Draining => "draining",
             Phase::Armed => "armed",
             Phase::Pending => "pending",
             Phase::FallingBack => "falling-back",

@@ -14,7 +14,8 @@ use crate::group::{DEFAULT_DEADLINE, DEFAULT_SETTLE};
 /// Longest list of anything.
 pub(super) const MAX_ENTRIES: usize = 64;
 /// Names of probes that every node has.
-const BUILT_IN_PROBES: [&str; 4] = ["containerd", "kubelet", "api-server", "node-ready"];
+const BUILT_IN_PROBES: [&str; 5] =
+    ["containerd", "kubelet", "api-server", "node-ready", "workloads"];
 /// Longest name of an interface (`IFNAMSIZ` less its end), and room for a pattern.
 const MAX_PATTERN_BYTES: usize = 64;
 

@@ -7,9 +7,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use release::ReleaseVersion;
 use release::api::{ApiError, Code, Phase, Problem};
+use release::group::DrainPolicy;
 use release::settings::{ApiSettings, Settings};
+use release::{ReleaseVersion, RootHash};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -29,6 +30,7 @@ use crate::update::{Armed, Condemnation, Failure, Machine, Pending, Standing, Up
 use crate::verdict::Verdict;
 
 mod cluster;
+mod drain;
 mod follow;
 mod install;
 mod orders;
@@ -43,6 +45,8 @@ const REOPEN: Duration = Duration::from_secs(30);
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// Time between two looks at the holds, the health and the seed of a node that waits.
 const ROUND: Duration = Duration::from_secs(15);
+/// The same, while pods leave the node.
+const DRAIN_ROUND: Duration = Duration::from_secs(5);
 
 /// What the actor works with.
 pub struct Setting {
@@ -70,6 +74,8 @@ enum Work {
     Judging(JoinHandle<Verdict>, Option<Pending>),
     /// A release is written.
     Staging(JoinHandle<Result<Delivery, StageError>>, ReleaseVersion),
+    /// Pods leave the node, before what is staged is applied.
+    Draining(drain::Draining),
     /// What was staged is read once more; then it is armed.
     Confirming(JoinHandle<Result<Confirmed, StageError>>, ReleaseVersion),
     /// The other slot is armed, and the node restarts at that time.
@@ -82,6 +88,7 @@ enum Work {
 enum Finished {
     Verdict(Pending, Verdict),
     Staged(Result<Delivery, StageError>),
+    Drained(ReleaseVersion, RootHash, DrainPolicy, Result<(), String>),
     Confirmed(Result<Confirmed, StageError>),
     /// Answers had their time.
     Left(Armed),
@@ -113,6 +120,7 @@ pub struct Actor {
     heard: cluster::Heard,
     /// Waits for the addresses of pods.
     pod_network: JoinSet<()>,
+    drain: drain::Drain,
     pin: Option<ReleaseVersion>,
     order: Order,
     stage_failures: u32,
@@ -141,6 +149,7 @@ impl Actor {
             look: Look::default(),
             heard: cluster::Heard::default(),
             pod_network: JoinSet::new(),
+            drain: drain::Drain::new(),
             pin: None,
             order: Order::None,
             stage_failures: 0,
@@ -175,7 +184,12 @@ impl Actor {
     /// long it has waited.
     fn next_round(&self) -> Instant {
         let now = Instant::now();
-        if self.is_busy() { now + ROUND } else { self.next_look.clamp(now, now + ROUND) }
+        match self.work {
+            _ if self.is_busy() => now + ROUND,
+            // What it waits for is to be seen.
+            Work::Draining(_) => self.next_look.clamp(now, now + DRAIN_ROUND),
+            _ => self.next_look.clamp(now, now + ROUND),
+        }
     }
 
     /// One step of the machine, off this thread.
@@ -232,6 +246,10 @@ impl Actor {
         let judged = verdict::Judged {
             node: self.setting.places.node.clone(),
             cluster: settings.and_then(|settings| settings.kubernetes.clone()),
+            workloads: local::load_workloads(
+                self.setting.effects.state.as_ref(),
+                self.setting.facts.root_hash,
+            ),
             added: probes.unwrap_or_default(),
             times,
             // Without a way back there is no time at which this boot would be given up.
@@ -251,6 +269,9 @@ impl Actor {
                 self.condemn(pending, failure).await;
             }
             Finished::Staged(result) => self.finish_staging(result).await,
+            Finished::Drained(version, root_hash, then, result) => {
+                self.finish_drain(version, root_hash, then, result);
+            }
             Finished::Confirmed(result) => self.finish_confirming(result).await,
             Finished::Left(armed) => self.restart(armed).await,
             Finished::Lost => tracing::error!("a task of slipwayd ended early"),
@@ -320,20 +341,20 @@ impl Actor {
         if self.settings.is_none() {
             self.load_settings().await;
         }
-        if self.is_busy() {
-            return;
+        if !self.is_busy() {
+            if Instant::now() >= self.next_look {
+                self.look().await;
+            }
+            self.follow().await;
         }
-        if Instant::now() >= self.next_look {
-            self.look().await;
-        }
-        self.follow().await;
+        self.keep_uncordoned().await;
     }
 
     /// True while the other slot is at work, or the node about to leave this one.
     fn is_busy(&self) -> bool {
         match self.work {
             Work::Staging(..) | Work::Confirming(..) | Work::Leaving(..) | Work::Restarting => true,
-            Work::None | Work::Judging(..) => false,
+            Work::None | Work::Judging(..) | Work::Draining(_) => false,
         }
     }
 
@@ -393,6 +414,7 @@ impl Actor {
         match self.work {
             Work::Judging(..) => Phase::Pending,
             Work::Staging(..) => Phase::Staging,
+            Work::Draining(_) => Phase::Draining,
             Work::Confirming(..) => Phase::Staged,
             Work::Leaving(..) | Work::Restarting => {
                 match self.with_machine(|machine| machine.journal().phase.clone()) {
@@ -415,6 +437,12 @@ async fn finished(work: &mut Work) -> Finished {
         },
         Work::Staging(task, _) => match task.await {
             Ok(result) => Finished::Staged(result),
+            Err(_) => Finished::Lost,
+        },
+        Work::Draining(drain) => match (&mut drain.task).await {
+            Ok(result) => {
+                Finished::Drained(drain.version.clone(), drain.root_hash, drain.terms.then, result)
+            }
             Err(_) => Finished::Lost,
         },
         Work::Confirming(task, _) => match task.await {

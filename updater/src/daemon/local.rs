@@ -1,4 +1,5 @@
-//! Two small documents of the daemon's own: an operator's pin, and the times of a verdict.
+//! Small documents of the daemon's own: an operator's pin, and for the next boot the times of its
+//! verdict and the workloads that must come back.
 //!
 //! In and out: JSON on the state partition. **Invariant:** one that cannot be read counts as
 //! absent, and a warning says so: neither may keep a node from its verdict.
@@ -7,11 +8,12 @@ use std::io;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use release::ReleaseVersion;
 use release::settings::HealthSettings;
+use release::{ReleaseVersion, RootHash};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::Workload;
 use crate::effects::StateStore;
 
 /// The longest deadline that settings may ask for.
@@ -19,11 +21,20 @@ const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
 const PIN: &str = "pin.json";
 const VERDICT: &str = "verdict.json";
+const WORKLOADS: &str = "workloads.json";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Pin {
     version: ReleaseVersion,
+}
+
+/// What was Ready on the node before a release was armed; it counts for that release alone.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Workloads {
+    root_hash: RootHash,
+    workloads: Vec<Workload>,
 }
 
 /// How long a boot has to prove itself. Saved when a release is armed, because the boot that is
@@ -82,6 +93,24 @@ pub fn times(store: &dyn StateStore, health: Option<&HealthSettings>) -> Verdict
 /// As the store gives them.
 pub fn save_times(store: &dyn StateStore, times: &VerdictTimes) -> io::Result<()> {
     save(store, VERDICT, times)
+}
+
+/// What must be Ready again in a boot of this release.
+pub fn load_workloads(store: &dyn StateStore, root_hash: RootHash) -> Vec<Workload> {
+    let kept = load::<Workloads>(store, WORKLOADS).filter(|kept| kept.root_hash == root_hash);
+    kept.map(|kept| kept.workloads).unwrap_or_default()
+}
+
+/// Keeps what must be Ready again for the release that is armed next.
+///
+/// # Errors
+/// As the store gives them.
+pub fn save_workloads(
+    store: &dyn StateStore,
+    root_hash: RootHash,
+    workloads: Vec<Workload>,
+) -> io::Result<()> {
+    save(store, WORKLOADS, &Workloads { root_hash, workloads })
 }
 
 fn load<T: DeserializeOwned>(store: &dyn StateStore, name: &str) -> Option<T> {

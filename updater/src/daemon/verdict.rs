@@ -11,6 +11,7 @@ use release::settings;
 
 use super::board::Board;
 use super::local::VerdictTimes;
+use crate::cluster::Workload;
 use crate::effects::Clock;
 use crate::update::Failure;
 use crate::verdict::{self, Node, Pace, Round, Terms, Verdict};
@@ -21,6 +22,8 @@ pub struct Judged {
     pub node: Node,
     /// The cluster that the node joins.
     pub cluster: Option<settings::KubernetesSettings>,
+    /// What must be Ready again on the node.
+    pub workloads: Vec<Workload>,
     /// Probes of the settings.
     pub added: Vec<settings::Probe>,
     /// Settling time and deadline.
@@ -35,8 +38,8 @@ pub struct Judged {
 
 /// Judges until the verdict.
 pub async fn judge(judged: Judged) -> Verdict {
-    let Judged { node, cluster, added, times, can_fall_back, clock, board } = judged;
-    let probes = match verdict::probes(&node, cluster.as_ref(), &added) {
+    let Judged { node, cluster, workloads, added, times, can_fall_back, clock, board } = judged;
+    let probes = match verdict::probes(&node, cluster.as_ref(), workloads, &added) {
         Ok(probes) => probes,
         // Settings are checked before they are taken: only a later generation's come here.
         Err(error) => return Verdict::Failed(Failure::new("settings", &error.to_string())),

@@ -134,6 +134,13 @@ pub enum Hold {
         /// When the next one opens, when that is known.
         opens: Option<Timestamp>,
     },
+    /// Pods have not left the node.
+    Drain {
+        /// Which, why, and what comes then.
+        sentence: String,
+        /// Until when they may, or when it is tried again.
+        ends: Option<Timestamp>,
+    },
     /// The node stages by itself, and restarts when told to.
     RestartsByHand {
         /// The wanted version.
@@ -160,7 +167,9 @@ impl Hold {
         match self {
             Hold::Wave { opens, .. } => Some(*opens),
             Hold::Window { opens } => *opens,
-            Hold::CheckFailed { next, .. } | Hold::Clock { next, .. } => *next,
+            Hold::CheckFailed { next, .. }
+            | Hold::Clock { next, .. }
+            | Hold::Drain { ends: next, .. } => *next,
             _ => None,
         }
     }
@@ -186,6 +195,7 @@ impl Hold {
             Hold::VersionSkew { .. } | Hold::ApiServerSilent { .. } => Rule::VersionSkew,
             Hold::Wave { .. } => Rule::Wave,
             Hold::Window { .. } => Rule::Window,
+            Hold::Drain { .. } => Rule::Drain,
             Hold::RestartsByHand { .. } | Hold::Manual { .. } => Rule::Manual,
             Hold::Staged { .. } => Rule::Staged,
         }
@@ -216,9 +226,9 @@ impl fmt::Display for Hold {
             }
             Hold::NoChannel => f.write_str(NO_CHANNEL),
             Hold::NotChecked => f.write_str("The channel is about to be read."),
-            Hold::CheckFailed { sentence, .. } | Hold::Clock { sentence, .. } => {
-                f.write_str(sentence)
-            }
+            Hold::CheckFailed { sentence, .. }
+            | Hold::Clock { sentence, .. }
+            | Hold::Drain { sentence, .. } => f.write_str(sentence),
             Hold::Expired { since } => expired(f, *since),
             Hold::NoGroup { group } => no_group(f, group.as_ref()),
             Hold::NoOffer { version } => write!(

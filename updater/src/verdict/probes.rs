@@ -6,16 +6,17 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use release::settings::{self, KubernetesSettings};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{ANSWER_TIMEOUT, HttpAddress, InvalidAddress, Probe};
-use crate::cluster::{Cluster, Unanswered};
+use crate::cluster::{Cluster, Unanswered, Workload};
 use crate::grpc::Client;
 use crate::grpc::messages::{Empty, RuntimeCondition, StatusResponse};
 
@@ -25,6 +26,10 @@ const MAX_LINE_BYTES: u64 = 4096;
 pub(super) const API_SERVER: &str = "api-server";
 /// Name of the probe that asks for the Node.
 pub(super) const NODE_READY: &str = "node-ready";
+/// Name of the probe that asks for workloads.
+const WORKLOADS: &str = "workloads";
+/// Pause between two lists of the node's pods, which are longer than other answers.
+const LIST_PAUSE: Duration = Duration::from_secs(5);
 /// What containerd must say of itself.
 pub(super) const CONDITIONS: [&str; 2] = ["RuntimeReady", "NetworkReady"];
 
@@ -44,6 +49,7 @@ pub struct Node {
 pub fn probes(
     node: &Node,
     cluster: Option<&KubernetesSettings>,
+    workloads: Vec<Workload>,
     added: &[settings::Probe],
 ) -> Result<Vec<Box<dyn Probe>>, InvalidAddress> {
     let mut probes: Vec<Box<dyn Probe>> = vec![
@@ -58,6 +64,10 @@ pub fn probes(
     if let Some(cluster) = cluster {
         probes.push(Box::new(ApiServerUp(Cluster::of_this_machine(cluster.clone()))));
         probes.push(Box::new(NodeReady(Cluster::of_this_machine(cluster.clone()))));
+        if !workloads.is_empty() {
+            let cluster = Cluster::of_this_machine(cluster.clone());
+            probes.push(Box::new(WorkloadsBack { cluster, workloads, last: Mutex::default() }));
+        }
     }
     for probe in added {
         probes.push(match probe {
@@ -119,6 +129,45 @@ impl Probe for NodeReady {
 
     async fn ask(&self) -> Result<(), String> {
         self.0.node_is_ready().await
+    }
+}
+
+/// What ran on this node alone before the update is Ready again.
+struct WorkloadsBack {
+    cluster: Cluster,
+    workloads: Vec<Workload>,
+    /// When the pods were listed last, and what was missing.
+    last: Mutex<Option<(Instant, Vec<String>)>>,
+}
+
+impl WorkloadsBack {
+    fn said(&self) -> Option<(Instant, Vec<String>)> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl Probe for WorkloadsBack {
+    fn name(&self) -> &str {
+        WORKLOADS
+    }
+
+    async fn ask(&self) -> Result<(), String> {
+        let is_due = self.said().is_none_or(|(asked, _)| asked.elapsed() >= LIST_PAUSE);
+        if is_due {
+            // Without an answer, the last one counts: the API server has a probe of its own.
+            if let Ok(missing) = self.cluster.missing_workloads(&self.workloads).await {
+                let said = Some((Instant::now(), missing));
+                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = said;
+            }
+        }
+        match self.said() {
+            Some((_, missing)) if !missing.is_empty() => Err(format!(
+                "Ready before the update and not now: {}; see `kubectl describe pod`",
+                missing.join(", ")
+            )),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -225,6 +274,7 @@ fn status_of(answer: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::stand_in::{StandIn, not_ready, of_daemon_set};
 
     fn condition(name: &str, status: bool) -> RuntimeCondition {
         RuntimeCondition {
@@ -284,6 +334,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_does_not_come_back_holds_the_boot_and_silence_does_not() {
+        let stand_in = StandIn::start(vec![of_daemon_set("agent")]).await;
+        let workloads = stand_in.cluster().ready_workloads().await.unwrap();
+        let probe = || WorkloadsBack {
+            cluster: stand_in.cluster(),
+            workloads: workloads.clone(),
+            last: Mutex::default(),
+        };
+        assert_eq!(probe().ask().await, Ok(()));
+        stand_in.replace(vec![not_ready(of_daemon_set("agent"))]);
+        let told = probe();
+        let missing = told.ask().await.unwrap_err();
+        assert!(missing.contains("DaemonSet default/agent"), "{missing}");
+        stand_in.stop().await;
+        assert_eq!(told.ask().await, Err(missing));
+        assert_eq!(probe().ask().await, Ok(()));
+    }
+
+    #[tokio::test]
     async fn probes_of_the_settings_come_after_runtime_and_kubelet() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ready");
@@ -298,7 +367,7 @@ mod tests {
         };
         let cluster = r#"{"server": "https://127.0.0.1:1", "certificateAuthority": ""}"#;
         let cluster: KubernetesSettings = serde_json::from_str(cluster).unwrap();
-        let probes = probes(&node, Some(&cluster), &added).unwrap();
+        let probes = probes(&node, Some(&cluster), Vec::new(), &added).unwrap();
         let names: Vec<&str> = probes.iter().map(|probe| probe.name()).collect();
         assert_eq!(names, ["containerd", "kubelet", "api-server", "node-ready", "ingress", "disk"]);
         assert!(probes[0].ask().await.unwrap_err().contains("containerd"));

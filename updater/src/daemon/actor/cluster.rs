@@ -11,7 +11,7 @@ use release::RootHash;
 use semver::Version;
 use tokio::time::Instant;
 
-use super::Actor;
+use super::{Actor, Work};
 use crate::cluster::{Cluster, Unanswered};
 use crate::policy::ApiServer;
 use crate::update::Cause;
@@ -74,7 +74,9 @@ impl Actor {
             (self.heard.answer, self.heard.silent_since) = (None, None);
             return;
         };
-        if self.heard.is_fresh(Instant::now()) {
+        // Silence while the node is drained, and after, is the drain's to judge.
+        let drains = matches!(self.work, Work::Draining(_)) || self.drain.is_over();
+        if drains || self.heard.is_fresh(Instant::now()) {
             return;
         }
         let answer = Cluster::of_this_machine(cluster).version().await;

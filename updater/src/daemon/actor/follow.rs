@@ -125,6 +125,7 @@ impl Actor {
             }
             Work::None
             | Work::Staging(..)
+            | Work::Draining(_)
             | Work::Confirming(..)
             | Work::Leaving(..)
             | Work::Restarting => match self.machine {
@@ -140,6 +141,9 @@ impl Actor {
         let mut decision = self.decide(self.staged.as_ref().map(Staged::root_hash)).await;
         let wanted = decision.target.as_ref().map(|target| target.version.clone());
         self.setting.board.change(|board| board.wanted = wanted);
+        if decision.action != Action::Apply && !self.is_busy() {
+            self.stop_draining();
+        }
         match decision.action {
             _ if self.is_busy() => {}
             Action::Nothing => {}
@@ -151,7 +155,10 @@ impl Actor {
                 }
                 _ => self.stage().await,
             },
-            Action::Apply => self.apply(),
+            Action::Apply => {
+                let terms = self.drain_terms();
+                self.apply_when_drained(&mut decision, terms);
+            }
         }
         let holds = decision.holds.clone();
         self.setting.board.change(|board| board.holds = holds);

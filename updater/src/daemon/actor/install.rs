@@ -6,18 +6,23 @@
 use std::io;
 use std::time::Duration;
 
-use release::UkiName;
-use tokio::time::Instant;
+use release::group::Workloads;
+use release::{RootHash, UkiName};
+use tokio::time::{Instant, timeout};
 
 use super::{Actor, Work};
+use crate::cluster::{Cluster, has_joined};
 use crate::daemon::local::{self, VerdictTimes};
 use crate::daemon::{chain, wording};
-use crate::effects::Confirmed;
+use crate::effects::{Confirmed, StateStore};
 use crate::metrics::UpdateEnd;
 use crate::policy::{self, Action, Order, Outage};
 use crate::settings;
 use crate::staging::{Delivery, Job, StageError};
 use crate::update::{Plan, ReleaseId};
+
+/// How long the API server may take to list the node's pods before it restarts.
+const WORKLOADS_LIMIT: Duration = Duration::from_secs(15);
 
 impl Actor {
     /// Starts to write the wanted release to the other slot.
@@ -120,20 +125,38 @@ impl Actor {
         let version = offer.release.version.clone();
         tracing::info!(release = %version, "slipway: reading release {version} once more");
         let stager = self.stager.clone();
-        let task = tokio::spawn(async move { stager.confirm(staged, offer).await });
+        let state = self.setting.effects.state.clone();
+        let cluster = self.cluster().filter(|_| has_joined() && self.workloads_count());
+        let root_hash = staged.root_hash();
+        let task = tokio::spawn(async move {
+            remember_workloads(state.as_ref(), cluster, root_hash).await;
+            stager.confirm(staged, offer).await
+        });
         self.work = Work::Confirming(task, version);
+    }
+
+    /// Whether what runs on this node alone must be Ready again after the restart.
+    fn workloads_count(&self) -> bool {
+        let group = self.look.found.as_ref().and_then(|found| found.group.as_ref());
+        group.and_then(|group| group.spec.workloads) != Some(Workloads::Ignored)
     }
 
     /// Arms what is whole, if it is still to be; what has changed is staged again.
     pub(super) async fn finish_confirming(&mut self, result: Result<Confirmed, StageError>) {
         let confirmed = match result {
             Ok(confirmed) => confirmed,
-            Err(error) => return self.give_up_staged(&error),
+            Err(error) => {
+                self.stop_draining();
+                return self.give_up_staged(&error);
+            }
         };
         // Meanwhile the window may have closed, or another release be wanted.
         match self.decide(Some(confirmed.root_hash())).await.action {
             Action::Apply => self.arm(confirmed).await,
-            Action::Nothing | Action::Stage => self.staged = Some(confirmed.into_staged()),
+            Action::Nothing | Action::Stage => {
+                self.stop_draining();
+                self.staged = Some(confirmed.into_staged());
+            }
         }
     }
 
@@ -169,9 +192,35 @@ impl Actor {
             Some(Ok(armed)) => self.leave(armed),
             Some(Err(error)) => {
                 self.complain("the staged release cannot be armed", &error);
+                self.stop_draining();
                 self.machine = None;
             }
-            None => self.machine = None,
+            None => {
+                self.stop_draining();
+                self.machine = None;
+            }
         }
+    }
+}
+
+/// Keeps for the next boot what is Ready on this node alone. When that cannot be known, nothing is
+/// asked of the next boot: a silent API server must not keep a node from its update.
+async fn remember_workloads(state: &dyn StateStore, cluster: Option<Cluster>, root_hash: RootHash) {
+    let ready = match cluster {
+        Some(cluster) => match timeout(WORKLOADS_LIMIT, cluster.ready_workloads()).await {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(error)) => {
+                tracing::warn!("slipway: which workloads must come back is not known: {error}");
+                Vec::new()
+            }
+            Err(_) => {
+                tracing::warn!("slipway: which workloads must come back is not known in time");
+                Vec::new()
+            }
+        },
+        None => Vec::new(),
+    };
+    if let Err(error) = local::save_workloads(state, root_hash, ready) {
+        tracing::warn!(%error, "which workloads must come back cannot be kept");
     }
 }

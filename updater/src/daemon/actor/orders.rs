@@ -72,8 +72,9 @@ impl Actor {
 
     async fn order(&mut self, order: Order) -> Answer {
         if let Some(answer) = self.under_way() {
-            // The weaker order has been given already.
-            if self.order != Order::Apply {
+            // The weaker order has been given already, or is fulfilled.
+            let is_staged = order == Order::Stage && matches!(self.work, Work::Draining(_));
+            if self.order != Order::Apply && !is_staged {
                 self.order = order;
             }
             return Ok(answer);
@@ -121,6 +122,13 @@ impl Actor {
                     format!("release {version} is read once more, and started if it is whole");
                 (Some(version.clone()), message)
             }
+            Work::Draining(drain) => {
+                let version = drain.version.clone();
+                (
+                    Some(version.clone()),
+                    format!("pods leave the node before release {version} starts"),
+                )
+            }
             Work::Leaving(..) | Work::Restarting => {
                 (None, "the node restarts into the other slot".to_owned())
             }
@@ -138,6 +146,10 @@ impl Actor {
     }
 
     async fn roll_back(&mut self) -> Answer {
+        // It does not wait for pods: what runs may be what is wrong.
+        if let Work::Draining(_) = self.work {
+            self.stop_draining();
+        }
         if !matches!(self.work, Work::None) {
             return Err(conflict(
                 "an update is under way or this boot is being judged",

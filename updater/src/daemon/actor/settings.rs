@@ -164,6 +164,7 @@ impl Actor {
         // What another API server said counts no more.
         if before.is_none_or(|before| before.kubernetes != settings.kubernetes) {
             self.heard = Heard::default();
+            self.drain.forget_node();
         }
         self.next_look = Instant::now();
         self.judge_anew();

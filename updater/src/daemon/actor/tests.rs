@@ -20,7 +20,7 @@ fn release(version: &str, hash: u8) -> ReleaseId {
 }
 
 /// A node that runs release 2.0.0 from slot A; the blessed 1.0.0 is in slot B.
-fn node() -> FakeNode {
+pub(super) fn node() -> FakeNode {
     let node = FakeNode::new(0, Sizes::default());
     for name in ["slipway-000001-b.efi", "slipway-000002-a.efi"] {
         node.install_uki(name.parse().unwrap(), b"uki");
@@ -32,7 +32,7 @@ fn node() -> FakeNode {
     node
 }
 
-fn actor(node: &FakeNode) -> Actor {
+pub(super) fn actor(node: &FakeNode) -> Actor {
     let ReleaseId { version, root_hash } = release("2.0.0", 2);
     let image = RunningImage {
         architecture: Architecture::X86_64,

@@ -1,0 +1,126 @@
+//! A node of a group that asks for it drains itself before it restarts: a budget for disruptions
+//! blocks that until it frees, what the node cordoned it uncordons, and what runs on it alone is
+//! Ready again before the boot is good. A cordon of an operator stays.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use release::api::{Phase, Rule, Status};
+use serde_json::Value;
+use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, is_ready};
+use vm_tests::machine::{Hardware, Machine};
+use vm_tests::settings::{CHANNEL, GROUP};
+use vm_tests::site::Site;
+use vm_tests::{BOOT_SECONDS, artefacts, image, isolation};
+
+const NAME: &str = "node_drains_itself";
+const NODE: &str = "node-a";
+/// A pod that may not go, and one that is on every node.
+const OBJECTS: &str = include_str!("../cluster/budget.yaml");
+const SPEC: &str = "\
+channel: stable
+settle: 5s
+deadline: 5m
+drain:
+  deadline: 60s
+  then: wait
+";
+/// The node's mark.
+const MARK: &str = "slipway.dev/cordoned-for";
+/// Longer than the node takes to take a cordon away.
+const WHILE: Duration = Duration::from_secs(30);
+
+#[test]
+fn node_drains_itself() {
+    let prepare = || {
+        cluster::build()?;
+        Site::prepare_versions(NAME, 1, "0.1.0")
+    };
+    isolation::prepared(NAME, prepare, scenario);
+}
+
+fn scenario() -> Result<()> {
+    let site = Site::open(NAME)?;
+    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
+    site.channel.group(GROUP, SPEC)?;
+    let mut document = site.settings()?;
+    document["hostname"] = NODE.into();
+    document["mode"] = "automatic".into();
+    document["kubernetes"] = cluster.settings();
+    let hardware =
+        Hardware { kubelet_address: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
+    let machine = site.start(&image::test_image()?, &document, hardware)?;
+    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    cluster.apply(OBJECTS)?;
+    wait_for_pods(&cluster, &machine)?;
+    println!("{:.0} s: the pods are Ready", machine.seconds());
+
+    site.channel.point(CHANNEL, "0.1.1", &[])?;
+    site.access.ask(&["check"])?;
+    let blocked = |status: &Status| status.phase == Phase::Draining && names_budget(status);
+    site.access.wait_for(&machine, "blocked by the budget", BOOT_SECONDS, blocked)?;
+    let node = cluster.get(&["node", NODE])?;
+    ensure!(is_cordoned(&node) && mark(&node) == "0.1.1", "{:#}", node["spec"]);
+    println!("{:.0} s: cordoned, and blocked by the budget", machine.seconds());
+    let given_up = |status: &Status| status.phase == Phase::Staged && names_budget(status);
+    let status = site.access.wait_for(&machine, "past its deadline", BOOT_SECONDS, given_up)?;
+    ensure!(status.running.version == "0.1.0".parse().ok(), "{:#?}", status.running);
+    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_free)?;
+    println!("{:.0} s: uncordoned after the deadline", machine.seconds());
+
+    cluster.kubectl(&["delete", "poddisruptionbudget", "web"])?;
+    site.access.update();
+    let status = site.access.runs(&machine, "0.1.1", 2 * BOOT_SECONDS)?;
+    println!("{:.0} s: updated and blessed", machine.seconds());
+    let probe = status.health.iter().find(|probe| probe.name == "workloads");
+    ensure!(probe.is_some_and(|probe| probe.message.is_none()), "{:#?}", status.health);
+    let agent = cluster.get(&["pods", "-l", "app=agent"])?;
+    let restarts = &agent["items"][0]["status"]["containerStatuses"][0]["restartCount"];
+    ensure!(restarts.as_u64() >= Some(1), "the agent was not there: {restarts}");
+    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_free)?;
+    wait_for_pods(&cluster, &machine)?;
+    println!("{:.0} s: uncordoned, and the pods are back", machine.seconds());
+
+    cluster.kubectl(&["cordon", NODE])?;
+    site.channel.point(CHANNEL, "0.1.0", &[])?;
+    site.access.ask(&["check"])?;
+    site.access.runs(&machine, "0.1.0", 2 * BOOT_SECONDS)?;
+    sleep(WHILE);
+    let node = cluster.get(&["node", NODE])?;
+    ensure!(is_cordoned(&node) && mark(&node).is_null(), "{:#}", node["metadata"]);
+    let web = cluster.get(&["pods", "-l", "app=web"])?;
+    ensure!(!all_ready(&web), "a pod came to a node that an operator has cordoned");
+    println!("{:.0} s: the operator's cordon is still there", machine.seconds());
+    Ok(())
+}
+
+fn wait_for_pods(cluster: &Cluster, machine: &Machine) -> Result<()> {
+    for name in ["app=web", "app=agent"] {
+        cluster.wait_for(machine, &["pods", "-l", name], BOOT_SECONDS, all_ready)?;
+    }
+    Ok(())
+}
+
+/// At least one pod, and all are Ready.
+fn all_ready(list: &Value) -> bool {
+    let pods = list["items"].as_array();
+    pods.is_some_and(|pods| !pods.is_empty() && pods.iter().all(is_ready))
+}
+
+fn names_budget(status: &Status) -> bool {
+    let mut drains = status.holds.iter().filter(|hold| hold.rule == Rule::Drain);
+    drains.any(|hold| hold.sentence.contains("default/web") && hold.sentence.contains("budget web"))
+}
+
+fn is_cordoned(node: &Value) -> bool {
+    node["spec"]["unschedulable"] == true
+}
+
+fn is_free(node: &Value) -> bool {
+    !is_cordoned(node) && mark(node).is_null()
+}
+
+fn mark(node: &Value) -> &Value {
+    &node["metadata"]["annotations"][MARK]
+}
