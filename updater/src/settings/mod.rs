@@ -19,6 +19,7 @@ use crate::effects::{BootedSlot, StateStore};
 
 mod hostname;
 mod kubelet;
+mod registries;
 mod render;
 mod seed;
 mod sources;

@@ -31,7 +31,7 @@ pub const API_SERVER_PORT: u16 = 6443;
 /// Address of a node in its own network, and on the scenario's loopback.
 pub const NODE_ADDRESS: &str = "10.0.2.15";
 /// Name of the node of [`Cluster::with_node`].
-const NODE: &str = "node-a";
+pub const NODE: &str = "node-a";
 /// A token with which a node may join.
 pub const TOKEN: &str = "abcdef.0123456789abcdef";
 /// What the cluster has before a node joins.
