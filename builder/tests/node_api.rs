@@ -5,6 +5,8 @@
 
 #[path = "node_api/answers.rs"]
 mod answers;
+#[path = "node_api/bundles.rs"]
+mod bundles;
 #[path = "node_api/certificates.rs"]
 mod certificates;
 #[path = "node_api/following.rs"]

@@ -19,6 +19,7 @@ pub mod nginx;
 pub mod node;
 pub mod qmp;
 pub mod ready;
+pub mod registry;
 pub mod seed;
 pub mod settings;
 pub mod site;

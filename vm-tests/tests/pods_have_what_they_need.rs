@@ -1,5 +1,6 @@
 //! What a pod may ask of a node: commands from outside, volumes of every common kind, variables,
-//! init containers, probes, and limits that hold. docs/cluster.md has the table.
+//! init containers, probes, and limits that hold; and what its administrator may: the journal, and
+//! a pod to look around with. docs/cluster.md has the table.
 
 use std::process::Stdio;
 use std::thread::sleep;
@@ -7,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vm_tests::cluster::{self, Cluster, is_ready};
+use vm_tests::cluster::{self, Cluster, NODE, is_ready};
+use vm_tests::machine::Machine;
 use vm_tests::{BOOT_SECONDS, http, image, isolation};
 
 const NAME: &str = "pods_have_what_they_need";
@@ -57,6 +59,8 @@ fn scenario() -> Result<()> {
     let answer = forwarded(&cluster)?;
     ensure!(answer == b"pod is up\n", "through port-forward: {answer:?}");
 
+    administrator_looks(&cluster, &machine)?;
+
     let ended = |pod: &Value| pod["status"]["phase"] == "Failed";
     let greedy = cluster.wait_for(&machine, &["pod", "greedy"], BOOT_SECONDS, ended)?;
     // The reason is `OOMKilled` only when containerd hears of it in time.
@@ -65,6 +69,30 @@ fn scenario() -> Result<()> {
     let works = cluster.get(&["pod", "works"])?;
     let restarts = &works["status"]["containerStatuses"][0]["restartCount"];
     ensure!(restarts == 0, "its neighbour restarted: {restarts}");
+    Ok(())
+}
+
+/// The journal through kubelet, and the root through a pod of `kubectl debug`.
+fn administrator_looks(cluster: &Cluster, machine: &Machine) -> Result<()> {
+    let query = format!("/api/v1/nodes/{NODE}/proxy/logs/?query=containerd&tailLines=10");
+    let journal = cluster.kubectl(&["get", "--raw", &query])?;
+    ensure!(journal.contains("containerd["), "the journal of containerd: {journal:?}");
+    println!("journal of a unit (node log query): there");
+
+    let node = format!("node/{NODE}");
+    let image = ["--image=localhost/slipway/hello:1", "--image-pull-policy=Never"];
+    let command = ["--", "/probe", "print", "/host/usr/lib/os-release"];
+    cluster.kubectl(&[&["debug", &node], &image[..], &command].concat())?;
+    let pods = cluster.get(&["pods"])?;
+    let mut names = pods["items"].as_array().into_iter().flatten().filter_map(|pod| {
+        pod["metadata"]["name"].as_str().filter(|name| name.starts_with("node-debugger-"))
+    });
+    let name = names.next().context("`kubectl debug` made no pod")?;
+    let done = |pod: &Value| pod["status"]["phase"] == "Succeeded";
+    cluster.wait_for(machine, &["pod", name], BOOT_SECONDS, done)?;
+    let said = cluster.kubectl(&["logs", name])?;
+    ensure!(said.contains("Slipway"), "the debugging pod says {said:?}");
+    println!("pod of `kubectl debug node`: there");
     Ok(())
 }
 

@@ -1,12 +1,16 @@
 //! A node whose token the cluster does not know says so, keeps trying, and joins as soon as an
-//! operator gives it a good one.
+//! operator gives it a good one. A support bundle of that node has what explains it, and neither
+//! its token nor its key.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use release::api::Status;
 use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, is_ready};
 use vm_tests::machine::Hardware;
+use vm_tests::node::NodeAccess;
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, artefacts, image, isolation};
 
@@ -48,6 +52,8 @@ fn scenario() -> Result<()> {
     ensure!(cluster.get(&["nodes"])?["items"] == serde_json::json!([]), "a node has joined");
     let shown = site.access.ask(&["settings", "show"])?.to_string();
     ensure!(!shown.contains("aaaaaaaaaaaaaaaa"), "the settings show the token");
+    let key = document["api"]["key"].as_str().context("no key")?;
+    explains(&site.access, &artefacts().join(format!("{NAME}-site")), key)?;
 
     document["kubernetes"] = cluster.settings();
     let file = artefacts().join(format!("{NAME}-site/good.json"));
@@ -56,5 +62,30 @@ fn scenario() -> Result<()> {
     cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
     site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
     println!("{:.0} s: Ready with a good token, and found good", machine.seconds());
+    Ok(())
+}
+
+/// A reader's bundle has every part, says why the node does not join, and keeps its secrets.
+fn explains(access: &NodeAccess, folder: &Path, key: &str) -> Result<()> {
+    let file = folder.join("bundle.tar.gz").display().to_string();
+    let said = access.ask_as("reader", &["bundle", "--out", &file])?;
+    ensure!(said["missing"] == serde_json::json!({}), "not all is in there: {said}");
+    ensure!(access.ask_as("reader", &["bundle", "--out", &file]).is_err(), "it was overwritten");
+    let status = Command::new("tar").arg("-C").arg(folder).args(["-xzf", &file]).status()?;
+    ensure!(status.success(), "tar does not read the bundle");
+    let bundle = folder.join("slipway-bundle");
+    let read = |name: &str| fs::read_to_string(bundle.join(name)).with_context(|| name.to_owned());
+    let secret = key.lines().nth(1).context("a key of one line")?;
+    for name in said["files"].as_array().into_iter().flatten().filter_map(|name| name.as_str()) {
+        let text = read(name)?;
+        for part in ["aaaaaaaaaaaaaaaa", secret, "PRIVATE KEY"] {
+            ensure!(!text.contains(part), "{name} holds {part}");
+        }
+    }
+    ensure!(read("journal/kubelet.log")?.contains("kubelet.service["), "nothing of kubelet");
+    ensure!(read("journal/slipwayd.log")?.contains("settings from"), "nothing of slipwayd");
+    ensure!(read("status.json")?.contains("refuses"), "the status does not say why");
+    ensure!(read("settings.json")?.contains("(redacted)"), "settings without a token");
+    print!("{}", read("README.txt")?);
     Ok(())
 }

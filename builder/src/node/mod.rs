@@ -5,7 +5,9 @@
 //! bounded; no proxy sees a request.
 
 mod address;
+pub mod bundle;
 mod follow;
+mod redact;
 pub mod text;
 
 use std::fs::File;
@@ -25,6 +27,7 @@ use crate::keys::access::{AUTHORITY, CLIENT_CERTIFICATE, CLIENT_KEY};
 
 pub use address::{InvalidAddress, NodeAddress};
 pub use follow::{Aim, Ended, follow};
+pub use redact::Redactor;
 
 /// How long a connection may take to come about.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
@@ -71,6 +74,11 @@ impl NodeError {
     /// True when the node may only be restarting.
     pub fn may_pass(&self) -> bool {
         matches!(self, NodeError::Unreachable(..))
+    }
+
+    /// True when nobody answers at the address.
+    pub fn is_connect(&self) -> bool {
+        matches!(self, NodeError::Unreachable(_, error) if error.is_connect())
     }
 }
 
@@ -190,6 +198,24 @@ impl NodeClient {
         } else {
             Err(self.refusal(response).await)
         }
+    }
+
+    /// Reads journal entries to their end, of which there is one: the query must not follow. At
+    /// most `limit` bytes; what comes later is left out.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn read_logs(&self, query: &LogsQuery, limit: usize) -> Result<Vec<u8>, NodeError> {
+        let mut response = self.open_logs(query).await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
+            let room = limit.saturating_sub(bytes.len());
+            bytes.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+            if bytes.len() >= limit {
+                break;
+            }
+        }
+        Ok(bytes)
     }
 
     /// An error of the connection.

@@ -102,6 +102,12 @@ pub fn log_entry(line: &[u8]) -> Option<String> {
     Some(format!("{time:.3} {}{}: {}", printable(who), printable(&process), printable(&message)))
 }
 
+/// The boot that a journal entry is of.
+pub fn boot_of(line: &[u8]) -> Option<String> {
+    let entry: Value = serde_json::from_slice(line).ok()?;
+    entry.get("_BOOT_ID").and_then(Value::as_str).map(str::to_owned)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use insta::assert_snapshot;

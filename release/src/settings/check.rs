@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use super::texts::is_domain_name;
 use super::{
     ApiSettings, ChannelSettings, HealthSettings, Interface, MAX_SETTINGS_BYTES, NetworkSettings,
-    Probe, ProxySettings, SCHEMA, Settings,
+    Probe, ProxySettings, SCHEMA, Settings, registries,
 };
 use crate::group::{DEFAULT_DEADLINE, DEFAULT_SETTLE};
 
@@ -97,6 +97,7 @@ impl Settings {
             }
             kubernetes.check()?;
         }
+        registries::check(&self.registries)?;
         self.api.as_ref().map_or(Ok(()), ApiSettings::check)
     }
 }

@@ -15,6 +15,7 @@ use crate::{ChannelName, GroupName};
 
 mod check;
 mod kubernetes;
+mod registries;
 mod texts;
 
 pub use check::InvalidSettings;
@@ -22,6 +23,7 @@ pub use kubernetes::{
     DEFAULT_CLUSTER_DOMAIN, DEFAULT_MAX_PODS, InvalidTaint, KubeletSettings, KubernetesSettings,
     PodNetwork, Taint, TaintEffect,
 };
+pub use registries::RegistrySettings;
 pub use texts::{
     AddressPrefix, HttpUrl, InvalidAddressPrefix, InvalidUrl, MAX_URL_BYTES, REDACTED, Secret,
 };
@@ -61,6 +63,9 @@ pub struct Settings {
     /// The cluster that the node joins; without it kubelet runs its static pods alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<KubernetesSettings>,
+    /// Mirrors of registries, and passwords for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registries: Vec<RegistrySettings>,
     /// The API on a port; without it there is only the Unix socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<ApiSettings>,
@@ -255,6 +260,9 @@ impl Settings {
         if let Some(kubernetes) = &mut shown.kubernetes {
             kubernetes.bootstrap_token =
                 kubernetes.bootstrap_token.as_ref().map(|_| Secret::redacted());
+        }
+        for registry in &mut shown.registries {
+            registry.password = registry.password.as_ref().map(|_| Secret::redacted());
         }
         if let Some(api) = &mut shown.api {
             api.key = Secret::redacted();

@@ -28,6 +28,8 @@ fn full() -> serde_json::Value {
                 "password": "hunter2", "except": [".example.org", "10.0.0.0/8"]},
             "certificates": [certificate]
         },
+        "registries": [{"host": "docker.io", "mirrors": ["https://mirror.example.com"],
+            "username": "node", "password": "hunter2"}],
         "api": {"certificate": certificate, "clientAuthority": certificate,
             "key": "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"}
     })
@@ -71,6 +73,8 @@ fn no_secret_is_printed_or_serialised() {
         assert!(!text.contains("hunter2") && !text.contains("c2VjcmV0"), "{text}");
         assert!(text.contains(REDACTED));
     }
+    let redacted = serde_json::to_value(settings.redacted()).unwrap();
+    assert_eq!(redacted["registries"][0]["password"], REDACTED);
 }
 
 #[test]
@@ -138,7 +142,9 @@ fn wrong_fields_are_named() {
 
 #[test]
 fn unknown_fields_later_schemas_and_large_documents_are_refused() {
-    for place in ["", "/channel", "/health", "/health/probes/1", "/network", "/api"] {
+    for place in
+        ["", "/channel", "/health", "/health/probes/1", "/network", "/registries/0", "/api"]
+    {
         let mut hostile = full();
         hostile.pointer_mut(place).unwrap()["colour"] = "blue".into();
         assert!(matches!(parse(&hostile), Err(InvalidSettings::Json(_))), "{place}");

@@ -1,19 +1,22 @@
 //! What kubelet reads, made from the settings.
 //!
-//! In: the `kubernetes` part of the settings. Out: files in one folder in memory, that
-//! `kubelet.service` names: arguments, a drop-in over the image's `KubeletConfiguration`, the
-//! cluster's authority, and the kubeconfig with which a new node asks for its certificate.
-//! Without that part there are no files, and kubelet runs its static pods alone.
+//! In: the parts `kubernetes` and `registries` of the settings. Out: files in one folder in
+//! memory, that `kubelet.service` names: arguments, a drop-in over the image's
+//! `KubeletConfiguration`, the cluster's authority, the kubeconfig with which a new node asks for
+//! its certificate, and passwords of registries. Without a cluster kubelet runs its static pods
+//! alone.
 //!
 //! **Invariant:** the token is in the one file that only root reads, and no longer than the
-//! settings have it. The kubeconfig of a node that has joined is kubelet's own, written at each start,
+//! settings have it; so are the passwords. The kubeconfig of a node that has joined is kubelet's own, written at each start,
 //! so that another address in the settings counts at once.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use release::settings::{KubernetesSettings, Secret};
+use release::settings::{KubernetesSettings, Secret, Settings};
 use serde_json::{Value, json};
+
+use super::registries;
 
 /// Folder in memory.
 pub const KUBELET_FOLDER: &str = "/run/slipway/kubelet";
@@ -23,22 +26,26 @@ const ENVIRONMENT: &str = "10-slipway.env";
 const CONFIGURATION: &str = "10-slipway.conf";
 const AUTHORITY: &str = "10-slipway-ca.crt";
 const BOOTSTRAP: &str = "10-slipway-bootstrap.kubeconfig";
+/// `/var/lib/kubelet/config.json` is a link to it.
+const LOGINS: &str = "10-slipway-registries.json";
 /// In `RuntimeDirectory=` of `kubelet.service`: gone when kubelet stops.
 const KUBECONFIG: &str = "/run/kubelet/kubeconfig";
 
 /// Files by name.
-pub(super) fn files(
-    folder: &Path,
-    settings: Option<&KubernetesSettings>,
-) -> BTreeMap<String, String> {
-    let Some(settings) = settings else { return BTreeMap::new() };
+pub(super) fn files(folder: &Path, settings: &Settings) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
     let path = |name: &str| folder.join(name).display().to_string();
-    BTreeMap::from([
-        (ENVIRONMENT.to_owned(), environment(folder, settings)),
-        (CONFIGURATION.to_owned(), text(&configuration(settings, &path(AUTHORITY)))),
-        (AUTHORITY.to_owned(), settings.certificate_authority.clone()),
-        (BOOTSTRAP.to_owned(), text(&bootstrap(settings, &path(AUTHORITY)))),
-    ])
+    let mut add = |name: &str, text| files.insert(name.to_owned(), text);
+    if let Some(cluster) = &settings.kubernetes {
+        add(ENVIRONMENT, environment(folder, cluster));
+        add(CONFIGURATION, text(&configuration(cluster, &path(AUTHORITY))));
+        add(AUTHORITY, cluster.certificate_authority.clone());
+        add(BOOTSTRAP, text(&bootstrap(cluster, &path(AUTHORITY))));
+    }
+    if let Some(logins) = registries::docker_config(&settings.registries) {
+        add(LOGINS, text(&logins));
+    }
+    files
 }
 
 /// JSON, which is YAML.
@@ -83,6 +90,7 @@ fn configuration(settings: &KubernetesSettings, authority: &str) -> Value {
         "clusterDNS": settings.cluster_dns,
         "clusterDomain": settings.cluster_domain,
         "enableServer": true,
+        "enableSystemLogQuery": true,
         "maxPods": kubelet.max_pods,
         "registerWithTaints": taints,
         "rotateCertificates": true,
@@ -124,15 +132,24 @@ fn bootstrap(settings: &KubernetesSettings, authority: &str) -> Value {
 mod tests {
     use super::*;
 
-    fn settings(more: &str) -> KubernetesSettings {
-        let text =
-            format!(r#"{{"server": "https://10.0.2.2:6443", "certificateAuthority": "CA"{more}}}"#);
+    fn settings(more: &str) -> Settings {
+        let text = format!(
+            r#"{{"schema": 1, "kubernetes": {{"server": "https://10.0.2.2:6443",
+                "certificateAuthority": "CA"{more}}}}}"#
+        );
         serde_json::from_str(&text).unwrap()
     }
 
     #[test]
-    fn without_a_cluster_there_are_no_files() {
-        assert!(files(Path::new("/run/x"), None).is_empty());
+    fn without_a_cluster_there_are_passwords_of_registries_at_most() {
+        let files = |text| files(Path::new("/run/x"), &serde_json::from_str(text).unwrap());
+        assert!(files(r#"{"schema": 1}"#).is_empty());
+        let files = files(
+            r#"{"schema": 1,
+                "registries": [{"host": "docker.io", "username": "u", "password": "p"}]}"#,
+        );
+        assert_eq!(files.keys().collect::<Vec<_>>(), [LOGINS]);
+        assert!(files[LOGINS].contains("docker.io"));
     }
 
     #[test]
@@ -143,7 +160,7 @@ mod tests {
                "labels": {"example.com/tenant": "blue", "tier": "x"},
                "kubelet": {"maxPods": 20, "evictionHard": {"memory.available": "5%"}}"#,
         );
-        let files = files(Path::new("/run/x"), Some(&settings));
+        let files = files(Path::new("/run/x"), &settings);
         let environment = &files[ENVIRONMENT];
         assert_eq!(
             environment,
@@ -166,10 +183,10 @@ mod tests {
     #[test]
     fn the_token_is_in_one_file_only() {
         let with_token = settings(r#", "bootstrapToken": "abcdef.0123456789abcdef""#);
-        for (name, text) in files(Path::new("/run/x"), Some(&with_token)) {
+        for (name, text) in files(Path::new("/run/x"), &with_token) {
             assert_eq!(text.contains("0123456789abcdef"), name == BOOTSTRAP, "{name}");
         }
-        let without = files(Path::new("/run/x"), Some(&settings("")));
+        let without = files(Path::new("/run/x"), &settings(""));
         let bootstrap: Value = serde_json::from_str(&without[BOOTSTRAP]).unwrap();
         assert_eq!(bootstrap["users"][0]["user"], json!({}));
     }

@@ -20,6 +20,7 @@ use crate::effects::{BootedSlot, StateStore};
 mod cloud;
 mod hostname;
 mod kubelet;
+mod registries;
 mod render;
 mod seed;
 mod sources;

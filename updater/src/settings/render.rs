@@ -1,8 +1,8 @@
-//! What systemd's network and time services and kubelet read, made from the settings.
+//! What systemd's network and time services, kubelet and containerd read, made from the settings.
 //!
 //! In: settings. Out: files below `/run`, and the units that must be restarted because a file
 //! of theirs changed. **Invariant:** only files whose names start with [`PREFIX`] are written
-//! or removed; and a run that changes nothing writes nothing, so that a restart of this program
+//! or removed, but for the folder of registries, which is all ours; and a run that changes nothing writes nothing, so that a restart of this program
 //! interrupts neither the node's network nor its kubelet.
 
 use std::collections::BTreeMap;
@@ -11,9 +11,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use release::settings::{Interface, Settings};
+use release::settings::{Interface, RegistrySettings, Settings};
 
 use super::kubelet::{self, KUBELET_FOLDER};
+use super::registries::{self, REGISTRIES_FOLDER};
 use super::{NodeSettings, SettingsError, Sources, present};
 use crate::effects::{BootedSlot, StateStore};
 use crate::pod_network::{self, CNI_FOLDER};
@@ -70,6 +71,8 @@ pub struct RuntimeFolders {
     pub kubelet: PathBuf,
     /// [`CNI_FOLDER`].
     pub cni: PathBuf,
+    /// [`REGISTRIES_FOLDER`].
+    pub registries: PathBuf,
 }
 
 impl Default for RuntimeFolders {
@@ -79,6 +82,7 @@ impl Default for RuntimeFolders {
             time: "/run/systemd/timesyncd.conf.d".into(),
             kubelet: KUBELET_FOLDER.into(),
             cni: CNI_FOLDER.into(),
+            registries: REGISTRIES_FOLDER.into(),
         }
     }
 }
@@ -110,6 +114,8 @@ pub fn render(folders: &RuntimeFolders, settings: &Settings) -> io::Result<Vec<U
         }
     }
     pod_network::settle(&folders.cni, settings.kubernetes.as_ref())?;
+    // containerd reads these at each pull.
+    render_registries(&folders.registries, &settings.registries)?;
     if render_kubelet(folders, Some(settings))? {
         restart.push(Unit::Kubelet);
     }
@@ -117,8 +123,22 @@ pub fn render(folders: &RuntimeFolders, settings: &Settings) -> io::Result<Vec<U
 }
 
 fn render_kubelet(folders: &RuntimeFolders, settings: Option<&Settings>) -> io::Result<bool> {
-    let cluster = settings.and_then(|settings| settings.kubernetes.as_ref());
-    align(&folders.kubelet, &kubelet::files(&folders.kubelet, cluster), Unit::Kubelet.access())
+    let files = settings.map(|settings| kubelet::files(&folders.kubelet, settings));
+    align(&folders.kubelet, &files.unwrap_or_default(), Unit::Kubelet.access())
+}
+
+/// A folder for each host. Its name is one part of a path: the settings are checked.
+fn render_registries(folder: &Path, registries: &[RegistrySettings]) -> io::Result<()> {
+    let wanted = registries::files(registries);
+    for host in names(folder, "")? {
+        if !wanted.contains_key(host.as_str()) {
+            fs::remove_dir_all(folder.join(host))?;
+        }
+    }
+    for (host, files) in wanted {
+        align(&folder.join(host), &files, Unit::Kubelet.access())?;
+    }
+    Ok(())
 }
 
 /// Why kubelet does not know what the settings say.
@@ -160,7 +180,8 @@ pub fn configure_kubelet(
     let settings = settings?;
     let settings = settings.as_ref().map(NodeSettings::settings);
     render_kubelet(folders, settings).map_err(unwritten(&folders.kubelet))?;
-    Ok(())
+    let registries = settings.map_or(&[][..], |settings| &settings.registries);
+    render_registries(&folders.registries, registries).map_err(unwritten(&folders.registries))
 }
 
 fn network_file(interface: &Interface) -> String {
@@ -181,7 +202,7 @@ fn network_file(interface: &Interface) -> String {
 /// True when anything was changed.
 fn align(folder: &Path, files: &BTreeMap<String, String>, access: Access) -> io::Result<bool> {
     let mut changed = false;
-    for name in ours(folder)? {
+    for name in names(folder, PREFIX)? {
         if !files.contains_key(&name) {
             fs::remove_file(folder.join(name))?;
             changed = true;
@@ -213,7 +234,8 @@ fn align(folder: &Path, files: &BTreeMap<String, String>, access: Access) -> io:
     Ok(changed)
 }
 
-fn ours(folder: &Path) -> io::Result<Vec<String>> {
+/// What is in a folder, if it is there, and starts so.
+fn names(folder: &Path, start: &str) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -222,7 +244,7 @@ fn ours(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in entries {
         if let Ok(name) = entry?.file_name().into_string()
-            && name.starts_with(PREFIX)
+            && name.starts_with(start)
         {
             names.push(name);
         }

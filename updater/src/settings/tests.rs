@@ -163,6 +163,7 @@ fn folders(root: &Path) -> RuntimeFolders {
         network: root.join("network"),
         time: root.join("time"),
         kubelet: root.join("kubelet"),
+        registries: root.join("registries"),
     }
 }
 
@@ -205,7 +206,50 @@ fn a_node_with_nothing_to_set_touches_nothing() {
     let root = tempfile::tempdir().unwrap();
     let folders = folders(root.path());
     assert_eq!(render(&folders, &parsed("{}")).unwrap(), []);
-    assert!(!folders.network.exists() && !folders.time.exists() && !folders.kubelet.exists());
+    let made: Vec<_> =
+        fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(made, [folders.cni], "the network of pods only");
+}
+
+#[test]
+fn another_mirror_restarts_nothing_and_another_password_kubelet() {
+    let root = tempfile::tempdir().unwrap();
+    let folders = folders(root.path());
+    let settings = |registries: &str| {
+        let text = format!(r#"{{"schema": 1, "registries": {registries}}}"#);
+        Settings::from_json(text.as_bytes()).unwrap()
+    };
+    let hosts = || {
+        let entries = fs::read_dir(&folders.registries).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let two = settings(
+        r#"[{"host": "a.example.com:5000", "mirrors": ["https://m"],
+             "certificateAuthority": "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----"},
+            {"host": "docker.io", "mirrors": ["https://m"]}]"#,
+    );
+    assert_eq!(render(&folders, &two).unwrap(), []);
+    assert_eq!(hosts(), ["a.example.com:5000", "docker.io"]);
+    let one = settings(r#"[{"host": "a.example.com:5000", "mirrors": ["https://n"]}]"#);
+    assert_eq!(render(&folders, &one).unwrap(), []);
+    assert_eq!(hosts(), ["a.example.com:5000"]);
+    let left = fs::read_dir(folders.registries.join("a.example.com:5000")).unwrap();
+    assert_eq!(left.count(), 1, "the authority is gone");
+    let login = |password: &str| {
+        settings(&format!(
+            r#"[{{"host": "docker.io", "username": "u", "password": "{password}"}}]"#
+        ))
+    };
+    assert_eq!(render(&folders, &login("hunter2")).unwrap(), [Unit::Kubelet]);
+    assert_eq!(render(&folders, &login("hunter2")).unwrap(), []);
+    assert_eq!(render(&folders, &login("hunter3")).unwrap(), [Unit::Kubelet]);
+    assert!(hosts().is_empty());
+    let file = folders.kubelet.join("10-slipway-registries.json");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(render(&folders, &parsed("{}")).unwrap(), [Unit::Kubelet]);
+    assert!(!file.exists(), "the password is gone");
 }
 
 #[test]

@@ -114,6 +114,13 @@ fn answer(path: &str, query: &BTreeMap<String, String>) -> Answer {
             let path = wanted("path")?;
             std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))
         }
+        "/link" => {
+            let path = wanted("path")?;
+            let target = std::fs::read_link(path);
+            target
+                .map(|target| target.display().to_string().into_bytes())
+                .map_err(|error| format!("{path} is no link: {error}"))
+        }
         "/list" => actions::list(wanted("path")?),
         "/well" => well(),
         "/unit" => actions::unit(wanted("name")?),

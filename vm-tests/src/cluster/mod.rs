@@ -34,7 +34,7 @@ pub const NODE_ADDRESS: &str = "10.0.2.15";
 /// Addresses that the cluster divides among its nodes, for their pods.
 const POD_ADDRESSES: &str = "10.244.0.0/16";
 /// Name of the node of [`Cluster::with_node`].
-const NODE: &str = "node-a";
+pub const NODE: &str = "node-a";
 /// A token with which a node may join.
 pub const TOKEN: &str = "abcdef.0123456789abcdef";
 /// What the cluster has before a node joins.

@@ -39,6 +39,12 @@ pub enum NodeCommand {
     Logs(LogsArguments),
     /// Show the metrics.
     Metrics,
+    /// Write all of these into one archive, for whoever is asked for help: without secrets.
+    Bundle {
+        /// New file, a tar archive with gzip: FILE.tar.gz.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Ask the channel now, and follow what it says as policy allows.
     Check,
     /// Write the wanted release to the other slot now, without waiting for its wave.

@@ -1,6 +1,7 @@
 //! `slipway node`: asks a node, and prints what it says.
 
 mod arguments;
+mod bundle;
 mod logs;
 
 use std::fs::File;
@@ -59,6 +60,7 @@ pub async fn node(
         NodeCommand::Drift { full } => drift(&client, full).await,
         NodeCommand::Logs(query) => logs::logs(&client, query, format).await,
         NodeCommand::Metrics => metrics(&client).await,
+        NodeCommand::Bundle { out } => bundle::bundle(&client, &out, progress).await,
         NodeCommand::Check => act(&client, &Action::Check).await,
         NodeCommand::Stage(wait) => {
             carried_out(&client, &Action::Stage, Aim::Staged, &wait, progress).await
