@@ -3,8 +3,13 @@
 CARGO ?= cargo
 # Warnings are errors here, and only here: a newer compiler must not stop a user's build.
 LINT = -D warnings
+# All that is built for tests is built as one: parts would have other features of the same crates,
+# and compile those again.
+BUILD = build --locked --workspace
+WITH_IMAGE = SLIPWAY_TEST_IMAGE="$$($(PROGRAMS)/build-image)" && export SLIPWAY_TEST_IMAGE &&
+PROGRAMS = $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: help demo test deps inputs lint unit vm soak bench deny
+.PHONY: help demo test deps build inputs lint unit vm soak bench deny
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | \
@@ -13,14 +18,19 @@ help: ## what there is
 deps: ## install what the other targets need (Debian)
 	@./setup/install-dependencies
 
-inputs: deps ## fetch the locked packages, or lock afresh when they are gone
-	$(CARGO) build --locked -p builder
-	@./setup/fetch-inputs
+build: deps ## compile all programs and tests
+	$(CARGO) $(BUILD) --all-targets
 
-demo: inputs ## boot a node that joins a cluster, updates itself and survives a bad release
-	$(CARGO) run --locked --quiet -p vm-tests --bin demo
+inputs: build ## fetch the locked packages, or lock afresh when they are gone
+	@./setup/fetch-inputs $(PROGRAMS)/slipway
 
-test: deps lint unit vm ## everything that CI runs
+demo: deps ## boot a node that joins a cluster, updates itself and survives a bad release
+	$(CARGO) $(BUILD) --bins
+	@./setup/fetch-inputs $(PROGRAMS)/slipway
+	$(PROGRAMS)/demo
+
+test: deps lint inputs ## everything that CI runs
+	$(WITH_IMAGE) $(CARGO) test --locked --workspace --no-fail-fast
 
 lint: ## formatting and lints
 	$(CARGO) fmt --all --check
@@ -30,9 +40,7 @@ unit: inputs ## tests without virtual machines
 	$(CARGO) test --locked --workspace --exclude vm-tests
 
 vm: inputs ## tests in virtual machines, one at a time
-	SLIPWAY_TEST_IMAGE="$$($(CARGO) run --locked --quiet -p vm-tests --bin build-image)" && \
-	export SLIPWAY_TEST_IMAGE && \
-	$(CARGO) test --locked -p vm-tests --no-fail-fast
+	$(WITH_IMAGE) $(CARGO) test --locked -p vm-tests --no-fail-fast
 
 soak: inputs ## the long forms: all bad releases and faults, 24 power cuts, what needs other builds
 	SLIPWAY_LONG=1 $(CARGO) test --locked -p vm-tests --no-fail-fast \

@@ -188,7 +188,7 @@ fn credentials() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
-/// Events go to the journal with their fields; without a journal to standard error.
+/// Events go to the journal with their fields.
 fn log_to_journal() {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
@@ -199,10 +199,7 @@ fn log_to_journal() {
                 .with_target("updater", tracing::Level::INFO);
             tracing_subscriber::registry().with(own).with(journal).init();
         }
-        Err(error) => {
-            tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-            tracing::warn!(%error, "there is no journal: events go to standard error");
-        }
+        Err(error) => eprintln!("slipwayd: there is no journal, so events are lost: {error}"),
     }
 }
 

@@ -9,6 +9,8 @@ use vm_tests::machine::Machine;
 use vm_tests::{BOOT_SECONDS, image, isolation};
 
 const NAME: &str = "network_add_on_takes_over";
+/// Pods that are made until one is in the add-on's network.
+const TRIES: u32 = 5;
 /// Installs `vm-tests/probe/src/network.rs` on each node.
 const ADD_ON: &str = r#"
 apiVersion: apps/v1
@@ -26,6 +28,10 @@ spec:
           image: localhost/slipway/hello:1
           imagePullPolicy: Never
           command: [/probe, install-network, /node]
+          readinessProbe:
+            exec: {command: [/probe, print, /node/etc/cni/net.d/10-test-network.conflist]}
+            periodSeconds: 1
+            timeoutSeconds: 20
           volumeMounts:
             - {name: configuration, mountPath: /node/etc/cni/net.d}
             - {name: plugins, mountPath: /node/opt/cni/bin}
@@ -54,8 +60,15 @@ fn scenario() -> Result<()> {
     let add_on = ["daemonset", "network"];
     let is_there = |set: &Value| set["status"]["numberReady"] == 1;
     cluster.wait_for(&machine, &add_on, BOOT_SECONDS, is_there)?;
-    let second = address_of_new_pod(&cluster, &machine, "second")?;
-    ensure!(second.starts_with("10.99.0."), "{second} is not of the add-on's network");
+    // containerd hears of the new file, and loads it, in its own time.
+    let mut tries = (0..TRIES).map(|number| format!("second-{number}"));
+    let second = loop {
+        let name = tries.next().context("new pods are not in the add-on's network")?;
+        let address = address_of_new_pod(&cluster, &machine, &name)?;
+        if address.starts_with("10.99.0.") {
+            break address;
+        }
+    };
 
     let after = cluster.get(&["node", "node-a"])?;
     let boot = |node: &Value| node["status"]["nodeInfo"]["bootID"].clone();

@@ -143,6 +143,7 @@ fn cluster_of(address: &str, authority: &str, certificate: &Path) -> Cluster {
     Cluster {
         settings: serde_json::from_value(text).unwrap(),
         certificate: certificate.to_owned(),
+        kubeconfig: "/nonexistent".into(),
         boot_id: "/nonexistent".into(),
         name: || NODE.to_owned(),
         client: Mutex::default(),
