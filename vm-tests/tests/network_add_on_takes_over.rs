@@ -28,6 +28,7 @@ spec:
           image: localhost/slipway/hello:1
           imagePullPolicy: Never
           command: [/probe, install-network, /node]
+          securityContext: {runAsUser: 0}
           readinessProbe:
             exec: {command: [/probe, print, /node/etc/cni/net.d/10-test-network.conflist]}
             periodSeconds: 1
