@@ -35,7 +35,7 @@ use crate::pod_network::PodRange;
 
 /// Client certificate and key, as kubelet keeps them.
 const CERTIFICATE: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
-/// What kubelet writes for itself once it has credentials, at each start.
+/// What kubelet writes for itself at each start; it names the certificate that it uses.
 const KUBECONFIG: &str = "/run/kubelet/kubeconfig";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Largest answer that is read; a Node with the usual fifty images has 30 KB.
@@ -173,7 +173,7 @@ impl Cluster {
         if node.status.node_info.boot_id == boot_id {
             return Ok(());
         }
-        Err(match self.kubeconfig.exists() {
+        Err(match self.kubelet_has_credentials() {
             true => format!("kubelet has not reported this boot to the cluster yet; {SEE}"),
             false => format!(
                 "kubelet cannot authenticate at the API server: it has found no certificate and \
@@ -220,6 +220,14 @@ impl Cluster {
             bounded_body(answer, MAX_ANSWER_BYTES).await.map_err(|error| error.to_string())?;
         serde_json::from_slice(&bytes)
             .map_err(|error| format!("the API server's answer is no Node: {error}"))
+    }
+
+    /// The certificate that kubelet names in the kubeconfig of this boot is there.
+    fn kubelet_has_credentials(&self) -> bool {
+        let text = std::fs::read_to_string(&self.kubeconfig).unwrap_or_default();
+        let mut lines = text.lines().map(str::trim);
+        let named = lines.find_map(|line| line.strip_prefix("client-certificate: "));
+        named.is_some_and(|path| Path::new(path).exists())
     }
 
     /// Why a node has no certificate yet.

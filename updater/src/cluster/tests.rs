@@ -27,7 +27,13 @@ fn only_this_boots_kubelet_counts() {
     assert_eq!(cluster.is_of_boot(&node("True"), "b"), Ok(()));
     let stranger = cluster.is_of_boot(&node("True"), "a").unwrap_err();
     assert!(stranger.contains("cannot authenticate"), "{stranger}");
-    std::fs::write(folder.path().join("kubeconfig"), "").unwrap();
+    let certificate = folder.path().join("own.pem");
+    let kubeconfig =
+        format!("users:\n- user:\n    client-certificate: {}\n", certificate.display());
+    std::fs::write(folder.path().join("kubeconfig"), kubeconfig).unwrap();
+    let stranger = cluster.is_of_boot(&node("True"), "a").unwrap_err();
+    assert!(stranger.contains("cannot authenticate"), "{stranger}");
+    std::fs::write(&certificate, "").unwrap();
     let late = cluster.is_of_boot(&node("True"), "a").unwrap_err();
     assert!(late.contains("this boot"), "{late}");
 }
