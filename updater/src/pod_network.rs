@@ -82,10 +82,12 @@ pub async fn follow(cluster: Cluster, folder: PathBuf) {
             Ok(ranges) if !ranges.is_empty() => {
                 let ranges: Vec<String> = ranges.into_iter().map(String::from).collect();
                 match replace(&folder.join(FILE), &conflist(&ranges)) {
-                    Ok(()) => tracing::info!("slipway: pods get addresses of {ranges:?}"),
+                    Ok(()) => {
+                        tracing::info!("slipway: pods get addresses of {ranges:?}");
+                        return;
+                    }
                     Err(error) => tracing::error!(%error, "cannot write CNI's configuration"),
                 }
-                return;
             }
             // A cluster that gives none may have an add-on that does.
             Ok(_) => pause = (pause * 2).min(LONGEST_PAUSE),

@@ -65,8 +65,8 @@ fn start_again(test: &str, prepare: impl FnOnce() -> Result<()>) -> Result<()> {
     keep_logs_only(&artefacts())
 }
 
-/// Removes the disks and channels of a scenario that has passed: those of all scenarios together
-/// would fill a small disk.
+/// Removes the disks and channels of scenarios, once one has passed: those of all together would
+/// fill a small disk.
 fn keep_logs_only(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

@@ -105,6 +105,9 @@ pub fn render(folders: &RuntimeFolders, settings: &Settings) -> io::Result<Vec<U
             BTreeMap::from([(format!("{PREFIX}.conf"), text)])
         }
     };
+    pod_network::settle(&folders.cni, settings.kubernetes.as_ref())?;
+    // containerd reads these at each pull.
+    render_registries(&folders.registries, &settings.registries)?;
     let mut restart = Vec::new();
     for (folder, files, unit) in
         [(&folders.network, network, Unit::Network), (&folders.time, time, Unit::Time)]
@@ -113,9 +116,6 @@ pub fn render(folders: &RuntimeFolders, settings: &Settings) -> io::Result<Vec<U
             restart.push(unit);
         }
     }
-    pod_network::settle(&folders.cni, settings.kubernetes.as_ref())?;
-    // containerd reads these at each pull.
-    render_registries(&folders.registries, &settings.registries)?;
     if render_kubelet(folders, Some(settings))? {
         restart.push(Unit::Kubelet);
     }

@@ -20,7 +20,7 @@ use crate::effects::Clock;
 use crate::update::{Failure, MAX_TEXT};
 
 pub use address::{HttpAddress, InvalidAddress};
-use probes::{API_SERVER, NODE_READY};
+use probes::{API_SERVER, CONTAINERD, NODE_READY, WORKLOADS};
 
 pub use probes::{Node, probes};
 pub use wait::{HealthError, wait};
@@ -156,15 +156,22 @@ fn failure(answers: &[Answer]) -> Option<Failure> {
     })
 }
 
+/// What is not well either while the API server is silent: the network of pods waits for it, and
+/// containerd's probe for that network.
+const SILENT_TOO: [&str; 3] = [CONTAINERD, NODE_READY, WORKLOADS];
+
 /// True when nothing but the API server's silence was wrong: then it may have been down for
-/// everybody. The Node cannot be asked for then either.
+/// everybody.
 pub fn is_silence_alone(failure: &Failure) -> bool {
-    let only = match failure.message.rsplit_once(ALSO) {
-        Some((_, names)) => names == format!("{NODE_READY})"),
-        // The names may have been cut off.
-        None => failure.message.chars().count() < MAX_TEXT,
+    let others = match failure.message.rsplit_once(ALSO) {
+        // Without the end, names may have been cut off.
+        Some((_, names)) => names.strip_suffix(')'),
+        None => (failure.message.chars().count() < MAX_TEXT).then_some(""),
     };
-    failure.probe == API_SERVER && only
+    let Some(others) = others else { return false };
+    let failed = || std::iter::once(failure.probe.as_str()).chain(others.split_terminator(", "));
+    failed().any(|probe| probe == API_SERVER)
+        && failed().all(|probe| probe == API_SERVER || SILENT_TOO.contains(&probe))
 }
 
 /// Why a boot was not good before the deadline.

@@ -22,12 +22,14 @@ use crate::grpc::messages::{Empty, RuntimeCondition, StatusResponse};
 
 /// Longest first line of an HTTP answer, in bytes; an honest one has about 20.
 const MAX_LINE_BYTES: u64 = 4096;
+/// Name of the probe of the container runtime, its network of pods included.
+pub(super) const CONTAINERD: &str = "containerd";
 /// Name of the probe that asks the API server.
 pub(super) const API_SERVER: &str = "api-server";
 /// Name of the probe that asks for the Node.
 pub(super) const NODE_READY: &str = "node-ready";
 /// Name of the probe that asks for workloads.
-const WORKLOADS: &str = "workloads";
+pub(super) const WORKLOADS: &str = "workloads";
 /// Pause between two lists of the node's pods, which are longer than other answers.
 const LIST_PAUSE: Duration = Duration::from_secs(5);
 /// What containerd must say of itself.
@@ -91,7 +93,7 @@ struct ContainerRuntime(PathBuf);
 #[async_trait]
 impl Probe for ContainerRuntime {
     fn name(&self) -> &str {
-        "containerd"
+        CONTAINERD
     }
 
     async fn ask(&self) -> Result<(), String> {

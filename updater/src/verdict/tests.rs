@@ -187,6 +187,10 @@ fn silence_of_the_api_server_is_told_from_everything_else() {
     assert!(found(&[well.clone(), silent.clone(), lost.clone()]));
     assert!(found(&[silent.clone(), well]));
     assert!(!found(&[answer("kubelet", Some("refused")), silent.clone(), lost.clone()]));
+    let no_network = answer(CONTAINERD, Some("NetworkReady: cni plugin not initialized"));
+    let pods = answer(WORKLOADS, Some("DaemonSet network has no pod"));
+    assert!(found(&[no_network.clone(), silent.clone(), lost.clone(), pods]));
+    assert!(!found(&[no_network, lost.clone()]), "the API server answers");
     assert!(!found(&[silent, lost.clone(), answer("ingress", Some("HTTP status 500"))]));
     assert!(!found(std::slice::from_ref(&lost)));
     let long = answer(API_SERVER, Some(&"x".repeat(500)));

@@ -80,6 +80,8 @@ impl Drain {
     /// The Node of another API server is another one.
     pub(super) fn forget_node(&mut self) {
         self.may_be_cordoned = true;
+        self.uncordoning = None;
+        self.uncordon_again = Instant::now();
     }
 }
 

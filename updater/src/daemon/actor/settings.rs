@@ -122,6 +122,8 @@ impl Actor {
     }
 
     async fn put_into_force(&mut self, settings: &Settings, origin: &str) {
+        // It must not write what the new settings take away.
+        self.pod_network.shutdown().await;
         if let Some(lack) = self.lack.take() {
             self.setting.board.change(|board| {
                 board.problem.take_if(|problem| problem.message.contains(&lack.sentence));
@@ -164,6 +166,7 @@ impl Actor {
         // What another API server said counts no more.
         if before.is_none_or(|before| before.kubernetes != settings.kubernetes) {
             self.heard = Heard::default();
+            self.stop_draining();
             self.drain.forget_node();
         }
         self.next_look = Instant::now();
