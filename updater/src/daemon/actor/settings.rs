@@ -84,7 +84,9 @@ impl Actor {
                     "{cloud} has no user data for this machine: give it some that start with the \
                      line {USER_DATA_MARK}"
                 );
-                self.change_lack(Lack { sentence, is_silence: false });
+                if self.change_lack(Lack { sentence, is_silence: false }) {
+                    tracing::info!("slipway: waiting for settings: {cloud} has no user data");
+                }
             }
             Err(error) => self.note_lack(&error),
         }
@@ -98,18 +100,18 @@ impl Actor {
     fn note_lack(&mut self, error: &SettingsError) {
         let (sentence, is_silence) = (chain(error), error.is_silence());
         // A network that is not up yet is no problem for an operator to solve.
-        if self.change_lack(Lack { sentence, is_silence }) && !is_silence {
-            self.complain("the settings cannot be used", error);
+        if self.change_lack(Lack { sentence, is_silence }) {
+            match is_silence {
+                true => tracing::warn!("slipway: waiting for settings: {}", chain(error)),
+                false => self.complain("the settings cannot be used", error),
+            }
         }
     }
 
     /// True when it is another one. Every round asks again; the journal is told once.
     fn change_lack(&mut self, lack: Lack) -> bool {
         let is_new = self.lack.as_ref() != Some(&lack);
-        if is_new {
-            tracing::info!("slipway: no settings yet: {}", lack.sentence);
-            self.lack = Some(lack);
-        }
+        self.lack = Some(lack);
         is_new
     }
 
