@@ -23,6 +23,8 @@ use crate::policy::{Action, Decision, Hold, Order};
 /// Pause after the first drain that came to nothing; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// How the problem of a drain that came to nothing is told from others.
+const NOT_STARTED: &str = "was not started";
 /// Pause before the API server is asked again to uncordon the node.
 const UNCORDON_AGAIN: Duration = Duration::from_secs(60);
 
@@ -148,7 +150,10 @@ impl Actor {
         self.drain.may_be_cordoned = true;
         // One that is under way ends before the drain begins, and says nothing of it.
         (self.drain.uncordoning, self.drain.uncordon_again) = (None, Instant::now());
-        self.setting.board.change(|board| board.problem = None);
+        // Other problems are not solved by this.
+        self.setting.board.change(|board| {
+            board.problem.take_if(|problem| problem.message.contains(NOT_STARTED));
+        });
         let ends = self.setting.effects.clock.now().checked_add(deadline).ok();
         self.work = Work::Draining(Draining { task, version, root_hash, terms, says, ends });
     }
@@ -192,7 +197,7 @@ impl Actor {
             // Without the order the hold may be another one.
             let problem = Problem {
                 at: now,
-                message: format!("release {version} was not started: {waiting}"),
+                message: format!("release {version} {NOT_STARTED}: {waiting}"),
                 next: "let the pod go, and run `slipway node update` again".to_owned(),
             };
             self.setting.board.change(|board| board.problem = Some(problem));
