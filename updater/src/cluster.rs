@@ -3,7 +3,7 @@
 //!
 //! In: the `kubernetes` settings, and the client certificate that kubelet got with them. Out:
 //! well, or why not. During a restart the Node stays Ready for a while, so its boot id must be
-//! this boot's. **Invariant:** an answer is read up to a bound; the token goes to the API server
+//! this boot's. **Invariant:** an answer is read up to a bound; token and key go to the API server
 //! whose certificate was checked, and into no message.
 
 use std::io;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use release::settings::{KubernetesSettings, Secret};
+use release::settings::{Bootstrap, ClientCertificate, KubernetesSettings};
 use reqwest::{Certificate, Client, Identity, Response, StatusCode};
 use semver::Version;
 use serde::Deserialize;
@@ -232,30 +232,49 @@ impl Cluster {
 
     /// Why a node has no certificate yet.
     async fn why_not_joined(&self) -> String {
-        let Some(token) = &self.settings.bootstrap_token else {
+        let Some(bootstrap) = &self.settings.bootstrap else {
             return format!(
-                "the node has no certificate of the cluster, and kubernetes.bootstrapToken is \
-                 not set: give one with `slipway node settings set`; {SEE}"
+                "the node has no certificate of the cluster, and kubernetes.bootstrap is not set: \
+                 give a token with `slipway node settings set`; {SEE}"
             );
         };
-        match self.ask_with_token(token).await {
+        let (field, asked) = match bootstrap {
+            Bootstrap::Token(token) => {
+                let asked = self.ask_to_bootstrap(None, Some(token.expose())).await;
+                ("kubernetes.bootstrap.token", asked)
+            }
+            Bootstrap::ClientCertificate(ClientCertificate { certificate, key }) => {
+                let pem = format!("{certificate}\n{}", key.expose());
+                let asked = self.ask_to_bootstrap(Some(pem.into_bytes()), None).await;
+                ("kubernetes.bootstrap.clientCertificate", asked)
+            }
+        };
+        match asked {
             Ok(StatusCode::UNAUTHORIZED) => {
-                "the API server refuses kubernetes.bootstrapToken: give a valid one with \
-                 `slipway node settings set`"
-                    .to_owned()
+                format!(
+                    "the API server refuses {field}: give a valid one with `slipway node settings \
+                     set`"
+                )
             }
             Ok(StatusCode::OK) => {
                 format!(
                     "nobody has signed the node's certificate yet: see `kubectl get csr`; {SEE}"
                 )
             }
-            Ok(other) => format!("the API server answers {other} to the token; {SEE}"),
+            Ok(other) => format!("the API server answers {other} to {field}; {SEE}"),
             Err(error) => error.to_string(),
         }
     }
 
-    async fn ask_with_token(&self, token: &Secret) -> Result<StatusCode, Unanswered> {
-        let request = self.client(None)?.get(self.address("/api")).bearer_auth(token.expose());
+    async fn ask_to_bootstrap(
+        &self,
+        certificate: Option<Vec<u8>>,
+        token: Option<&str>,
+    ) -> Result<StatusCode, Unanswered> {
+        let mut request = self.client(certificate)?.get(self.address("/api"));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
         let answer = request.send().await.map_err(|error| self.unanswered(&error))?;
         Ok(answer.status())
     }
@@ -307,7 +326,7 @@ impl Cluster {
         let mut builder = http::direct(LIMIT).tls_certs_only(authorities);
         if let Some(pem) = certificate {
             let identity = Identity::from_pem(pem)
-                .map_err(|error| format!("{}: {error}; {SEE}", self.certificate.display()))?;
+                .map_err(|error| format!("a client certificate cannot be used: {error}; {SEE}"))?;
             builder = builder.identity(identity);
         }
         builder.build().map_err(|error| format!("cannot ask the API server: {error}; {SEE}"))

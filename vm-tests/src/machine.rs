@@ -35,6 +35,8 @@ const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 const DISK_BYTES: &str = "8G";
 /// Lines of the serial log that a failure shows.
 const SHOWN_LINES: usize = 60;
+/// What resolved says many times over, because a scenario has no name server.
+const NOISE: &str = "Using degraded feature set";
 
 /// A running machine.
 #[derive(Debug)]
@@ -293,7 +295,7 @@ impl Machine {
     /// The serial log's last lines, and where the rest is.
     pub fn tail(&self) -> String {
         let log = self.serial();
-        let lines: Vec<&str> = log.lines().collect();
+        let lines: Vec<&str> = log.lines().filter(|line| !line.contains(NOISE)).collect();
         let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
         format!("--- last lines of {}/serial.log\n{shown}\n---", self.folder.display())
     }

@@ -1,6 +1,7 @@
 //! Kubernetes from one minor version to the next in place, and back. A kubelet that is newer
-//! than the API server is held, with the reason, until that is updated. The node is Ready each time, by the kubelet of that release, with the pod that ran before. Settings that it was given
-//! on the newer release do not go back with it: the older one has its own.
+//! than the API server is held, with the reason, until the control plane is updated. The node is
+//! Ready each time, by the kubelet of that release, with the pod that ran before. Settings that it
+//! was given on the newer release do not go back with it: the older one has its own.
 
 use anyhow::{Context, Result, ensure};
 use release::api::{Hold, Rule, Status};
@@ -59,7 +60,7 @@ fn scenario() -> Result<()> {
     println!("{:.0} s: {:?}", machine.seconds(), status.holds);
     let newer = |hold: &Hold| hold.rule == Rule::VersionSkew && hold.sentence.contains("1.36.");
     ensure!(status.holds.iter().any(newer), "{:?}", status.holds);
-    cluster.update_api_server()?;
+    cluster.update()?;
     site.access.runs(&machine, "0.1.1", 2 * BOOT_SECONDS)?;
     stands(&cluster, &machine, "v1.37.", "20", 1)?;
 

@@ -1,6 +1,7 @@
 //! A node whose token the cluster does not know says so, keeps trying, and joins as soon as an
-//! operator gives it a good one. A support bundle of that node has what explains it, and neither
-//! its token nor its key.
+//! operator gives it something better: here a certificate. A dry run tells before that which
+//! service that restarts. The first document is of an older schema, as of a node that was prepared
+//! for an older release. A support bundle has what explains it, and neither its token nor its key.
 
 use std::fs;
 use std::path::Path;
@@ -31,8 +32,11 @@ fn scenario() -> Result<()> {
     let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
     let mut document = site.settings()?;
     document["hostname"] = NODE.into();
+    document["schema"] = 1.into();
     document["kubernetes"] = cluster.settings();
-    document["kubernetes"]["bootstrapToken"] = "abcdef.aaaaaaaaaaaaaaaa".into();
+    let kubernetes = document["kubernetes"].as_object_mut().context("no settings of a cluster")?;
+    kubernetes.remove("bootstrap");
+    kubernetes.insert("bootstrapToken".to_owned(), "abcdef.aaaaaaaaaaaaaaaa".into());
     let hardware =
         Hardware { kubelet_address: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
     // From the image's own disk: a boot that nobody has found good yet.
@@ -55,13 +59,19 @@ fn scenario() -> Result<()> {
     let key = document["api"]["key"].as_str().context("no key")?;
     explains(&site.access, &artefacts().join(format!("{NAME}-site")), key)?;
 
-    document["kubernetes"] = cluster.settings();
+    document["schema"] = release::settings::SCHEMA.into();
+    document["kubernetes"] = cluster.settings_with_certificate()?;
     let file = artefacts().join(format!("{NAME}-site/good.json"));
     fs::write(&file, document.to_string())?;
-    site.access.ask(&["settings", "set", &file.display().to_string()])?;
+    let file = file.display().to_string();
+    let planned = site.access.ask(&["settings", "set", "--dry-run", &file])?;
+    ensure!(planned["restarts"] == serde_json::json!(["kubelet.service"]), "{planned}");
+    ensure!(planned["changed"] == serde_json::json!(["kubernetes.bootstrap"]), "{planned}");
+    let done = site.access.ask(&["settings", "set", &file])?;
+    ensure!(done["restarts"] == planned["restarts"], "{done}");
     cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
     site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
-    println!("{:.0} s: Ready with a good token, and found good", machine.seconds());
+    println!("{:.0} s: Ready with a certificate, and found good", machine.seconds());
     Ok(())
 }
 

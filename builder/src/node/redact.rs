@@ -92,10 +92,14 @@ impl Redactor {
     /// an end goes as far as keys reach; of one without a beginning, what stands before its end.
     fn keys(&self, text: &str, found: &mut usize) -> String {
         let mut kept = String::with_capacity(text.len());
-        let mut rest = text;
+        // Each mark is looked at once, however many there are.
+        let mut begins = self.begin.find_iter(text).peekable();
+        let mut ends = self.end.find_iter(text).peekable();
+        let mut done = 0;
         loop {
-            let (begin, end) = (self.begin.find(rest), self.end.find(rest));
-            let (start, stop) = match (begin, end) {
+            while begins.next_if(|begin| begin.start() < done).is_some() {}
+            while ends.next_if(|end| end.start() < done).is_some() {}
+            let (start, stop) = match (begins.peek(), ends.peek()) {
                 (Some(begin), end) if end.is_none_or(|end| begin.start() < end.start()) => {
                     let reach = begin.end() + MAX_KEY_BYTES;
                     let stop = end.map(|end| end.end()).filter(|stop| *stop <= reach);
@@ -104,12 +108,12 @@ impl Redactor {
                 (_, Some(end)) => (end.start().saturating_sub(MAX_KEY_BYTES), end.end()),
                 _ => break,
             };
-            kept += &rest[..rest.floor_char_boundary(start)];
+            kept += &text[done..text.floor_char_boundary(start).max(done)];
             kept += REDACTED;
             *found += 1;
-            rest = &rest[rest.ceil_char_boundary(stop)..];
+            done = text.ceil_char_boundary(stop);
         }
-        kept + rest
+        kept + &text[done..]
     }
 }
 
@@ -185,6 +189,14 @@ mod tests {
         let (_, half) = KEY.split_once("-----\n").unwrap();
         let (text, _) = redacted(&format!("before{}{half}", "é".repeat(MAX_KEY_BYTES)));
         assert!(text.starts_with("before") && !text.contains("c2VjcmV0"));
+    }
+
+    #[test]
+    fn what_stands_between_two_keys_stays() {
+        let (text, found) = redacted(&format!("a {KEY} b {KEY} c"));
+        assert_eq!((text.as_str(), found), ("a (redacted) b (redacted) c", 2));
+        let ends = "-----END PRIVATE KEY-----".repeat(3);
+        assert_eq!(redacted(&ends), (REDACTED.repeat(3), 3));
     }
 
     #[test]

@@ -35,7 +35,7 @@ fn older_node() -> Served {
         match path {
             "/v1/status" => document(status(5)),
             "/v1/why" | "/v1/history" => document(json!({})),
-            "/v1/settings" => document(json!({"kubernetes": {"bootstrapToken": TOKEN}})),
+            "/v1/settings" => document(json!({"kubernetes": {"bootstrap": {"token": TOKEN}}})),
             "/metrics" => (200, b"# EOF\n".to_vec()),
             path if path.starts_with("/v1/logs?unit=kubelet.service&lines=") => {
                 let entry = json!({

@@ -101,6 +101,9 @@ pub enum SettingsMode {
 pub struct SettingsOutcome {
     /// Fields that differ from those in force, such as `channel.mirrors`.
     pub changed: Vec<String>,
+    /// Services that restart for them, such as `kubelet.service`.
+    #[serde(default)]
+    pub restarts: Vec<String>,
     /// In words.
     pub message: String,
 }

@@ -26,7 +26,9 @@ pub enum InvalidSettings {
     #[error("the settings are not JSON of the right form, correct them: {0}")]
     Json(String),
     /// Written for another generation of this software.
-    #[error("the settings have schema {0}, this program reads {SCHEMA}: write `\"schema\": 1`")]
+    #[error(
+        "the settings have schema {0}, this program reads up to {SCHEMA}: write `\"schema\": {SCHEMA}`"
+    )]
     Schema(u32),
     /// Over [`MAX_SETTINGS_BYTES`].
     #[error(
@@ -47,9 +49,10 @@ impl From<serde_json::Error> for InvalidSettings {
     /// Without the texts that were found: one may be a secret in the wrong place.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
-        let shows_value = ["invalid type: string", "invalid value: string", "invalid length"]
-            .iter()
-            .any(|start| text.starts_with(start));
+        let shows_value =
+            ["invalid type: string", "invalid value: string", "invalid length", "unknown variant"]
+                .iter()
+                .any(|start| text.starts_with(start));
         Self::Json(match text.rfind(", expected ") {
             Some(at) if shows_value => {
                 format!("another value is{}", text.get(at + 1..).unwrap_or(""))

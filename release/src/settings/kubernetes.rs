@@ -33,10 +33,12 @@ pub struct KubernetesSettings {
     pub server: HttpUrl,
     /// Authorities of the API server's certificate and of those who may ask this kubelet, PEM.
     pub certificate_authority: String,
-    /// The token with which a new node asks for its certificate, `ID.SECRET`. A node that has
-    /// a certificate needs none.
+    /// With what a new node asks for its certificate. One that has a certificate needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bootstrap_token: Option<Secret>,
+    pub bootstrap: Option<Bootstrap>,
+    /// What schema 1 has in the place of `bootstrap`. Gone once the settings are read.
+    #[serde(default, skip_serializing)]
+    pub(super) bootstrap_token: Option<Secret>,
     /// Addresses of the cluster's name service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cluster_dns: Vec<IpAddr>,
@@ -58,6 +60,26 @@ pub struct KubernetesSettings {
     /// What kubelet itself is told.
     #[serde(default)]
     pub kubelet: KubeletSettings,
+}
+
+/// How a new node shows that it may ask for a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Bootstrap {
+    /// A bootstrap token, `ID.SECRET`.
+    Token(Secret),
+    /// A client certificate that the cluster knows.
+    ClientCertificate(ClientCertificate),
+}
+
+/// A certificate and its key, PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificate {
+    /// The certificate and those between it and its authority.
+    pub certificate: String,
+    /// Its private key.
+    pub key: Secret,
 }
 
 /// Who makes the network of pods.
@@ -189,16 +211,61 @@ fn default_cluster_domain() -> String {
     DEFAULT_CLUSTER_DOMAIN.to_owned()
 }
 
+impl Bootstrap {
+    fn check(&self) -> Checked {
+        match self {
+            Bootstrap::Token(token) => check_token(token),
+            Bootstrap::ClientCertificate(ClientCertificate { certificate, key }) => {
+                const FIELD: &str = "kubernetes.bootstrap.clientCertificate";
+                let key_field = format!("{FIELD}.key");
+                if key.is_redacted() {
+                    return wrong(key_field, "is a placeholder: give the key itself");
+                }
+                pem(&format!("{FIELD}.certificate"), certificate, "CERTIFICATE")?;
+                pem(&key_field, key.expose(), "PRIVATE KEY")
+            }
+        }
+    }
+
+    /// A copy that may be shown.
+    pub(super) fn redacted(&self) -> Self {
+        match self {
+            Bootstrap::Token(_) => Bootstrap::Token(Secret::redacted()),
+            Bootstrap::ClientCertificate(own) => Bootstrap::ClientCertificate(ClientCertificate {
+                certificate: own.certificate.clone(),
+                key: Secret::redacted(),
+            }),
+        }
+    }
+}
+
 impl KubernetesSettings {
+    /// Brings what a document of an older schema says into this one's form.
+    pub(super) fn migrate(&mut self, schema: u32) -> Checked {
+        let token = self.bootstrap_token.take();
+        match (schema, token, &self.bootstrap) {
+            (1, _, Some(_)) => {
+                wrong("kubernetes.bootstrap", "is of schema 2: write `\"schema\": 2`")
+            }
+            (1, token, None) => {
+                self.bootstrap = token.map(Bootstrap::Token);
+                Ok(())
+            }
+            (_, Some(_), _) => wrong(
+                "kubernetes.bootstrapToken",
+                "is of schema 1: write `\"bootstrap\": {\"token\": …}`",
+            ),
+            (_, None, _) => Ok(()),
+        }
+    }
+
     /// Checks what the types alone do not.
     pub(super) fn check(&self) -> Checked {
         if self.server.is_plain_http() {
             return wrong("kubernetes.server", "give https://HOST:PORT: a node trusts no other");
         }
         pem("kubernetes.certificateAuthority", &self.certificate_authority, "CERTIFICATE")?;
-        if let Some(token) = &self.bootstrap_token {
-            check_token(token)?;
-        }
+        self.bootstrap.as_ref().map_or(Ok(()), Bootstrap::check)?;
         bounded("kubernetes.clusterDns", &self.cluster_dns)?;
         if !is_domain_name(&self.cluster_domain) {
             return wrong("kubernetes.clusterDomain", "give a domain, such as cluster.local");
@@ -217,7 +284,7 @@ impl KubernetesSettings {
 }
 
 fn check_token(token: &Secret) -> Checked {
-    const FIELD: &str = "kubernetes.bootstrapToken";
+    const FIELD: &str = "kubernetes.bootstrap.token";
     if token.is_redacted() {
         return wrong(FIELD, "is a placeholder: give the token");
     }
@@ -353,7 +420,7 @@ mod tests {
         json!({
             "server": "https://10.0.2.2:6443",
             "certificateAuthority": CERTIFICATE,
-            "bootstrapToken": "abcdef.0123456789abcdef",
+            "bootstrap": {"token": "abcdef.0123456789abcdef"},
             "clusterDns": ["10.96.0.10"],
             "labels": {"example.com/tenant": "blue", "node.kubernetes.io/pool": "a", "tier": "",
                 "topology.kubernetes.io/zone": "z1"},
@@ -391,8 +458,8 @@ mod tests {
         for (pointer, value, field) in [
             ("/server", json!("http://10.0.2.2:6443"), "kubernetes.server"),
             ("/certificateAuthority", json!("no"), "kubernetes.certificateAuthority"),
-            ("/bootstrapToken", json!("abcdef.short"), "kubernetes.bootstrapToken"),
-            ("/bootstrapToken", json!("(redacted)"), "kubernetes.bootstrapToken"),
+            ("/bootstrap/token", json!("abcdef.short"), "kubernetes.bootstrap.token"),
+            ("/bootstrap/token", json!("(redacted)"), "kubernetes.bootstrap.token"),
             ("/labels", json!({"a b": "c"}), "kubernetes.labels.a b"),
             ("/labels", json!({"a": "c,d=e"}), "kubernetes.labels.a"),
             ("/labels", json!({"node-role.kubernetes.io/x": ""}), "node-role"),

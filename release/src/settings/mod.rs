@@ -20,16 +20,17 @@ mod texts;
 
 pub use check::InvalidSettings;
 pub use kubernetes::{
-    DEFAULT_CLUSTER_DOMAIN, DEFAULT_MAX_PODS, InvalidTaint, KubeletSettings, KubernetesSettings,
-    PodNetwork, Taint, TaintEffect,
+    Bootstrap, ClientCertificate, DEFAULT_CLUSTER_DOMAIN, DEFAULT_MAX_PODS, InvalidTaint,
+    KubeletSettings, KubernetesSettings, PodNetwork, Taint, TaintEffect,
 };
 pub use registries::RegistrySettings;
 pub use texts::{
     AddressPrefix, HttpUrl, InvalidAddressPrefix, InvalidUrl, MAX_URL_BYTES, REDACTED, Secret,
 };
 
-/// The schema that this crate writes and reads.
-pub const SCHEMA: u32 = 1;
+/// The schema that this crate writes. It reads those before, too: a node that comes from an older
+/// release has settings of that one.
+pub const SCHEMA: u32 = 2;
 /// Largest settings document that is read, in bytes.
 pub const MAX_SETTINGS_BYTES: u64 = 256 << 10;
 /// Time between two checks of the channel, for settings that name none.
@@ -43,7 +44,7 @@ pub const DEFAULT_API_PORT: u16 = 7443;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Settings {
-    /// Format version, [`SCHEMA`].
+    /// Format version: [`SCHEMA`], also for a document that was brought up to it.
     pub schema: u32,
     /// Name of the node; the network's or the image's, when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -242,10 +243,14 @@ impl Settings {
             schema: u32,
         }
         let head: Head = serde_json::from_slice(bytes)?;
-        if head.schema != SCHEMA {
+        if !(1..=SCHEMA).contains(&head.schema) {
             return Err(InvalidSettings::Schema(head.schema));
         }
-        let settings: Self = serde_json::from_slice(bytes)?;
+        let mut settings: Self = serde_json::from_slice(bytes)?;
+        if let Some(kubernetes) = &mut settings.kubernetes {
+            kubernetes.migrate(head.schema)?;
+        }
+        settings.schema = SCHEMA;
         settings.check()?;
         Ok(settings)
     }
@@ -258,8 +263,7 @@ impl Settings {
             proxy.password = proxy.password.as_ref().map(|_| Secret::redacted());
         }
         if let Some(kubernetes) = &mut shown.kubernetes {
-            kubernetes.bootstrap_token =
-                kubernetes.bootstrap_token.as_ref().map(|_| Secret::redacted());
+            kubernetes.bootstrap = kubernetes.bootstrap.as_ref().map(Bootstrap::redacted);
         }
         for registry in &mut shown.registries {
             registry.password = registry.password.as_ref().map(|_| Secret::redacted());

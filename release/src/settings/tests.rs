@@ -149,10 +149,62 @@ fn unknown_fields_later_schemas_and_large_documents_are_refused() {
         hostile.pointer_mut(place).unwrap()["colour"] = "blue".into();
         assert!(matches!(parse(&hostile), Err(InvalidSettings::Json(_))), "{place}");
     }
-    let later = Settings::from_json(br#"{"schema": 2, "novel": true}"#);
-    assert!(matches!(later, Err(InvalidSettings::Schema(2))));
+    let later = Settings::from_json(br#"{"schema": 3, "novel": true}"#);
+    assert!(matches!(later, Err(InvalidSettings::Schema(3))));
+    assert!(Settings::from_json(br#"{"schema": 0}"#).is_err());
     let large = vec![b' '; MAX_SETTINGS_BYTES as usize + 1];
     assert!(matches!(Settings::from_json(&large), Err(InvalidSettings::TooLarge(_))));
+}
+
+const CLUSTER: &str = r#""server": "https://a:6443",
+    "certificateAuthority": "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----""#;
+
+fn joining(schema: u32, more: &str) -> Result<Settings, InvalidSettings> {
+    let kubernetes = format!("{{{CLUSTER}, {more}}}");
+    let text =
+        format!(r#"{{"schema": {schema}, "hostname": "node-a", "kubernetes": {kubernetes}}}"#);
+    Settings::from_json(text.as_bytes())
+}
+
+#[test]
+fn a_document_of_the_first_schema_says_the_same_in_the_second() {
+    let first = joining(1, r#""bootstrapToken": "abcdef.0123456789abcdef""#).unwrap();
+    let second = joining(2, r#""bootstrap": {"token": "abcdef.0123456789abcdef"}"#).unwrap();
+    assert_eq!(first, second);
+    assert_eq!(joining(1, r#""maxPods": 1"#).is_err(), joining(2, r#""maxPods": 1"#).is_err());
+    for (schema, more) in [
+        (1, r#""bootstrap": {"token": "abcdef.0123456789abcdef"}"#),
+        (2, r#""bootstrapToken": "abcdef.0123456789abcdef""#),
+    ] {
+        let error = joining(schema, more).unwrap_err().to_string();
+        assert!(error.contains("schema"), "{error}");
+        assert!(!error.contains("0123456789abcdef"), "{error}");
+    }
+}
+
+#[test]
+fn a_node_bootstraps_with_a_token_or_a_certificate() {
+    let certificate = "-----BEGIN CERTIFICATE-----\\nAA==\\n-----END CERTIFICATE-----";
+    let key = "-----BEGIN PRIVATE KEY-----\\nc2VjcmV0\\n-----END PRIVATE KEY-----";
+    let client = |certificate: &str, key: &str| {
+        let pair = format!(r#"{{"certificate": "{certificate}", "key": "{key}"}}"#);
+        joining(2, &format!(r#""bootstrap": {{"clientCertificate": {pair}}}"#))
+    };
+    let settings = client(certificate, key).unwrap();
+    let shown = format!("{settings:?} {}", serde_json::to_string(&settings).unwrap());
+    assert!(!shown.contains("c2VjcmV0"), "{shown}");
+    let redacted = serde_json::to_value(settings.redacted()).unwrap();
+    let pointer = "/kubernetes/bootstrap/clientCertificate/key";
+    assert_eq!(redacted.pointer(pointer).unwrap(), REDACTED);
+    for (certificate, key) in [("x", key), (certificate, "x"), (certificate, REDACTED)] {
+        let error = client(certificate, key).unwrap_err().to_string();
+        assert!(error.contains("kubernetes.bootstrap.clientCertificate."), "{error}");
+    }
+    let token = "abcdef.0123456789abcdef";
+    for wrong in [format!(r#""{token}""#), format!(r#"{{"{token}": 1}}"#), "{}".to_owned()] {
+        let error = joining(2, &format!(r#""bootstrap": {wrong}"#)).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains(token), "{error}");
+    }
 }
 
 #[test]

@@ -152,7 +152,7 @@ impl Node for FakeNode {
         mode: SettingsMode,
     ) -> Result<SettingsOutcome, ApiError> {
         self.record(caller, format!("{mode:?} {} bytes", document.len()));
-        Ok(SettingsOutcome { changed: Vec::new(), message: "same".into() })
+        Ok(SettingsOutcome { changed: Vec::new(), restarts: Vec::new(), message: "same".into() })
     }
 
     async fn act(&self, caller: &Caller, action: Action) -> Result<Accepted, ApiError> {

@@ -68,8 +68,8 @@ fn cluster(folder: &Path, more: &str) -> Cluster {
 async fn a_node_that_has_not_joined_says_what_it_lacks() {
     let folder = tempfile::tempdir().unwrap();
     let without = cluster(folder.path(), "").node_is_ready().await.unwrap_err();
-    assert!(without.contains("kubernetes.bootstrapToken"), "{without}");
-    let token = r#", "bootstrapToken": "abcdef.0123456789abcdef""#;
+    assert!(without.contains("kubernetes.bootstrap "), "{without}");
+    let token = r#", "bootstrap": {"token": "abcdef.0123456789abcdef"}"#;
     let unreachable = cluster(folder.path(), token).node_is_ready().await.unwrap_err();
     assert!(unreachable.contains("https://127.0.0.1:1 does not answer"), "{unreachable}");
     assert!(!unreachable.contains("0123456789abcdef"), "{unreachable}");
@@ -77,7 +77,7 @@ async fn a_node_that_has_not_joined_says_what_it_lacks() {
     assert!(matches!(silent, Unanswered::Down(_)), "{silent}");
     std::fs::write(folder.path().join("client.pem"), "nonsense").unwrap();
     let broken = cluster(folder.path(), token).node_is_ready().await.unwrap_err();
-    assert!(broken.contains("client.pem"), "{broken}");
+    assert!(broken.contains("client certificate"), "{broken}");
 }
 
 #[tokio::test]

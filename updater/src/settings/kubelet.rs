@@ -6,14 +6,14 @@
 //! its certificate, and passwords of registries. Without a cluster kubelet runs its static pods
 //! alone.
 //!
-//! **Invariant:** the token is in the one file that only root reads, and no longer than the
-//! settings have it; so are the passwords. The kubeconfig of a node that has joined is kubelet's own, written at each start,
-//! so that another address in the settings counts at once.
+//! **Invariant:** the files are root's alone; the token, the key and the passwords are in one each,
+//! no longer than the settings have them. The kubeconfig of a node that has joined is kubelet's
+//! own, written at each start, so that another address in the settings counts at once.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use release::settings::{KubernetesSettings, Secret, Settings};
+use release::settings::{Bootstrap, KubernetesSettings, Settings};
 use serde_json::{Value, json};
 
 use super::registries;
@@ -26,6 +26,8 @@ const ENVIRONMENT: &str = "10-slipway.env";
 const CONFIGURATION: &str = "10-slipway.conf";
 const AUTHORITY: &str = "10-slipway-ca.crt";
 const BOOTSTRAP: &str = "10-slipway-bootstrap.kubeconfig";
+const BOOTSTRAP_CERTIFICATE: &str = "10-slipway-bootstrap.crt";
+const BOOTSTRAP_KEY: &str = "10-slipway-bootstrap.key";
 /// `/var/lib/kubelet/config.json` is a link to it.
 const LOGINS: &str = "10-slipway-registries.json";
 /// In `RuntimeDirectory=` of `kubelet.service`: gone when kubelet stops.
@@ -40,7 +42,19 @@ pub(super) fn files(folder: &Path, settings: &Settings) -> BTreeMap<String, Stri
         add(ENVIRONMENT, environment(folder, cluster));
         add(CONFIGURATION, text(&configuration(cluster, &path(AUTHORITY))));
         add(AUTHORITY, cluster.certificate_authority.clone());
-        add(BOOTSTRAP, text(&bootstrap(cluster, &path(AUTHORITY))));
+        let user = match &cluster.bootstrap {
+            None => json!({}),
+            Some(Bootstrap::Token(token)) => json!({"token": token.expose()}),
+            Some(Bootstrap::ClientCertificate(own)) => {
+                add(BOOTSTRAP_CERTIFICATE, own.certificate.clone());
+                add(BOOTSTRAP_KEY, own.key.expose().to_owned());
+                json!({
+                    "client-certificate": path(BOOTSTRAP_CERTIFICATE),
+                    "client-key": path(BOOTSTRAP_KEY),
+                })
+            }
+        };
+        add(BOOTSTRAP, text(&bootstrap(cluster, &path(AUTHORITY), &user)));
     }
     if let Some(logins) = registries::docker_config(&settings.registries) {
         add(LOGINS, text(&logins));
@@ -110,8 +124,7 @@ fn configuration(settings: &KubernetesSettings, authority: &str) -> Value {
     document
 }
 
-fn bootstrap(settings: &KubernetesSettings, authority: &str) -> Value {
-    let token = settings.bootstrap_token.as_ref().map(Secret::expose);
+fn bootstrap(settings: &KubernetesSettings, authority: &str, user: &Value) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -119,10 +132,7 @@ fn bootstrap(settings: &KubernetesSettings, authority: &str) -> Value {
             "name": "cluster",
             "cluster": {"server": settings.server, "certificate-authority": authority},
         }],
-        "users": [{
-            "name": "bootstrap",
-            "user": token.map_or_else(|| json!({}), |token| json!({"token": token})),
-        }],
+        "users": [{"name": "bootstrap", "user": user}],
         "contexts": [{"name": "bootstrap", "context": {"cluster": "cluster", "user": "bootstrap"}}],
         "current-context": "bootstrap",
     })
@@ -155,7 +165,7 @@ mod tests {
     #[test]
     fn kubelet_is_told_where_the_cluster_is_and_how_to_register() {
         let settings = settings(
-            r#", "bootstrapToken": "abcdef.0123456789abcdef", "nodeIp": "10.0.2.15",
+            r#", "bootstrap": {"token": "abcdef.0123456789abcdef"}, "nodeIp": "10.0.2.15",
                "clusterDns": ["10.96.0.10"], "taints": ["tenant=blue:NoSchedule"],
                "labels": {"example.com/tenant": "blue", "tier": "x"},
                "kubelet": {"maxPods": 20, "evictionHard": {"memory.available": "5%"}}"#,
@@ -181,11 +191,24 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_in_one_file_only() {
-        let with_token = settings(r#", "bootstrapToken": "abcdef.0123456789abcdef""#);
-        for (name, text) in files(Path::new("/run/x"), &with_token) {
-            assert_eq!(text.contains("0123456789abcdef"), name == BOOTSTRAP, "{name}");
+    fn what_a_node_bootstraps_with_is_in_one_file_only() {
+        let token = r#"{"token": "SECRET"}"#;
+        let certificate = r#"{"clientCertificate": {"certificate": "PUBLIC", "key": "SECRET"}}"#;
+        for (bootstrap, holds) in [(token, BOOTSTRAP), (certificate, BOOTSTRAP_KEY)] {
+            let settings = settings(&format!(r#", "bootstrap": {bootstrap}"#));
+            for (name, text) in files(Path::new("/run/x"), &settings) {
+                assert_eq!(text.contains("SECRET"), name == holds, "{name}");
+            }
         }
+        let settings_with_it = settings(&format!(r#", "bootstrap": {certificate}"#));
+        let files_with_it = files(Path::new("/run/x"), &settings_with_it);
+        let bootstrap: Value = serde_json::from_str(&files_with_it[BOOTSTRAP]).unwrap();
+        let user = json!({
+            "client-certificate": "/run/x/10-slipway-bootstrap.crt",
+            "client-key": "/run/x/10-slipway-bootstrap.key",
+        });
+        assert_eq!(bootstrap["users"][0]["user"], user);
+        assert_eq!(files_with_it[BOOTSTRAP_CERTIFICATE], "PUBLIC");
         let without = files(Path::new("/run/x"), &settings(""));
         let bootstrap: Value = serde_json::from_str(&without[BOOTSTRAP]).unwrap();
         assert_eq!(bootstrap["users"][0]["user"], json!({}));

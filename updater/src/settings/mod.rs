@@ -1,13 +1,15 @@
 //! The settings of this node: where they come from at the first boot, and where they are kept.
 //!
-//! In: a credential, a seed disk or a cloud's user data, once; later the node's API. Out: [`NodeSettings`], and the
-//! files that systemd's network and time services and kubelet read. Each slot has a copy of its own,
-//! `settings-a.json` and `settings-b.json`, and reads and writes only that one: a node that
-//! falls back has the settings that its old release knew, also when the new ones were what
-//! broke it. The copy of the other slot is made when that slot is armed.
+//! In: a credential, a seed disk or a cloud's user data, once; later the node's API. Out:
+//! [`NodeSettings`], and the files that systemd's network and time services and kubelet read. Each
+//! slot has a copy of its own, `settings-a.json` and `settings-b.json`, and reads and writes only
+//! that one: a node that falls back has the settings that its old release knew, also when the new
+//! ones were what broke it. The copy of the other slot is made when that slot is armed.
 //!
-//! **Invariant:** what is kept are the bytes as they were given, after a check of all of them;
-//! sources other than the API are asked only by a slot that has no settings.
+//! **Invariant:** what is kept are the bytes as they were given, after a check of all of them: a
+//! document of an older schema is brought up to date each time it is read, so that an older release
+//! can still read its copy; sources other than the API are asked only by a slot that has no
+//! settings.
 
 use std::fmt;
 use std::io;
@@ -27,7 +29,7 @@ mod sources;
 
 pub use cloud::{Cloud, MetadataError, MetadataService};
 pub use hostname::{HostNameError, apply_hostname};
-pub use render::{ConfigureError, RuntimeFolders, Unit, configure_kubelet, render};
+pub use render::{ConfigureError, RuntimeFolders, Unit, affected, configure_kubelet, render};
 pub use seed::{MountedSeed, SEED, SeedDisk, SeedError};
 pub use sources::{CREDENTIAL, Origin, Sources, USER_DATA_MARK};
 

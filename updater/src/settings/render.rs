@@ -87,12 +87,11 @@ impl Default for RuntimeFolders {
     }
 }
 
-/// Brings the files in line with the settings. Does not restart anything.
-///
-/// # Errors
-/// When a folder cannot be written; the files may then be of both settings, and the next run
-/// puts that right.
-pub fn render(folders: &RuntimeFolders, settings: &Settings) -> io::Result<Vec<Unit>> {
+/// What each unit reads: its folder, and the files of ours in it.
+fn wanted<'a>(
+    folders: &'a RuntimeFolders,
+    settings: &Settings,
+) -> [(Unit, &'a Path, BTreeMap<String, String>); 3] {
     let interfaces = settings.network.interfaces.iter().enumerate();
     let network = interfaces
         .map(|(index, interface)| (format!("{PREFIX}-{index:02}.network"), network_file(interface)))
@@ -105,26 +104,63 @@ pub fn render(folders: &RuntimeFolders, settings: &Settings) -> io::Result<Vec<U
             BTreeMap::from([(format!("{PREFIX}.conf"), text)])
         }
     };
+    [
+        (Unit::Network, &folders.network, network),
+        (Unit::Time, &folders.time, time),
+        (Unit::Kubelet, &folders.kubelet, kubelet::files(&folders.kubelet, settings)),
+    ]
+}
+
+/// Brings the files in line with the settings, and gives the units whose files changed. Does not
+/// restart anything.
+///
+/// # Errors
+/// When a folder cannot be written; the files may then be of both settings, and the next run
+/// puts that right.
+pub fn render(folders: &RuntimeFolders, settings: &Settings) -> io::Result<Vec<Unit>> {
     pod_network::settle(&folders.cni, settings.kubernetes.as_ref())?;
     // containerd reads these at each pull.
     render_registries(&folders.registries, &settings.registries)?;
-    let mut restart = Vec::new();
-    for (folder, files, unit) in
-        [(&folders.network, network, Unit::Network), (&folders.time, time, Unit::Time)]
-    {
+    let mut changed = Vec::new();
+    for (unit, folder, files) in wanted(folders, settings) {
         if align(folder, &files, unit.access())? {
-            restart.push(unit);
+            changed.push(unit);
         }
     }
-    if render_kubelet(folders, Some(settings))? {
-        restart.push(Unit::Kubelet);
-    }
-    Ok(restart)
+    Ok(changed)
 }
 
-fn render_kubelet(folders: &RuntimeFolders, settings: Option<&Settings>) -> io::Result<bool> {
-    let files = settings.map(|settings| kubelet::files(&folders.kubelet, settings));
-    align(&folders.kubelet, &files.unwrap_or_default(), Unit::Kubelet.access())
+/// The units whose files [`render`] would change. Writes nothing.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn affected(folders: &RuntimeFolders, settings: &Settings) -> io::Result<Vec<Unit>> {
+    let mut affected = Vec::new();
+    for (unit, folder, files) in wanted(folders, settings) {
+        let has_others = names(folder, PREFIX)?.iter().any(|name| !files.contains_key(name));
+        if has_others || !are_there(folder, &files)? {
+            affected.push(unit);
+        }
+    }
+    Ok(affected)
+}
+
+fn are_there(folder: &Path, files: &BTreeMap<String, String>) -> io::Result<bool> {
+    for (name, text) in files {
+        if !is_there(&folder.join(name), text)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// True when the file is there with this text.
+fn is_there(path: &Path, text: &str) -> io::Result<bool> {
+    match fs::read(path) {
+        Ok(present) => Ok(present == text.as_bytes()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A folder for each host. Its name is one part of a path: the settings are checked.
@@ -179,7 +215,9 @@ pub fn configure_kubelet(
     pod_network::settle(&folders.cni, cluster).map_err(unwritten(&folders.cni))?;
     let settings = settings?;
     let settings = settings.as_ref().map(NodeSettings::settings);
-    render_kubelet(folders, settings).map_err(unwritten(&folders.kubelet))?;
+    let files = settings.map(|settings| kubelet::files(&folders.kubelet, settings));
+    align(&folders.kubelet, &files.unwrap_or_default(), Unit::Kubelet.access())
+        .map_err(unwritten(&folders.kubelet))?;
     let registries = settings.map_or(&[][..], |settings| &settings.registries);
     render_registries(&folders.registries, registries).map_err(unwritten(&folders.registries))
 }
@@ -210,10 +248,8 @@ fn align(folder: &Path, files: &BTreeMap<String, String>, access: Access) -> io:
     }
     for (name, text) in files {
         let path = folder.join(name);
-        match fs::read(&path) {
-            Ok(present) if present == text.as_bytes() => continue,
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        if is_there(&path, text)? {
+            continue;
         }
         fs::create_dir_all(folder)?;
         // Services under users of their own read some, whatever this program's umask is.

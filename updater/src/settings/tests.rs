@@ -112,11 +112,28 @@ fn a_slot_does_not_inherit_settings_of_long_ago() {
 #[test]
 fn kept_settings_that_cannot_be_read_are_not_replaced_by_a_source() {
     let state = state();
-    state.save("settings-a.json", br#"{"schema": 2}"#).unwrap();
+    state.save("settings-a.json", br#"{"schema": 3}"#).unwrap();
     let seed = Seed(Some([b"#slipway-settings\n", &document_of("seed")[..]].concat()));
     let result = load_or_take(&state, a(), &Sources { credentials: None, seed: &seed });
     assert!(matches!(result, Err(SettingsError::Kept { slot: Slot::A, .. })));
-    assert_eq!(state.load("settings-a.json").unwrap().unwrap(), br#"{"schema": 2}"#);
+    assert_eq!(state.load("settings-a.json").unwrap().unwrap(), br#"{"schema": 3}"#);
+}
+
+#[test]
+fn what_an_older_release_has_written_is_understood_and_stays_readable_for_it() {
+    let older = br#"{"schema": 1, "hostname": "node-a", "kubernetes": {"server": "https://a:6443",
+        "certificateAuthority": "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----",
+        "bootstrapToken": "abcdef.0123456789abcdef"}}"#;
+    let state = state();
+    state.save("settings-a.json", older).unwrap();
+    let settings = load(&state, a()).unwrap().unwrap();
+    assert_eq!(settings.settings().schema, release::settings::SCHEMA);
+    let cluster = settings.settings().kubernetes.as_ref().unwrap();
+    assert!(matches!(cluster.bootstrap, Some(release::settings::Bootstrap::Token(_))));
+    copy_for_target(&state, a()).unwrap();
+    for copy in ["settings-a.json", "settings-b.json"] {
+        assert_eq!(state.load(copy).unwrap().unwrap(), older, "{copy}");
+    }
 }
 
 #[test]
@@ -258,9 +275,9 @@ fn kubelet_knows_its_cluster_before_it_starts_and_restarts_when_that_changes() {
     let folders = folders(root.path());
     let document = |server: &str| {
         format!(
-            r#"{{"schema": 1, "hostname": "node-a", "kubernetes": {{"server": "{server}",
+            r#"{{"schema": 2, "hostname": "node-a", "kubernetes": {{"server": "{server}",
                 "certificateAuthority": "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----",
-                "bootstrapToken": "abcdef.0123456789abcdef"}}}}"#
+                "bootstrap": {{"token": "abcdef.0123456789abcdef"}}}}}}"#
         )
         .into_bytes()
     };
@@ -275,10 +292,16 @@ fn kubelet_knows_its_cluster_before_it_starts_and_restarts_when_that_changes() {
     }
     let settings = |server| Settings::from_json(&document(server)).unwrap();
     assert_eq!(render(&folders, &settings("https://a:6443")).unwrap(), []);
+    assert_eq!(affected(&folders, &settings("https://a:6443")).unwrap(), []);
+    for _ in 0..2 {
+        let affected = affected(&folders, &settings("https://b:6443")).unwrap();
+        assert_eq!(affected, [Unit::Kubelet], "nothing is written");
+    }
     assert_eq!(render(&folders, &settings("https://b:6443")).unwrap(), [Unit::Kubelet]);
+    assert_eq!(affected(&folders, &parsed("{}")).unwrap(), [Unit::Kubelet]);
     assert_eq!(render(&folders, &parsed("{}")).unwrap(), [Unit::Kubelet]);
     assert_eq!(fs::read_dir(&folders.kubelet).unwrap().count(), 0, "the token is gone");
-    node.save("settings-a.json", br#"{"schema": 2}"#).unwrap();
+    node.save("settings-a.json", br#"{"schema": 3}"#).unwrap();
     let refused = configure_kubelet(&node, a(), &given, &folders).unwrap_err();
     assert!(matches!(refused, ConfigureError::Settings(_)), "{refused}");
 }

@@ -32,6 +32,8 @@ pub(super) const NODE_READY: &str = "node-ready";
 pub(super) const WORKLOADS: &str = "workloads";
 /// Pause between two lists of the node's pods, which are longer than other answers.
 const LIST_PAUSE: Duration = Duration::from_secs(5);
+/// How long all pages of that list may take, which is less than a probe may.
+const LIST_LIMIT: Duration = Duration::from_secs(4);
 /// What containerd must say of itself.
 pub(super) const CONDITIONS: [&str; 2] = ["RuntimeReady", "NetworkReady"];
 
@@ -158,7 +160,8 @@ impl Probe for WorkloadsBack {
         let is_due = self.said().is_none_or(|(asked, _)| asked.elapsed() >= LIST_PAUSE);
         if is_due {
             // Without an answer, the last one counts: the API server has a probe of its own.
-            if let Ok(missing) = self.cluster.missing_workloads(&self.workloads).await {
+            let listed = self.cluster.missing_workloads(&self.workloads);
+            if let Ok(Ok(missing)) = tokio::time::timeout(LIST_LIMIT, listed).await {
                 let said = Some((Instant::now(), missing));
                 *self.last.lock().unwrap_or_else(PoisonError::into_inner) = said;
             }

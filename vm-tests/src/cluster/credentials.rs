@@ -14,10 +14,12 @@ use super::API_SERVER_PORT;
 use crate::machine::HOST;
 
 /// Clients of the API server: file, user, group.
-const CLIENTS: [(&str, &str, &str); 4] = [
+const CLIENTS: [(&str, &str, &str); 5] = [
     ("admin", "admin", "system:masters"),
     ("kube-controller-manager", "system:kube-controller-manager", ""),
     ("kube-scheduler", "system:kube-scheduler", ""),
+    // With which a new node may ask for its certificate, as with the token.
+    ("bootstrap", "bootstrap", "system:bootstrappers"),
     // With which the API server asks kubelets.
     ("kubelet-client", "kube-apiserver", "system:masters"),
 ];

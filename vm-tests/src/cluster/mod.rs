@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 use crate::machine::{HOST, Hardware, Machine};
 use crate::{BOOT_SECONDS, artefacts, isolation, settings};
 use credentials::Credentials;
-use processes::{CONTROLLER_MANAGER, Processes};
-use programs::{API_SERVER, OLDER_API_SERVER};
+use processes::Processes;
+use programs::{API_SERVER, CONTROLLER_MANAGER, Generation, SCHEDULER};
 
 pub use programs::{build, build_with_older};
 
@@ -37,6 +37,8 @@ const POD_ADDRESSES: &str = "10.244.0.0/16";
 pub const NODE: &str = "node-a";
 /// A token with which a node may join.
 pub const TOKEN: &str = "abcdef.0123456789abcdef";
+/// How long the certificates that it signs are valid.
+const LIFETIME: &str = "8760h";
 /// What the cluster has before a node joins.
 const OBJECTS: [&str; 2] =
     [include_str!("../../cluster/token.yaml"), include_str!("../../../docs/cluster/bindings.yaml")];
@@ -48,8 +50,6 @@ const SERVING: &str = "kubernetes.io/kubelet-serving";
 pub struct Cluster {
     credentials: Credentials,
     processes: Processes,
-    /// The program of its API server.
-    api_server: &'static str,
 }
 
 impl Cluster {
@@ -58,19 +58,18 @@ impl Cluster {
     /// # Errors
     /// When a program does not start, or the API server is not ready in time.
     pub fn start(folder: &Path) -> Result<Self> {
-        Self::start_with(folder, API_SERVER)
+        Self::start_with(folder, Generation::Current)
     }
 
-    /// As [`Cluster::start`], with the API server of the minor version before, which
-    /// [`Cluster::update_api_server`] replaces.
+    /// As [`Cluster::start`], of the minor version before, until [`Cluster::update`].
     ///
     /// # Errors
     /// As [`Cluster::start`].
     pub fn start_older(folder: &Path) -> Result<Self> {
-        Self::start_with(folder, OLDER_API_SERVER)
+        Self::start_with(folder, Generation::Older)
     }
 
-    fn start_with(folder: &Path, api_server: &'static str) -> Result<Self> {
+    fn start_with(folder: &Path, generation: Generation) -> Result<Self> {
         isolation::own_address(NODE_ADDRESS)?;
         if folder.exists() {
             fs::remove_dir_all(folder)?;
@@ -78,11 +77,10 @@ impl Cluster {
         fs::create_dir_all(folder)?;
         let folder = folder.canonicalize()?;
         let credentials = Credentials::create(&folder.join("pki"))?;
-        let mut processes = Processes::new(&folder)?;
-        processes.start_api_server(api_server, &credentials)?;
-        let mut cluster = Self { credentials, processes, api_server };
-        cluster.wait_until_ready()?;
-        cluster.processes.start_controllers(&cluster.credentials, "8760h")?;
+        let processes = Processes::new(&folder, generation)?;
+        let mut cluster = Self { credentials, processes };
+        cluster.start_api_server()?;
+        cluster.processes.start_controllers(&cluster.credentials, LIFETIME)?;
         cluster.processes.start_scheduler(&cluster.credentials)?;
         OBJECTS.iter().try_for_each(|objects| cluster.apply(objects))?;
         Ok(cluster)
@@ -145,17 +143,21 @@ impl Cluster {
     /// # Errors
     /// When it cannot be stopped.
     pub fn stop_api_server(&mut self) -> Result<()> {
-        self.processes.stop(self.api_server)
+        self.processes.stop(API_SERVER)
     }
 
-    /// Replaces an older API server by the current one, over the same store.
+    /// Replaces an older control plane by the current one, over the same store.
     ///
     /// # Errors
-    /// When the one cannot be stopped, or the other does not start.
-    pub fn update_api_server(&mut self) -> Result<()> {
-        self.stop_api_server()?;
-        self.api_server = API_SERVER;
-        self.start_api_server()
+    /// When a program of the one cannot be stopped, or one of the other does not start.
+    pub fn update(&mut self) -> Result<()> {
+        for program in [SCHEDULER, CONTROLLER_MANAGER, API_SERVER] {
+            self.processes.stop(program)?;
+        }
+        self.processes.generation = Generation::Current;
+        self.start_api_server()?;
+        self.processes.start_controllers(&self.credentials, LIFETIME)?;
+        self.processes.start_scheduler(&self.credentials)
     }
 
     /// Starts the API server again, with its store.
@@ -163,7 +165,7 @@ impl Cluster {
     /// # Errors
     /// When it is not ready in time.
     pub fn start_api_server(&mut self) -> Result<()> {
-        self.processes.start_api_server(self.api_server, &self.credentials)?;
+        self.processes.start_api_server(&self.credentials)?;
         self.wait_until_ready()
     }
 
@@ -172,9 +174,21 @@ impl Cluster {
         json!({
             "server": format!("https://{HOST}:{API_SERVER_PORT}"),
             "certificateAuthority": self.credentials.authority(),
-            "bootstrapToken": TOKEN,
+            "bootstrap": {"token": TOKEN},
             "clusterDns": ["10.96.0.10"],
         })
+    }
+
+    /// As [`Cluster::settings`], with a client certificate in the place of the token.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn settings_with_certificate(&self) -> Result<Value> {
+        let read = |name: &str| fs::read_to_string(self.credentials.file(name));
+        let own = json!({"certificate": read("bootstrap.crt")?, "key": read("bootstrap.key")?});
+        let mut settings = self.settings();
+        settings["bootstrap"] = json!({"clientCertificate": own});
+        Ok(settings)
     }
 
     /// Runs `kubectl ARGUMENTS` and gives what it prints.

@@ -7,11 +7,10 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::credentials::Credentials;
+use super::programs::{API_SERVER, CONTROLLER_MANAGER, Generation, SCHEDULER};
 use super::{API_SERVER_PORT, POD_ADDRESSES, programs};
 use crate::machine::HOST;
 
-/// The one that signs certificates.
-pub const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 const ETCD: &str = "http://127.0.0.1:2379";
 const ETCD_PEERS: &str = "http://127.0.0.1:2380";
 /// Lines of a log that a failure shows.
@@ -21,6 +20,8 @@ const SHOWN_LINES: usize = 20;
 #[derive(Debug)]
 pub struct Processes {
     folder: PathBuf,
+    /// Of what is started from now on.
+    pub generation: Generation,
     running: Vec<(&'static str, Child)>,
 }
 
@@ -29,24 +30,21 @@ impl Processes {
     ///
     /// # Errors
     /// When the programs were not built.
-    pub fn new(folder: &Path) -> Result<Self> {
+    pub fn new(folder: &Path, generation: Generation) -> Result<Self> {
         programs::check()?;
-        Ok(Self { folder: folder.to_owned(), running: Vec::new() })
+        Ok(Self { folder: folder.to_owned(), generation, running: Vec::new() })
     }
 
     /// Starts etcd and kube-apiserver, with the authorisation of a production cluster.
     ///
     /// # Errors
     /// When one does not start.
-    pub fn start_api_server(
-        &mut self,
-        program: &'static str,
-        credentials: &Credentials,
-    ) -> Result<()> {
+    pub fn start_api_server(&mut self, credentials: &Credentials) -> Result<()> {
         if !self.running.iter().any(|(name, _)| *name == "etcd") {
             let data = format!("--data-dir={}", self.folder.join("etcd").display());
             self.start(
                 "etcd",
+                &programs::folder().join("etcd"),
                 &[
                     data,
                     format!("--listen-client-urls={ETCD}"),
@@ -61,7 +59,8 @@ impl Processes {
         }
         let file = |name: &str| credentials.file(name).display().to_string();
         self.start(
-            program,
+            API_SERVER,
+            &self.generation.program(API_SERVER),
             &[
                 format!("--etcd-servers={ETCD}"),
                 "--bind-address=127.0.0.1".to_owned(),
@@ -112,7 +111,7 @@ impl Processes {
     /// # Errors
     /// When it does not start.
     pub fn start_scheduler(&mut self, credentials: &Credentials) -> Result<()> {
-        self.start_client("kube-scheduler", credentials, &["--secure-port=10259".to_owned()])
+        self.start_client(SCHEDULER, credentials, &["--secure-port=10259".to_owned()])
     }
 
     fn start_client(
@@ -126,22 +125,22 @@ impl Processes {
             "--leader-elect=false".to_owned(),
             "--bind-address=127.0.0.1".to_owned(),
         ];
-        self.start(program, &[&common[..], more].concat())
+        self.start(program, &self.generation.program(program), &[&common[..], more].concat())
     }
 
-    fn start(&mut self, program: &'static str, arguments: &[String]) -> Result<()> {
-        let log = File::create(self.log(program))?;
+    fn start(&mut self, name: &'static str, program: &Path, arguments: &[String]) -> Result<()> {
+        let log = File::create(self.log(name))?;
         // It goes with its test, even when that is killed and cannot clean up.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
-            .arg(programs::folder().join(program))
+            .arg(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .with_context(|| format!("cannot run {program}"))?;
-        self.running.push((program, child));
+            .with_context(|| format!("cannot run {}", program.display()))?;
+        self.running.push((name, child));
         Ok(())
     }
 

@@ -15,18 +15,47 @@ type Program = (&'static str, &'static str, &'static str);
 
 /// The API server.
 pub const API_SERVER: &str = "kube-apiserver";
-/// The API server of one minor version before.
-pub const OLDER_API_SERVER: &str = "kube-apiserver-1.36";
+/// The one that signs certificates.
+pub const CONTROLLER_MANAGER: &str = "kube-controller-manager";
+/// The one that gives pods their nodes.
+pub const SCHEDULER: &str = "kube-scheduler";
 
 const PROGRAMS: [Program; 5] = [
     ("etcd", "go.etcd.io/etcd/server/v3", "etcd"),
     ("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", API_SERVER),
-    ("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", "kube-controller-manager"),
-    ("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", "kube-scheduler"),
+    ("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", CONTROLLER_MANAGER),
+    ("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", SCHEDULER),
     ("kubernetes", "k8s.io/kubernetes/cmd/kubectl", "kubectl"),
 ];
-const OLDER: Program =
-    ("kubernetes-1.36", "k8s.io/kubernetes/cmd/kube-apiserver", OLDER_API_SERVER);
+/// None of them may be newer than the API server.
+const OLDER: [Program; 3] = [
+    ("kubernetes-1.36", "k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver-1.36"),
+    (
+        "kubernetes-1.36",
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+        "kube-controller-manager-1.36",
+    ),
+    ("kubernetes-1.36", "k8s.io/kubernetes/cmd/kube-scheduler", "kube-scheduler-1.36"),
+];
+
+/// Which programs a control plane is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    /// Those of the minor version before.
+    Older,
+    /// Those of the version under test.
+    Current,
+}
+
+impl Generation {
+    /// The file of a program of Kubernetes.
+    pub(super) fn program(self, name: &str) -> PathBuf {
+        folder().join(match self {
+            Generation::Older => format!("{name}-1.36"),
+            Generation::Current => name.to_owned(),
+        })
+    }
+}
 
 /// Where the programs are.
 pub fn folder() -> PathBuf {
@@ -52,13 +81,13 @@ pub fn build() -> Result<()> {
     build_all(&PROGRAMS)
 }
 
-/// As [`build`], with the API server of the minor version before.
+/// As [`build`], with the control plane of the minor version before.
 ///
 /// # Errors
 /// As [`build`].
 pub fn build_with_older() -> Result<()> {
     build()?;
-    build_all(&[OLDER])
+    build_all(&OLDER)
 }
 
 fn build_all(programs: &[Program]) -> Result<()> {

@@ -182,5 +182,12 @@ async fn set(client: &NodeClient, file: &Path, dry_run: bool) -> Result<Answer, 
     for field in &outcome.changed {
         text += &format!("- {}\n", printable(field));
     }
+    let restarts = match mode {
+        SettingsMode::DryRun => "would restart",
+        SettingsMode::Apply => "restarts",
+    };
+    for service in &outcome.restarts {
+        text += &format!("{restarts} {}\n", printable(service));
+    }
     Ok(Answer { text, json: json_of(&outcome)? })
 }

@@ -3,6 +3,7 @@
 //! In: documents. Out: the client of the channel, the API's port, the host name, files for
 //! systemd's network and time services and for kubelet. **Invariant:** settings that were refused change nothing.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -66,7 +67,7 @@ impl Actor {
     /// Takes the settings from the user data of the cloud that the machine is in, and keeps them.
     async fn ask_cloud(&mut self) {
         let Some(service) = &self.setting.places.metadata else {
-            self.lack = None;
+            self.end_lack();
             return;
         };
         let cloud = service.cloud();
@@ -110,9 +111,21 @@ impl Actor {
 
     /// True when it is another one. Every round asks again; the journal is told once.
     fn change_lack(&mut self, lack: Lack) -> bool {
-        let is_new = self.lack.as_ref() != Some(&lack);
+        if self.lack.as_ref() == Some(&lack) {
+            return false;
+        }
+        self.end_lack();
         self.lack = Some(lack);
-        is_new
+        true
+    }
+
+    /// Forgets why there were no settings, and the problem that said so.
+    fn end_lack(&mut self) {
+        if let Some(lack) = self.lack.take() {
+            self.setting.board.change(|board| {
+                board.problem.take_if(|problem| problem.message.contains(&lack.sentence));
+            });
+        }
     }
 
     /// Time until the sources are asked again.
@@ -126,11 +139,7 @@ impl Actor {
     async fn put_into_force(&mut self, settings: &Settings, origin: &str) {
         // It must not write what the new settings take away.
         self.pod_network.shutdown().await;
-        if let Some(lack) = self.lack.take() {
-            self.setting.board.change(|board| {
-                board.problem.take_if(|problem| problem.message.contains(&lack.sentence));
-            });
-        }
+        self.end_lack();
         self.adjust_units(settings).await;
         self.http = match crate::http::client(&settings.network) {
             Ok(client) => Some(client),
@@ -205,9 +214,9 @@ impl Actor {
                 return self.complain("what the settings say cannot be written below /run", &error);
             }
         };
-        let named = settings.hostname.as_ref().is_none_or(|name| *name == Identity::hostname());
+        let renamed = renames(settings);
         let mut orders = Vec::new();
-        if !named {
+        if renamed {
             orders.push((["--quiet", "restart"], HOSTNAME_UNIT));
         }
         let (kubelet, others): (Vec<_>, Vec<_>) =
@@ -215,7 +224,7 @@ impl Actor {
         orders.extend(others.into_iter().map(|unit| (["--quiet", "try-restart"], unit.name())));
         // kubelet did not start when the settings before these could not be used. It waits for much
         // itself, so it is not waited for.
-        let verb = if kubelet.is_empty() && named { "start" } else { "restart" };
+        let verb = if kubelet.is_empty() && !renamed { "start" } else { "restart" };
         orders.push((["--no-block", verb], Unit::Kubelet.name()));
         for (order, name) in orders {
             let restarted = Command::new("/usr/bin/systemctl").args(order).arg(name).output().await;
@@ -252,6 +261,10 @@ impl Actor {
             return Err(ApiError::new(Code::Invalid, message, next));
         }
         let changed = changed_fields(self.settings.as_ref(), checked.settings());
+        let restarts = units_that_restart(checked.settings()).map_err(|error| {
+            let message = format!("cannot read what the services read below /run: {error}");
+            ApiError::new(Code::Internal, message, "nothing was changed")
+        })?;
         let message = match (mode, changed.is_empty()) {
             (_, true) => "nothing differs from the settings in force",
             (SettingsMode::DryRun, false) => "the document is good; nothing was changed",
@@ -267,8 +280,23 @@ impl Actor {
             })?;
             self.put_into_force(checked.settings(), "the API").await;
         }
-        Ok(SettingsOutcome { changed, message: message.to_owned() })
+        let restarts = restarts.into_iter().map(|unit| unit.name().to_owned()).collect();
+        Ok(SettingsOutcome { changed, restarts, message: message.to_owned() })
     }
+}
+
+/// True when the settings give the node another name than it has.
+fn renames(settings: &Settings) -> bool {
+    settings.hostname.as_ref().is_some_and(|name| *name != Identity::hostname())
+}
+
+/// What [`Actor::adjust_units`] would restart for these settings.
+fn units_that_restart(settings: &Settings) -> io::Result<Vec<Unit>> {
+    let mut units = settings::affected(&RuntimeFolders::default(), settings)?;
+    if renames(settings) && !units.contains(&Unit::Kubelet) {
+        units.push(Unit::Kubelet);
+    }
+    Ok(units)
 }
 
 /// Top-level fields and their own fields that differ. Secrets compare as they are; only names

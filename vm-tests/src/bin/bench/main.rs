@@ -10,6 +10,7 @@ mod bytes;
 mod casync;
 mod document;
 mod isolated;
+mod joins;
 mod measure;
 mod mkosi;
 mod offered;
@@ -28,7 +29,8 @@ use anyhow::{Context, Result, bail};
 use vm_tests::workspace;
 
 /// In the order in which they run.
-const SECTIONS: [&str; 7] = ["builds", "sizes", "boots", "apply", "bytes", "updates", "updater"];
+const SECTIONS: [&str; 8] =
+    ["builds", "sizes", "boots", "apply", "bytes", "updates", "updater", "joins"];
 
 fn main() -> Result<()> {
     let mut wanted: Vec<String> = std::env::args().skip(1).collect();
@@ -51,6 +53,7 @@ fn main() -> Result<()> {
             "bytes" => bytes::table(&folder)?,
             "updates" => updates::table(&folder)?,
             "updater" => updater::table(&folder)?,
+            "joins" => joins::table(&folder)?,
             other => bail!("there is no section {other}: choose among {SECTIONS:?}"),
         };
         document::put(section, &(measured()? + "\n" + &table))?;
@@ -65,6 +68,7 @@ fn measure_isolated(wanted: &[String], folder: &Path) -> Result<()> {
             "boots" => boots::measure(folder)?,
             "updates" => updates::measure(folder)?,
             "updater" => updater::measure(folder)?,
+            "joins" => joins::measure(folder)?,
             other => bail!("{other} boots no machine"),
         };
         isolated::leave(section, folder, &table)?;

@@ -24,6 +24,8 @@ const VERSION: &str = "0.1.0";
 /// The program, in the image.
 const PROGRAM: &str = "/usr/bin/slipwayd";
 
+const UNIT: &str = "slipwayd.service";
+
 /// How long the node is left alone before each sample.
 const REST: Duration = Duration::from_secs(20);
 const SAMPLES: usize = 3;
@@ -62,7 +64,7 @@ pub fn measure(folder: &Path) -> Result<String> {
     let mut samples = Vec::new();
     for _ in 0..SAMPLES {
         sleep(REST);
-        samples.push(sample(&mut machine)?);
+        samples.push(sample(&mut machine, UNIT)?);
     }
     machine.cut_power()?;
     lines(program_bytes(&release)?, &samples)
@@ -70,28 +72,35 @@ pub fn measure(folder: &Path) -> Result<String> {
 
 /// Memory at one moment, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Memory {
+pub struct Memory {
     /// Resident, with the program's own pages.
-    resident: f64,
+    pub resident: f64,
     /// Of it, what no file backs.
-    anonymous: f64,
+    pub anonymous: f64,
     /// What the kernel charges to the service, with files that it keeps in memory.
-    charged: f64,
+    pub charged: f64,
 }
 
-fn sample(machine: &mut Machine) -> Result<Memory> {
+/// Of a service, by the probe of the test image.
+///
+/// # Errors
+/// When the probe cannot read its figures.
+pub fn sample(machine: &mut Machine, name: &str) -> Result<Memory> {
     let mut read = |path: &str| -> Result<String> {
         let body = machine.get(PROBE_PORT, path, BOOT_SECONDS)?;
         Ok(String::from_utf8_lossy(&body).into_owned())
     };
-    let unit = read("/unit?name=slipwayd.service")?;
+    let unit = read(&format!("/unit?name={name}"))?;
     let process: u32 = property(&unit, "MainPID=")?.parse()?;
     let status = read(&format!("/read?path=/proc/{process}/status"))?;
     memory(&unit, &status)
 }
 
-/// Reads what systemd and the kernel say of the service.
-fn memory(unit: &str, status: &str) -> Result<Memory> {
+/// Reads what systemd and the kernel say of a service.
+///
+/// # Errors
+/// When one of the figures is not there.
+pub fn memory(unit: &str, status: &str) -> Result<Memory> {
     let kibibytes = |name: &str| -> Result<f64> {
         let text = property(status, name)?;
         let number = text.trim().strip_suffix(" kB").with_context(|| format!("{name} {text}"))?;
