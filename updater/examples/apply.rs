@@ -175,6 +175,10 @@ impl Slots for Files {
 }
 
 impl Esp for Files {
+    fn mount(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn list(&self) -> io::Result<Vec<UkiName>> {
         let there = self.folder.join("booted.efi").exists();
         Ok(there.then(UkiName::first).into_iter().collect())

@@ -3,6 +3,9 @@
 //! says. Amazon EC2 always; in the long form the others, and a machine in no cloud, which asks
 //! nobody.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use release::api::Status;
 use serde_json::json;
@@ -12,6 +15,8 @@ use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, image, is_long, isolation, ready, settings};
 
 const NAME: &str = "clouds_give_settings";
+/// Several times the pause after which slipwayd would ask again.
+const QUIET: Duration = Duration::from_secs(30);
 /// More than a boot writes.
 const JOURNAL_LINES: u32 = 5000;
 const PASSWORD: &str = "not-for-anybodys-eyes";
@@ -50,7 +55,7 @@ fn scenario() -> Result<()> {
         service.become_one_of(Cloud::OpenStack);
         let mut machine = in_cloud(None)?;
         machine.wait_for("The node has no settings: give them", BOOT_SECONDS)?;
-        machine.wait_for(vm_tests::HEALTHY, BOOT_SECONDS)?;
+        sleep(QUIET);
         ensure!(service.requests().is_empty(), "a service was asked: {:?}", service.requests());
     }
     Ok(())

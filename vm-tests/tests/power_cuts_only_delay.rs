@@ -1,7 +1,8 @@
 //! QEMU is killed at moments spread over whole updates, from the first byte to the blessing.
 //! Each time the node boots a verified slot and goes on to the release by itself.
 //!
-//! Part of `make soak`. The moments follow from `SLIPWAY_POWER_SEED`, which the output names.
+//! Part of `make soak`. The moments follow from `SLIPWAY_POWER_SEED`, which the output names; a
+//! sweep that was stopped goes on with `SLIPWAY_POWER_SKIP`, the number of cuts that it has made.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use vm_tests::{BOOT_SECONDS, image, isolation, settings};
 const NAME: &str = "power_cuts_only_delay";
 const CUTS: u32 = 24;
 const SEED: &str = "SLIPWAY_POWER_SEED";
+const SKIP: &str = "SLIPWAY_POWER_SKIP";
 /// Three releases in turn, so that the other slot never has the wanted one.
 const VERSIONS: [&str; 3] = ["0.1.0", "0.1.1", "0.1.2"];
 
@@ -33,7 +35,8 @@ fn power_cuts_only_delay() {
 }
 
 fn scenario() -> Result<()> {
-    let seed = seed()?;
+    let (seed, skip) = (number(SEED)?.unwrap_or(1), number(SKIP)?.unwrap_or(0));
+    ensure!(skip < CUTS, "{SKIP}={skip} leaves none of {CUTS} cuts");
     println!("{CUTS} power cuts, {SEED}={seed}");
     let site = Site::open(NAME)?;
     let mut document = site.settings()?;
@@ -50,7 +53,7 @@ fn scenario() -> Result<()> {
     println!("an update without a cut takes {whole:.1} s");
 
     let mut versions = VERSIONS.iter().cycle().skip(2);
-    for cut in 0..CUTS {
+    for cut in skip..CUTS {
         let version = versions.next().context("no version")?;
         let after = whole * (f64::from(cut) + fraction(seed, cut)) / f64::from(CUTS);
         wants(&site, version)?;
@@ -83,16 +86,16 @@ fn runs(site: &Site, machine: &Machine, version: &str) -> Result<Status> {
 }
 
 /// A number from 0 up to 1 that follows from seed and cut.
-fn fraction(seed: u64, cut: u32) -> f64 {
+fn fraction(seed: u32, cut: u32) -> f64 {
     let text = Digest::of(format!("{seed} {cut}").as_bytes()).to_string();
     let number = u32::from_str_radix(text.get(..8).unwrap_or_default(), 16).unwrap_or_default();
     f64::from(number) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// The seed that the caller gave, or 1.
-fn seed() -> Result<u64> {
-    match std::env::var(SEED) {
-        Ok(text) => text.parse().with_context(|| format!("{SEED}={text} is no number")),
-        Err(_) => Ok(1),
-    }
+/// What the caller gave in a variable, if anything.
+fn number(variable: &str) -> Result<Option<u32>> {
+    let text = std::env::var(variable).ok();
+    let parsed =
+        text.map(|text| text.parse().with_context(|| format!("{variable}={text} is no number")));
+    parsed.transpose()
 }

@@ -92,7 +92,7 @@ fn explains(access: &NodeAccess, folder: &Path, key: &str) -> Result<()> {
             ensure!(!text.contains(part), "{name} holds {part}");
         }
     }
-    ensure!(read("journal/kubelet.log")?.contains("kubelet.service["), "nothing of kubelet");
+    ensure!(read("journal/kubelet.log")?.contains("kubelet.service"), "nothing of kubelet");
     ensure!(read("journal/slipwayd.log")?.contains("settings from"), "nothing of slipwayd");
     ensure!(read("status.json")?.contains("refuses"), "the status does not say why");
     ensure!(read("settings.json")?.contains("(redacted)"), "settings without a token");

@@ -14,6 +14,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use release::UkiName;
 use release::layout::ESP_UKI_DIR;
@@ -23,16 +24,20 @@ use super::Esp;
 
 /// Name of the temporary file.
 const TEMPORARY: &str = "staged.uki";
+/// The unit that mounts the partition.
+const UNIT: &str = "efi.mount";
 
 /// The mounted EFI system partition.
 pub struct MountedEsp {
     folder: PathBuf,
+    systemctl: PathBuf,
 }
 
 impl MountedEsp {
-    /// The partition that is mounted at `mount`, such as `/efi`.
-    pub fn new(mount: &Path) -> Self {
-        Self { folder: mount.join(ESP_UKI_DIR) }
+    /// The partition that is mounted at `mount`, such as `/efi`, by the service manager that
+    /// `systemctl` speaks to.
+    pub fn new(mount: &Path, systemctl: &Path) -> Self {
+        Self { folder: mount.join(ESP_UKI_DIR), systemctl: systemctl.to_owned() }
     }
 
     fn path(&self, name: &UkiName) -> PathBuf {
@@ -55,6 +60,15 @@ impl MountedEsp {
 }
 
 impl Esp for MountedEsp {
+    fn mount(&self) -> io::Result<()> {
+        let mut command = Command::new(&self.systemctl);
+        let output = command.args(["--quiet", "start", UNIT]).stdin(Stdio::null()).output()?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(io::Error::other(format!("{UNIT} does not start"))),
+        }
+    }
+
     fn list(&self) -> io::Result<Vec<UkiName>> {
         let named =
             |error: io::Error| io::Error::new(error.kind(), self.named(&self.folder, &error));
@@ -153,7 +167,7 @@ mod tests {
     fn mounted() -> (tempfile::TempDir, MountedEsp) {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("EFI/Linux")).unwrap();
-        let esp = MountedEsp::new(folder.path());
+        let esp = MountedEsp::new(folder.path(), Path::new("/nonexistent"));
         (folder, esp)
     }
 
@@ -200,8 +214,9 @@ mod tests {
     #[test]
     fn a_partition_that_is_not_mounted_is_an_error_and_not_empty() {
         let folder = tempfile::tempdir().unwrap();
-        let esp = MountedEsp::new(folder.path());
+        let esp = MountedEsp::new(folder.path(), Path::new("/bin/false"));
         assert!(esp.list().is_err());
+        assert!(esp.mount().is_err());
         assert!(esp.temporary_bytes().is_err());
         assert!(esp.create_temporary(1).is_err());
         assert!(esp.remove(&name("slipway-000002-b.efi")).is_err());

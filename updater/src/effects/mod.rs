@@ -23,6 +23,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use release::{Digest, RootHash, Slot, UkiName};
 
+/// Speaks to the service manager.
+pub(crate) const SYSTEMCTL: &str = "/usr/bin/systemctl";
+
 /// The slot that the running root was booted from. Nothing here writes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BootedSlot(Slot);
@@ -191,6 +194,13 @@ pub trait Slots: Send + Sync {
 /// *temporary* one, receives a UKI until [`Esp::rename_temporary`] gives it its name. UKIs are
 /// read and written in pieces, because a node has not the memory to hold two.
 pub trait Esp: Send + Sync {
+    /// Has the partition mounted, if it is not: on a slow machine its device may come after the
+    /// system has given up waiting for it.
+    ///
+    /// # Errors
+    /// When it cannot be mounted.
+    fn mount(&self) -> io::Result<()>;
+
     /// Every UKI whose name is ours.
     ///
     /// # Errors
@@ -340,9 +350,9 @@ impl Effects {
         let synchronized = Path::new("/run/systemd/timesync/synchronized");
         Self {
             slots: Arc::new(slots::DiskSlots::new(Path::new("/"), facts)),
-            esp: Arc::new(esp::MountedEsp::new(esp)),
+            esp: Arc::new(esp::MountedEsp::new(esp, Path::new(SYSTEMCTL))),
             state: Arc::new(state::StateFolder::new(state)),
-            power: Arc::new(power::Systemd::new(Path::new("/usr/bin/systemctl"))),
+            power: Arc::new(power::Systemd::new(Path::new(SYSTEMCTL))),
             clock: Arc::new(clock::SystemClock::new(synchronized)),
         }
     }

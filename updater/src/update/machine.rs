@@ -112,6 +112,9 @@ impl Machine {
     /// [`UpdateError`]; nothing that boots was changed then.
     pub fn open(effects: Effects, facts: BootFacts) -> Result<(Self, Standing), UpdateError> {
         let (journal, condition) = Journal::load(effects.state.as_ref())?;
+        if effects.esp.list().is_err() {
+            effects.esp.mount().map_err(UpdateError::esp("list UKIs"))?;
+        }
         let mut machine = Self { effects, facts, journal, unsaved: false };
         if condition == Condition::Damaged {
             let release = machine.booted_release();

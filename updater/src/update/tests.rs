@@ -56,6 +56,13 @@ fn stage(machine: &mut Machine, node: &FakeNode) -> crate::effects::Staged {
     new().stage(&node.effects(), disarmed).unwrap()
 }
 
+#[test]
+fn a_partition_that_came_too_late_is_mounted() {
+    let node = booted("000001-a");
+    node.unmount_esp();
+    let _machine = steady(&node);
+}
+
 fn installation(text: &str, armed_in: u128) -> Installation {
     let name = name(text);
     Installation {

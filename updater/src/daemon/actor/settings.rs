@@ -19,6 +19,7 @@ use crate::channel::ChannelClient;
 use crate::cluster::{self, Cluster};
 use crate::daemon::identity::Identity;
 use crate::daemon::{api_of, chain};
+use crate::effects::SYSTEMCTL;
 use crate::pod_network::{self, CNI_FOLDER};
 use crate::settings::{
     self, MountedSeed, NodeSettings, Origin, RuntimeFolders, SettingsError, Sources,
@@ -227,7 +228,7 @@ impl Actor {
         let verb = if kubelet.is_empty() && !renamed { "start" } else { "restart" };
         orders.push((["--no-block", verb], Unit::Kubelet.name()));
         for (order, name) in orders {
-            let restarted = Command::new("/usr/bin/systemctl").args(order).arg(name).output().await;
+            let restarted = Command::new(SYSTEMCTL).args(order).arg(name).output().await;
             match restarted {
                 Ok(output) if output.status.success() => {
                     tracing::info!(unit = name, "slipway: {} for the settings", order[1]);

@@ -26,6 +26,7 @@ enum Change {
 
 pub(super) struct Fat {
     capacity: usize,
+    pub(super) is_mounted: bool,
     seen: Files,
     durable: Files,
     unsynced: Vec<Change>,
@@ -33,7 +34,13 @@ pub(super) struct Fat {
 
 impl Fat {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, seen: Files::new(), durable: Files::new(), unsynced: Vec::new() }
+        Self {
+            capacity,
+            is_mounted: true,
+            seen: Files::new(),
+            durable: Files::new(),
+            unsynced: Vec::new(),
+        }
     }
 
     pub(super) fn names(&self) -> Vec<UkiName> {
@@ -149,9 +156,19 @@ fn apply(files: &mut Files, change: &Change) -> bool {
 }
 
 impl Esp for FakeNode {
+    fn mount(&self) -> io::Result<()> {
+        let mut parts = self.parts();
+        parts.check_power()?;
+        parts.esp.is_mounted = true;
+        Ok(())
+    }
+
     fn list(&self) -> io::Result<Vec<UkiName>> {
         let parts = self.parts();
         parts.check_power()?;
+        if !parts.esp.is_mounted {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         Ok(parts.esp.names())
     }
 

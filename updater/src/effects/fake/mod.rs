@@ -275,6 +275,11 @@ impl FakeNode {
         self.parts().synchronized = synchronized;
     }
 
+    /// Takes the EFI system partition away until it is mounted again.
+    pub fn unmount_esp(&self) {
+        self.parts().esp.is_mounted = false;
+    }
+
     /// Puts a UKI on the EFI system partition, synced, past the log.
     pub fn install_uki(&self, name: UkiName, content: &[u8]) {
         self.parts().esp.install(name, content.to_vec());
