@@ -111,6 +111,29 @@ pub fn has_joined() -> bool {
     Path::new(CERTIFICATE).exists()
 }
 
+/// Tries the certificates and the key of settings. Asks nobody.
+///
+/// # Errors
+/// Which of them cannot be used, and why.
+pub fn check(settings: &KubernetesSettings) -> Result<(), String> {
+    let cluster = Cluster::of_this_machine(settings.clone());
+    cluster.new_client(None)?;
+    match &settings.bootstrap {
+        Some(Bootstrap::ClientCertificate(own)) => {
+            let tried = cluster.new_client(Some(&pem(own)));
+            tried
+                .map(drop)
+                .map_err(|error| format!("kubernetes.bootstrap.clientCertificate: {error}"))
+        }
+        Some(Bootstrap::Token(_)) | None => Ok(()),
+    }
+}
+
+/// Certificate and key in one text, as kubelet keeps its own.
+fn pem(own: &ClientCertificate) -> Vec<u8> {
+    format!("{}\n{}", own.certificate, own.key.expose()).into_bytes()
+}
+
 impl Cluster {
     /// The node of this machine.
     pub fn of_this_machine(settings: KubernetesSettings) -> Self {
@@ -238,18 +261,11 @@ impl Cluster {
                  give a token with `slipway node settings set`; {SEE}"
             );
         };
-        let (field, asked) = match bootstrap {
-            Bootstrap::Token(token) => {
-                let asked = self.ask_to_bootstrap(None, Some(token.expose())).await;
-                ("kubernetes.bootstrap.token", asked)
-            }
-            Bootstrap::ClientCertificate(ClientCertificate { certificate, key }) => {
-                let pem = format!("{certificate}\n{}", key.expose());
-                let asked = self.ask_to_bootstrap(Some(pem.into_bytes()), None).await;
-                ("kubernetes.bootstrap.clientCertificate", asked)
-            }
+        let field = match bootstrap {
+            Bootstrap::Token(_) => "kubernetes.bootstrap.token",
+            Bootstrap::ClientCertificate(_) => "kubernetes.bootstrap.clientCertificate",
         };
-        match asked {
+        match self.ask_with(bootstrap).await {
             Ok(StatusCode::UNAUTHORIZED) => {
                 format!(
                     "the API server refuses {field}: give a valid one with `slipway node settings \
@@ -258,7 +274,8 @@ impl Cluster {
             }
             Ok(StatusCode::OK) => {
                 format!(
-                    "nobody has signed the node's certificate yet: see `kubectl get csr`; {SEE}"
+                    "nobody has signed the node's certificate yet: see `kubectl get csr`, and \
+                     whether {field} may ask for one; {SEE}"
                 )
             }
             Ok(other) => format!("the API server answers {other} to {field}; {SEE}"),
@@ -266,15 +283,12 @@ impl Cluster {
         }
     }
 
-    async fn ask_to_bootstrap(
-        &self,
-        certificate: Option<Vec<u8>>,
-        token: Option<&str>,
-    ) -> Result<StatusCode, Unanswered> {
-        let mut request = self.client(certificate)?.get(self.address("/api"));
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
+    async fn ask_with(&self, bootstrap: &Bootstrap) -> Result<StatusCode, Unanswered> {
+        let address = self.address("/api");
+        let request = match bootstrap {
+            Bootstrap::Token(token) => self.client(None)?.get(address).bearer_auth(token.expose()),
+            Bootstrap::ClientCertificate(own) => self.client(Some(pem(own)))?.get(address),
+        };
         let answer = request.send().await.map_err(|error| self.unanswered(&error))?;
         Ok(answer.status())
     }
@@ -325,11 +339,13 @@ impl Cluster {
         let authorities = Certificate::from_pem_bundle(text).map_err(unusable)?;
         let mut builder = http::direct(LIMIT).tls_certs_only(authorities);
         if let Some(pem) = certificate {
-            let identity = Identity::from_pem(pem)
-                .map_err(|error| format!("a client certificate cannot be used: {error}; {SEE}"))?;
+            let identity = Identity::from_pem(pem).map_err(|error| {
+                format!("the client certificate cannot be used: {}; {SEE}", innermost(&error))
+            })?;
             builder = builder.identity(identity);
         }
-        builder.build().map_err(|error| format!("cannot ask the API server: {error}; {SEE}"))
+        let unusable = |error| format!("cannot ask the API server: {}; {SEE}", innermost(&error));
+        builder.build().map_err(unusable)
     }
 
     fn address(&self, path: &str) -> String {

@@ -53,6 +53,8 @@ fn scenario() -> Result<()> {
     let named = |status: &Status| cause(status).is_some_and(|text| text.contains("refuses"));
     let status = site.access.wait_for(&machine, "refused", BOOT_SECONDS, named)?;
     println!("{:.0} s: {}", machine.seconds(), cause(&status).context("no cause")?);
+    let schema = status.settings.as_ref().map(|settings| settings.schema);
+    ensure!(schema == Some(1), "the document is told to be of schema {schema:?}");
     ensure!(cluster.get(&["nodes"])?["items"] == serde_json::json!([]), "a node has joined");
     let shown = site.access.ask(&["settings", "show"])?.to_string();
     ensure!(!shown.contains("aaaaaaaaaaaaaaaa"), "the settings show the token");

@@ -231,7 +231,7 @@ impl TransferWay {
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SettingsState {
-    /// Schema of the document.
+    /// Schema of the document as it was given; a release that knows it can read them.
     pub schema: u32,
     /// Where they came from.
     pub source: String,

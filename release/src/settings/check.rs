@@ -49,10 +49,9 @@ impl From<serde_json::Error> for InvalidSettings {
     /// Without the texts that were found: one may be a secret in the wrong place.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
-        let shows_value =
-            ["invalid type: string", "invalid value: string", "invalid length", "unknown variant"]
-                .iter()
-                .any(|start| text.starts_with(start));
+        let shows_value = ["invalid type", "invalid value", "invalid length", "unknown variant"]
+            .iter()
+            .any(|start| text.starts_with(start));
         Self::Json(match text.rfind(", expected ") {
             Some(at) if shows_value => {
                 format!("another value is{}", text.get(at + 1..).unwrap_or(""))
@@ -279,6 +278,10 @@ impl ApiSettings {
 pub(super) fn pem(field: &str, text: &str, label: &str) -> Checked {
     let (begin, end) = (format!("{label}-----"), "-----END ");
     let text = text.trim();
+    // Certificates are shown.
+    if label == "CERTIFICATE" && text.contains("PRIVATE KEY-----") {
+        return wrong(field, "holds a private key: give the certificates alone");
+    }
     if !text.starts_with("-----BEGIN ") || !text.contains(&begin) || !text.contains(end) {
         return wrong(field, format!("give a PEM text that starts with -----BEGIN {label}-----"));
     }

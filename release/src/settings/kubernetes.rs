@@ -64,12 +64,31 @@ pub struct KubernetesSettings {
 
 /// How a new node shows that it may ask for a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", try_from = "BootstrapFields")]
 pub enum Bootstrap {
     /// A bootstrap token, `ID.SECRET`.
     Token(Secret),
     /// A client certificate that the cluster knows.
     ClientCertificate(ClientCertificate),
+}
+
+/// What a document may have in the place of a [`Bootstrap`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct BootstrapFields {
+    token: Option<Secret>,
+    client_certificate: Option<ClientCertificate>,
+}
+
+impl TryFrom<BootstrapFields> for Bootstrap {
+    type Error = &'static str;
+    fn try_from(fields: BootstrapFields) -> Result<Self, &'static str> {
+        match (fields.token, fields.client_certificate) {
+            (Some(token), None) => Ok(Bootstrap::Token(token)),
+            (None, Some(own)) => Ok(Bootstrap::ClientCertificate(own)),
+            _ => Err("kubernetes.bootstrap: give one of `token` and `clientCertificate`"),
+        }
+    }
 }
 
 /// A certificate and its key, PEM.
@@ -214,7 +233,7 @@ fn default_cluster_domain() -> String {
 impl Bootstrap {
     fn check(&self) -> Checked {
         match self {
-            Bootstrap::Token(token) => check_token(token),
+            Bootstrap::Token(token) => check_token("kubernetes.bootstrap.token", token),
             Bootstrap::ClientCertificate(ClientCertificate { certificate, key }) => {
                 const FIELD: &str = "kubernetes.bootstrap.clientCertificate";
                 let key_field = format!("{FIELD}.key");
@@ -247,8 +266,9 @@ impl KubernetesSettings {
             (1, _, Some(_)) => {
                 wrong("kubernetes.bootstrap", "is of schema 2: write `\"schema\": 2`")
             }
-            (1, token, None) => {
-                self.bootstrap = token.map(Bootstrap::Token);
+            (1, Some(token), None) => {
+                check_token("kubernetes.bootstrapToken", &token)?;
+                self.bootstrap = Some(Bootstrap::Token(token));
                 Ok(())
             }
             (_, Some(_), _) => wrong(
@@ -283,10 +303,9 @@ impl KubernetesSettings {
     }
 }
 
-fn check_token(token: &Secret) -> Checked {
-    const FIELD: &str = "kubernetes.bootstrap.token";
+fn check_token(field: &str, token: &Secret) -> Checked {
     if token.is_redacted() {
-        return wrong(FIELD, "is a placeholder: give the token");
+        return wrong(field, "is a placeholder: give the token");
     }
     let part = |text: &str, length| {
         text.len() == length
@@ -294,7 +313,7 @@ fn check_token(token: &Secret) -> Checked {
     };
     match token.expose().split_once('.') {
         Some((id, secret)) if part(id, 6) && part(secret, 16) => Ok(()),
-        _ => wrong(FIELD, "give a token of the form abcdef.0000000000000000"),
+        _ => wrong(field, "give a token of the form abcdef.0000000000000000"),
     }
 }
 

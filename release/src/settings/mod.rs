@@ -238,21 +238,30 @@ impl Settings {
         if bytes.len() as u64 > MAX_SETTINGS_BYTES {
             return Err(InvalidSettings::TooLarge(bytes.len() as u64));
         }
-        #[derive(Deserialize)]
-        struct Head {
-            schema: u32,
-        }
-        let head: Head = serde_json::from_slice(bytes)?;
-        if !(1..=SCHEMA).contains(&head.schema) {
-            return Err(InvalidSettings::Schema(head.schema));
-        }
+        let schema = Self::schema_of(bytes)?;
         let mut settings: Self = serde_json::from_slice(bytes)?;
         if let Some(kubernetes) = &mut settings.kubernetes {
-            kubernetes.migrate(head.schema)?;
+            kubernetes.migrate(schema)?;
         }
         settings.schema = SCHEMA;
         settings.check()?;
         Ok(settings)
+    }
+
+    /// The schema that a document itself is of.
+    ///
+    /// # Errors
+    /// [`InvalidSettings`] when it is none that this program reads.
+    pub fn schema_of(bytes: &[u8]) -> Result<u32, InvalidSettings> {
+        #[derive(Deserialize)]
+        struct Head {
+            schema: u32,
+        }
+        let Head { schema } = serde_json::from_slice(bytes)?;
+        match (1..=SCHEMA).contains(&schema) {
+            true => Ok(schema),
+            false => Err(InvalidSettings::Schema(schema)),
+        }
     }
 
     /// A copy that may be shown: every secret is [`REDACTED`].

@@ -171,7 +171,8 @@ fn a_document_of_the_first_schema_says_the_same_in_the_second() {
     let first = joining(1, r#""bootstrapToken": "abcdef.0123456789abcdef""#).unwrap();
     let second = joining(2, r#""bootstrap": {"token": "abcdef.0123456789abcdef"}"#).unwrap();
     assert_eq!(first, second);
-    assert_eq!(joining(1, r#""maxPods": 1"#).is_err(), joining(2, r#""maxPods": 1"#).is_err());
+    let error = joining(1, r#""bootstrapToken": "short""#).unwrap_err().to_string();
+    assert!(error.contains("kubernetes.bootstrapToken"), "{error}");
     for (schema, more) in [
         (1, r#""bootstrap": {"token": "abcdef.0123456789abcdef"}"#),
         (2, r#""bootstrapToken": "abcdef.0123456789abcdef""#),
@@ -196,14 +197,25 @@ fn a_node_bootstraps_with_a_token_or_a_certificate() {
     let redacted = serde_json::to_value(settings.redacted()).unwrap();
     let pointer = "/kubernetes/bootstrap/clientCertificate/key";
     assert_eq!(redacted.pointer(pointer).unwrap(), REDACTED);
-    for (certificate, key) in [("x", key), (certificate, "x"), (certificate, REDACTED)] {
+    let both = format!("{key}\\n{certificate}");
+    for (certificate, key) in
+        [("x", key), (certificate, "x"), (certificate, REDACTED), (both.as_str(), key)]
+    {
         let error = client(certificate, key).unwrap_err().to_string();
         assert!(error.contains("kubernetes.bootstrap.clientCertificate."), "{error}");
     }
     let token = "abcdef.0123456789abcdef";
-    for wrong in [format!(r#""{token}""#), format!(r#"{{"{token}": 1}}"#), "{}".to_owned()] {
+    for wrong in [format!(r#""{token}""#), r#"{"token": 12345678}"#.to_owned()] {
         let error = joining(2, &format!(r#""bootstrap": {wrong}"#)).unwrap_err();
-        assert!(!format!("{error} {error:?}").contains(token), "{error}");
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains(token) && !shown.contains("12345678"), "{error}");
+    }
+    let pair = format!(r#"{{"certificate": "{certificate}", "key": "{key}"}}"#);
+    for wrong in
+        ["{}".to_owned(), format!(r#"{{"token": "{token}", "clientCertificate": {pair}}}"#)]
+    {
+        let error = joining(2, &format!(r#""bootstrap": {wrong}"#)).unwrap_err().to_string();
+        assert!(error.contains("give one of"), "{error}");
     }
 }
 

@@ -3,8 +3,8 @@
 //! In: the parts `kubernetes` and `registries` of the settings. Out: files in one folder in
 //! memory, that `kubelet.service` names: arguments, a drop-in over the image's
 //! `KubeletConfiguration`, the cluster's authority, the kubeconfig with which a new node asks for
-//! its certificate, and passwords of registries. Without a cluster kubelet runs its static pods
-//! alone.
+//! its certificate, where that names them the certificate and key for it, and passwords of
+//! registries. Without a cluster kubelet runs its static pods alone.
 //!
 //! **Invariant:** the files are root's alone; the token, the key and the passwords are in one each,
 //! no longer than the settings have them. The kubeconfig of a node that has joined is kubelet's

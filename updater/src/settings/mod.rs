@@ -37,6 +37,7 @@ pub use sources::{CREDENTIAL, Origin, Sources, USER_DATA_MARK};
 #[derive(Clone, PartialEq, Eq)]
 pub struct NodeSettings {
     bytes: Vec<u8>,
+    schema: u32,
     settings: Settings,
 }
 
@@ -110,8 +111,13 @@ impl NodeSettings {
     /// # Errors
     /// [`InvalidSettings`], with the field and the next step.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, InvalidSettings> {
-        let settings = Settings::from_json(&bytes)?;
-        Ok(Self { bytes, settings })
+        let (settings, schema) = (Settings::from_json(&bytes)?, Settings::schema_of(&bytes)?);
+        Ok(Self { bytes, schema, settings })
+    }
+
+    /// The schema that the document was given in.
+    pub fn schema(&self) -> u32 {
+        self.schema
     }
 
     /// The settings.

@@ -44,7 +44,7 @@ impl Unit {
         }
     }
 
-    /// Who may read its files: what kubelet reads holds a token.
+    /// Who may read its files: what kubelet reads holds secrets.
     fn access(self) -> Access {
         match self {
             Unit::Network | Unit::Time => Access { folder: 0o755, file: 0o644 },

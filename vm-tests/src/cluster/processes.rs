@@ -1,6 +1,6 @@
 //! The processes of a control plane, each with its log in one folder.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -31,7 +31,7 @@ impl Processes {
     /// # Errors
     /// When the programs were not built.
     pub fn new(folder: &Path, generation: Generation) -> Result<Self> {
-        programs::check()?;
+        programs::check(generation)?;
         Ok(Self { folder: folder.to_owned(), generation, running: Vec::new() })
     }
 
@@ -129,7 +129,8 @@ impl Processes {
     }
 
     fn start(&mut self, name: &'static str, program: &Path, arguments: &[String]) -> Result<()> {
-        let log = File::create(self.log(name))?;
+        // One that is started again goes on where it ended.
+        let log = OpenOptions::new().create(true).append(true).open(self.log(name))?;
         // It goes with its test, even when that is killed and cannot clean up.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])

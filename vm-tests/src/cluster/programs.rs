@@ -27,16 +27,10 @@ const PROGRAMS: [Program; 5] = [
     ("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", SCHEDULER),
     ("kubernetes", "k8s.io/kubernetes/cmd/kubectl", "kubectl"),
 ];
-/// None of them may be newer than the API server.
-const OLDER: [Program; 3] = [
-    ("kubernetes-1.36", "k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver-1.36"),
-    (
-        "kubernetes-1.36",
-        "k8s.io/kubernetes/cmd/kube-controller-manager",
-        "kube-controller-manager-1.36",
-    ),
-    ("kubernetes-1.36", "k8s.io/kubernetes/cmd/kube-scheduler", "kube-scheduler-1.36"),
-];
+/// The minor version before, with which its module and its programs end.
+const OLDER: &str = "-1.36";
+/// Of these there is an older one too: none may be newer than the API server.
+const SERVERS: [&str; 3] = [API_SERVER, CONTROLLER_MANAGER, SCHEDULER];
 
 /// Which programs a control plane is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +45,7 @@ impl Generation {
     /// The file of a program of Kubernetes.
     pub(super) fn program(self, name: &str) -> PathBuf {
         folder().join(match self {
-            Generation::Older => format!("{name}-1.36"),
+            Generation::Older => format!("{name}{OLDER}"),
             Generation::Current => name.to_owned(),
         })
     }
@@ -66,9 +60,10 @@ pub fn folder() -> PathBuf {
 ///
 /// # Errors
 /// When one is missing.
-pub(super) fn check() -> Result<()> {
-    for (_, _, name) in PROGRAMS {
-        ensure!(folder().join(name).is_file(), "{name} was not built: call `cluster::build` first");
+pub(super) fn check(generation: Generation) -> Result<()> {
+    let current = PROGRAMS.iter().map(|(_, _, name)| folder().join(name));
+    for program in current.chain(SERVERS.map(|name| generation.program(name))) {
+        ensure!(program.is_file(), "{} was not built: call `build` first", program.display());
     }
     Ok(())
 }
@@ -78,7 +73,7 @@ pub(super) fn check() -> Result<()> {
 /// # Errors
 /// When `go` fails; its own message is on the console.
 pub fn build() -> Result<()> {
-    build_all(&PROGRAMS)
+    PROGRAMS.iter().try_for_each(|(module, package, name)| build_one(module, package, name))
 }
 
 /// As [`build`], with the control plane of the minor version before.
@@ -87,41 +82,41 @@ pub fn build() -> Result<()> {
 /// As [`build`].
 pub fn build_with_older() -> Result<()> {
     build()?;
-    build_all(&OLDER)
+    SERVERS.iter().try_for_each(|name| {
+        let package = format!("k8s.io/kubernetes/cmd/{name}");
+        build_one(&format!("kubernetes{OLDER}"), &package, &format!("{name}{OLDER}"))
+    })
 }
 
-fn build_all(programs: &[Program]) -> Result<()> {
+fn build_one(module: &str, package: &str, name: &str) -> Result<()> {
     fs::create_dir_all(folder())?;
-    for (module, package, name) in programs {
-        let pins = workspace().join("vm-tests/cluster").join(module);
-        let mod_file = fs::read(pins.join("go.mod"))?;
-        let pinned = Digest::of(&[mod_file, fs::read(pins.join("go.sum"))?].concat()).to_string();
-        let (program, mark) = (folder().join(name), folder().join(format!("{name}.pins")));
-        if program.is_file() && fs::read_to_string(&mark).is_ok_and(|built| built == pinned) {
-            continue;
-        }
-        println!("building {name} from {package}");
-        let version = version(&pins, package)?;
-        let mut numbers = version.trim_start_matches('v').split('.');
-        let mut number = || numbers.next().unwrap_or_default().to_owned();
-        let (major, minor) = (number(), number());
-        let variable = "k8s.io/component-base/version";
-        let flags = format!(
-            "-s -w -X {variable}.gitVersion={version} -X {variable}.gitMajor={major} -X \
-             {variable}.gitMinor={minor}"
-        );
-        let status = Command::new("go")
-            .current_dir(&pins)
-            .env("CGO_ENABLED", "0")
-            .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o"])
-            .arg(&program)
-            .arg(package)
-            .status()
-            .context("cannot run go: run setup/install-dependencies")?;
-        ensure!(status.success(), "`go build` failed; its own message is above");
-        fs::write(&mark, pinned)?;
+    let pins = workspace().join("vm-tests/cluster").join(module);
+    let mod_file = fs::read(pins.join("go.mod"))?;
+    let pinned = Digest::of(&[mod_file, fs::read(pins.join("go.sum"))?].concat()).to_string();
+    let (program, mark) = (folder().join(name), folder().join(format!("{name}.pins")));
+    if program.is_file() && fs::read_to_string(&mark).is_ok_and(|built| built == pinned) {
+        return Ok(());
     }
-    Ok(())
+    println!("building {name} from {package}");
+    let version = version(&pins, package)?;
+    let mut numbers = version.trim_start_matches('v').split('.');
+    let mut number = || numbers.next().unwrap_or_default().to_owned();
+    let (major, minor) = (number(), number());
+    let variable = "k8s.io/component-base/version";
+    let flags = format!(
+        "-s -w -X {variable}.gitVersion={version} -X {variable}.gitMajor={major} -X \
+         {variable}.gitMinor={minor}"
+    );
+    let status = Command::new("go")
+        .current_dir(&pins)
+        .env("CGO_ENABLED", "0")
+        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o"])
+        .arg(&program)
+        .arg(package)
+        .status()
+        .context("cannot run go: run setup/install-dependencies")?;
+    ensure!(status.success(), "`go build` failed; its own message is above");
+    Ok(fs::write(&mark, pinned)?)
 }
 
 /// The version of the package's module.

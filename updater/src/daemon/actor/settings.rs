@@ -3,7 +3,6 @@
 //! In: documents. Out: the client of the channel, the API's port, the host name, files for
 //! systemd's network and time services and for kubelet. **Invariant:** settings that were refused change nothing.
 
-use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -96,7 +95,7 @@ impl Actor {
 
     async fn begin_with(&mut self, settings: &NodeSettings, origin: Origin) {
         tracing::info!("slipway: settings from {origin}");
-        self.put_into_force(settings.settings(), &origin.to_string()).await;
+        self.put_into_force(settings, &origin.to_string()).await;
     }
 
     fn note_lack(&mut self, error: &SettingsError) {
@@ -137,11 +136,13 @@ impl Actor {
         }
     }
 
-    async fn put_into_force(&mut self, settings: &Settings, origin: &str) {
+    /// Gives the services that were restarted.
+    async fn put_into_force(&mut self, given: &NodeSettings, origin: &str) -> Vec<Unit> {
+        let settings = given.settings();
         // It must not write what the new settings take away.
         self.pod_network.shutdown().await;
         self.end_lack();
-        self.adjust_units(settings).await;
+        let restarted = self.adjust_units(settings).await;
         self.http = match crate::http::client(&settings.network) {
             Ok(client) => Some(client),
             Err(error) => {
@@ -168,7 +169,7 @@ impl Actor {
         let redacted = serde_json::to_value(settings).ok();
         self.setting.board.change(|board| {
             board.group = settings.channel.as_ref().and_then(|channel| channel.group.clone());
-            let (schema, source) = (settings.schema, origin.to_owned());
+            let (schema, source) = (given.schema(), origin.to_owned());
             board.settings = Some(SettingsState { schema, source });
             board.settings_redacted = redacted;
         });
@@ -183,6 +184,7 @@ impl Actor {
         }
         self.next_look = Instant::now();
         self.judge_anew();
+        restarted
     }
 
     /// Writes the configuration of the network of pods as soon as the cluster allows it.
@@ -207,14 +209,16 @@ impl Actor {
     }
 
     /// Writes what network and time services and kubelet read, and restarts those that must read
-    /// it again.
-    async fn adjust_units(&self, settings: &Settings) {
+    /// it again, which it gives.
+    async fn adjust_units(&self, settings: &Settings) -> Vec<Unit> {
         let units = match settings::render(&RuntimeFolders::default(), settings) {
             Ok(units) => units,
             Err(error) => {
-                return self.complain("what the settings say cannot be written below /run", &error);
+                self.complain("what the settings say cannot be written below /run", &error);
+                return Vec::new();
             }
         };
+        let restarts = with_kubelet(units.clone(), settings);
         let renamed = renames(settings);
         let mut orders = Vec::new();
         if renamed {
@@ -240,6 +244,7 @@ impl Actor {
                 Err(error) => tracing::error!(unit = name, %error, "cannot run systemctl"),
             }
         }
+        restarts
     }
 
     /// Checks a document, and with [`SettingsMode::Apply`] keeps it and puts it into force.
@@ -251,6 +256,11 @@ impl Actor {
         let checked = NodeSettings::from_bytes(document.to_vec()).map_err(|error| {
             ApiError::new(Code::Invalid, chain(&error), "correct the document; nothing was changed")
         })?;
+        if let Some(cluster) = &checked.settings().kubernetes {
+            cluster::check(cluster).map_err(|message| {
+                ApiError::new(Code::Invalid, message, "correct the document; nothing was changed")
+            })?;
+        }
         let renamed = checked.settings().hostname.as_deref() != Some(&Identity::hostname());
         if checked.settings().kubernetes.is_some() && renamed && cluster::has_joined() {
             let message = format!(
@@ -262,16 +272,12 @@ impl Actor {
             return Err(ApiError::new(Code::Invalid, message, next));
         }
         let changed = changed_fields(self.settings.as_ref(), checked.settings());
-        let restarts = units_that_restart(checked.settings()).map_err(|error| {
-            let message = format!("cannot read what the services read below /run: {error}");
-            ApiError::new(Code::Internal, message, "nothing was changed")
-        })?;
         let message = match (mode, changed.is_empty()) {
             (_, true) => "nothing differs from the settings in force",
             (SettingsMode::DryRun, false) => "the document is good; nothing was changed",
             (SettingsMode::Apply, false) => "the settings are kept and in force",
         };
-        if let SettingsMode::Apply = mode {
+        let restarts = if let SettingsMode::Apply = mode {
             if self.is_leaving() {
                 return Err(conflict("the node restarts", "send them again when it is back"));
             }
@@ -279,8 +285,15 @@ impl Actor {
             settings::save(state, self.setting.facts.slot, &checked).map_err(|error| {
                 ApiError::new(Code::Internal, chain(&error), "nothing was changed")
             })?;
-            self.put_into_force(checked.settings(), "the API").await;
-        }
+            self.put_into_force(&checked, "the API").await
+        } else {
+            let units = settings::affected(&RuntimeFolders::default(), checked.settings());
+            let units = units.map_err(|error| {
+                let message = format!("cannot read what services read below /run: {error}");
+                ApiError::new(Code::Internal, message, "nothing was changed")
+            })?;
+            with_kubelet(units, checked.settings())
+        };
         let restarts = restarts.into_iter().map(|unit| unit.name().to_owned()).collect();
         Ok(SettingsOutcome { changed, restarts, message: message.to_owned() })
     }
@@ -291,17 +304,15 @@ fn renames(settings: &Settings) -> bool {
     settings.hostname.as_ref().is_some_and(|name| *name != Identity::hostname())
 }
 
-/// What [`Actor::adjust_units`] would restart for these settings.
-fn units_that_restart(settings: &Settings) -> io::Result<Vec<Unit>> {
-    let mut units = settings::affected(&RuntimeFolders::default(), settings)?;
+/// Another name for the node restarts kubelet too.
+fn with_kubelet(mut units: Vec<Unit>, settings: &Settings) -> Vec<Unit> {
     if renames(settings) && !units.contains(&Unit::Kubelet) {
         units.push(Unit::Kubelet);
     }
-    Ok(units)
+    units
 }
 
-/// Top-level fields and their own fields that differ. Secrets compare as they are; only names
-/// come out.
+/// Top-level fields and their own fields that differ, by name.
 fn changed_fields(old: Option<&Settings>, new: &Settings) -> Vec<String> {
     let shown = |settings: &Settings| serde_json::to_value(settings).unwrap_or_default();
     let old_shown = old.map(shown).unwrap_or_default();
@@ -323,9 +334,29 @@ fn changed_fields(old: Option<&Settings>, new: &Settings) -> Vec<String> {
             _ => {}
         }
     }
-    // What is not shown may differ too.
-    if changed.is_empty() && old.is_some_and(|old| old != new) {
-        changed.push("a secret".to_owned());
+    for name in old.into_iter().flat_map(|old| changed_secrets(old, new)) {
+        if !changed.iter().any(|known| known == name) {
+            changed.push(name.to_owned());
+        }
     }
+    changed
+}
+
+/// Fields with a secret that both have, and that differ: what is shown of them may be the same.
+fn changed_secrets(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let mut changed = Vec::new();
+    let mut differ = |name, differs| {
+        if differs {
+            changed.push(name);
+        }
+    };
+    if let (Some(old), Some(new)) = (&old.api, &new.api) {
+        differ("api.key", old.key != new.key);
+    }
+    if let (Some(old), Some(new)) = (&old.kubernetes, &new.kubernetes) {
+        differ("kubernetes.bootstrap", old.bootstrap != new.bootstrap);
+    }
+    differ("network.proxy", old.network.proxy != new.network.proxy);
+    differ("registries", old.registries != new.registries);
     changed
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, is_ready};
+use vm_tests::cluster::{self, Cluster, NODE, NODE_ADDRESS, is_ready};
 use vm_tests::machine::{Hardware, Machine, PROBE_PORT};
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, artefacts, settings};
@@ -36,7 +36,6 @@ const BAD_VERDICT: &str = "is bad: ";
 /// New nodes that join, one after the other.
 const JOINS: usize = 3;
 
-const NODE: &str = "node-a";
 /// It waits for a node before there is one.
 const POD: &str = r#"
 apiVersion: v1
