@@ -20,6 +20,8 @@ const GOOD: u32 = 99;
 /// Deadline of a verdict: long enough for a slow host to start everything that a bad release
 /// still starts, so that the cause is the right one.
 const DEADLINE: &str = "90s";
+/// Of the good one, which a slow host must not decide.
+const LATE_DEADLINE: &str = "10m";
 
 /// A bad release and what the node must find out about it.
 #[derive(Clone, Copy)]
@@ -56,10 +58,14 @@ pub fn prepare(test: &str, releases: &[BadRelease]) -> Result<()> {
             fs::remove_dir_all(folder)?;
         }
         channel.publish(&image::newer(GOOD)?)?;
-        let group = format!("channel: {}\nsettle: 10s\ndeadline: {DEADLINE}", settings::CHANNEL);
         channel.point(settings::CHANNEL, OLD, &[])?;
-        channel.group(settings::GROUP, &group)
+        channel.group(settings::GROUP, &group(DEADLINE))
     })
+}
+
+/// The group's document, with a deadline of verdicts.
+fn group(deadline: &str) -> String {
+    format!("channel: {}\nsettle: 10s\ndeadline: {deadline}", settings::CHANNEL)
 }
 
 /// Offers each release in turn.
@@ -134,6 +140,7 @@ fn is_not_tried_again(site: &Site, machine: &Machine, version: &str) -> Result<(
 
 fn takes_the_good_one(site: &Site, machine: &Machine) -> Result<()> {
     let version = format!("0.1.{GOOD}");
+    site.channel.group(settings::GROUP, &group(LATE_DEADLINE))?;
     site.channel.point(settings::CHANNEL, &version, &[])?;
     site.access.update();
     site.access.runs(machine, &version, 2 * BOOT_SECONDS)?;

@@ -86,7 +86,7 @@ pub fn measure(folder: &Path) -> Result<String> {
     let mut document = site.settings()?;
     document["hostname"] = NODE.into();
     document["kubernetes"] = cluster.settings();
-    document["health"] = json!({"settle": "10s", "deadline": "90s"});
+    document["health"] = json!({"settle": "10s", "deadline": "150s"});
     let hardware = Hardware {
         settings: Some(settings::text(&document)?),
         kubelet_address: Some(NODE_ADDRESS.to_owned()),
