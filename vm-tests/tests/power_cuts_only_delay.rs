@@ -94,8 +94,7 @@ fn fraction(seed: u32, cut: u32) -> f64 {
 
 /// What the caller gave in a variable, if anything.
 fn number(variable: &str) -> Result<Option<u32>> {
-    let text = std::env::var(variable).ok();
-    let parsed =
-        text.map(|text| text.parse().with_context(|| format!("{variable}={text} is no number")));
-    parsed.transpose()
+    let Some(text) = std::env::var_os(variable) else { return Ok(None) };
+    let text = text.to_string_lossy();
+    text.parse().map(Some).with_context(|| format!("{variable}={text} is no number"))
 }

@@ -13,15 +13,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ChannelName, GroupName};
 
+mod bootstrap;
 mod check;
 mod kubernetes;
 mod registries;
 mod texts;
 
+pub use bootstrap::{Bootstrap, ClientCertificate};
 pub use check::InvalidSettings;
 pub use kubernetes::{
-    Bootstrap, ClientCertificate, DEFAULT_CLUSTER_DOMAIN, DEFAULT_MAX_PODS, InvalidTaint,
-    KubeletSettings, KubernetesSettings, PodNetwork, Taint, TaintEffect,
+    DEFAULT_CLUSTER_DOMAIN, DEFAULT_MAX_PODS, InvalidTaint, KubeletSettings, KubernetesSettings,
+    PodNetwork, Taint, TaintEffect,
 };
 pub use registries::RegistrySettings;
 pub use texts::{

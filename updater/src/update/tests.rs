@@ -56,13 +56,6 @@ fn stage(machine: &mut Machine, node: &FakeNode) -> crate::effects::Staged {
     new().stage(&node.effects(), disarmed).unwrap()
 }
 
-#[test]
-fn a_partition_that_came_too_late_is_mounted() {
-    let node = booted("000001-a");
-    node.unmount_esp();
-    let _machine = steady(&node);
-}
-
 fn installation(text: &str, armed_in: u128) -> Installation {
     let name = name(text);
     Installation {
@@ -88,6 +81,13 @@ fn cause(phase: Phase, uki: &str, marks: &[u128]) -> Option<Cause> {
     let settled = evidence.settle();
     assert_eq!(settled.remove.is_empty(), ukis[1].tries.is_none());
     settled.fell_back.map(|(_, cause)| cause)
+}
+
+#[test]
+fn a_partition_that_came_too_late_is_mounted() {
+    let node = booted("000001-a");
+    node.unmount_esp();
+    let _machine = steady(&node);
 }
 
 #[test]
