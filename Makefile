@@ -39,17 +39,14 @@ lint: ## formatting and lints
 unit: inputs ## tests without virtual machines
 	$(CARGO) test --locked --workspace --exclude vm-tests
 
-vm: inputs ## tests in virtual machines, one at a time
-	$(WITH_IMAGE) $(CARGO) test --locked -p vm-tests --no-fail-fast
+vm: inputs ## tests in virtual machines, two at a time
+	$(WITH_IMAGE) $(CARGO) test --locked --workspace --test scenarios
 
 soak: inputs ## the long forms: all bad releases and faults, 24 power cuts, what needs other builds
-	SLIPWAY_LONG=1 $(CARGO) test --locked -p vm-tests --no-fail-fast \
-		--test bad_releases --test network_faults_only_delay --test power_cuts_only_delay \
-		--test api_server_outage_is_forgiven --test gvisor_runs_a_pod \
-		--test kubelet_without_credentials_falls_back --test minor_update_up_and_back \
-		--test tenants_share_a_cluster --test certificates_are_renewed \
-		--test clouds_give_settings \
-		-- --include-ignored
+	$(WITH_IMAGE) SLIPWAY_LONG=1 $(CARGO) test --locked --workspace --test scenarios -- \
+		--include-ignored \
+		bad_releases network_faults power_cuts api_server_outage gvisor \
+		kubelet_without_credentials minor_update tenants certificates clouds
 
 bench: ## compare with peers, and write docs/benchmarks.md
 	@./setup/install-dependencies bench

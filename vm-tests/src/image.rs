@@ -1,13 +1,13 @@
 //! The image that scenarios boot, built by the `slipway` binary as a user would.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
-use crate::{artefacts, workspace};
+use crate::{artefacts, lock, workspace};
 
 /// Variable with the release folder, when it is built already.
 pub const VARIABLE: &str = "SLIPWAY_TEST_IMAGE";
@@ -42,6 +42,7 @@ pub fn newer(patch: u32) -> Result<PathBuf> {
     let manifest = workspace().join("manifests/images/test.toml");
     let version = format!("0.1.{patch}");
     let out = artefacts().join(format!("release-test-{version}"));
+    let _alone = lock(&format!("build-of-{version}"))?;
     if let Some(first) = std::env::var_os(VARIABLE)
         && written(&out).is_ok_and(|at| written(Path::new(&first)).is_ok_and(|first| at > first))
     {
@@ -63,9 +64,7 @@ fn written(release: &Path) -> Result<SystemTime> {
 /// # Errors
 /// When the build fails.
 pub fn build_as(manifest: &Path, out: &Path, version: Option<&str>) -> Result<PathBuf> {
-    fs::create_dir_all(artefacts())?;
-    let alone = File::create(artefacts().join("one-build-at-a-time"))?;
-    alone.lock().context("cannot wait for another build")?;
+    let _alone = lock("build")?;
     let mut command = slipway()?;
     command.arg("build").arg(manifest).arg("--out").arg(out).args(["--keys", "keys/dev"]);
     if let Some(version) = version {

@@ -1,24 +1,30 @@
 //! A scenario's own network: nothing but loopback, so nothing reaches the outside.
 //!
 //! The test process starts itself again under `unshare`; the second one runs the scenario
-//! after it has seen that loopback is the only interface.
+//! after it has seen that loopback is the only interface. What it says goes to
+//! `target/vm/<scenario>.log`, and in one piece to the console when it ends.
+//!
+//! **Invariant:** what a scenario leaves in `target/vm` has a name that begins with its own.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
+use std::io::{Write, stdout};
 use std::path::Path;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{artefacts, image};
+use crate::{artefacts, image, lock, lock_file};
 
+/// In the process of a scenario: the file that says that it has passed.
 const MARK: &str = "SLIPWAY_TEST_ISOLATED";
-/// What scenarios share: it stays for the next one.
-const SHARED: [&str; 3] = ["cluster", "ready", "release-"];
+/// Scenarios that run at the same time: each leaves a processor idle while it waits.
+const PLACES: usize = 2;
 /// Larger files are disks and channels, smaller ones are logs.
 const LOG_BYTES: u64 = 4 << 20;
 
-/// Runs `scenario` alone on this machine and without a network. `test` is the name of the
-/// test function.
+/// Runs `scenario` without a network. `test` is the name of the test function.
 ///
 /// # Panics
 /// When the scenario fails; that is how a test fails.
@@ -36,48 +42,121 @@ pub fn prepared(
     prepare: impl FnOnce() -> Result<()>,
     scenario: impl FnOnce() -> Result<()>,
 ) {
-    let outcome = if std::env::var_os(MARK).is_some() {
-        only_loopback().and_then(|()| scenario())
-    } else {
-        start_again(test, prepare)
+    in_places(test, || Ok(vec![place()?]), prepare, scenario);
+}
+
+/// As [`prepared`], while no other scenario runs: for those with two machines.
+///
+/// # Panics
+/// As [`prepared`].
+pub fn alone(
+    test: &str,
+    prepare: impl FnOnce() -> Result<()>,
+    scenario: impl FnOnce() -> Result<()>,
+) {
+    in_places(test, all_places, prepare, scenario);
+}
+
+fn in_places(
+    test: &str,
+    places: fn() -> Result<Vec<File>>,
+    prepare: impl FnOnce() -> Result<()>,
+    scenario: impl FnOnce() -> Result<()>,
+) {
+    let passed = artefacts().join(format!("{test}.passed"));
+    let outcome = match std::env::var_os(MARK) {
+        None => start_again(test, &passed, places, prepare),
+        Some(mark) if passed == Path::new(&mark) => run(&passed, scenario),
+        // Another scenario's process: its name is a part of this one's.
+        Some(_) => Ok(()),
     };
     if let Err(error) = outcome {
         panic!("{error:?}");
     }
 }
 
-fn start_again(test: &str, prepare: impl FnOnce() -> Result<()>) -> Result<()> {
-    // The image is built out here, where there is a network.
-    let image = image::test_image()?;
-    fs::create_dir_all(artefacts())?;
-    let alone = File::create(artefacts().join("one-at-a-time"))?;
-    alone.lock().context("cannot wait for other VM tests")?;
-    prepare()?;
-    let program = std::env::current_exe()?;
-    let status = namespace()
-        .arg(program)
-        .args([test, "--exact", "--include-ignored", "--nocapture"])
-        .env(MARK, "1")
-        .env(image::VARIABLE, image)
-        .status()
-        .context("cannot run `unshare`: apt install util-linux")?;
-    ensure!(status.success(), "the scenario failed; its own message is above");
-    keep_logs_only(&artefacts())
+fn run(passed: &Path, scenario: impl FnOnce() -> Result<()>) -> Result<()> {
+    only_loopback()?;
+    scenario()?;
+    Ok(fs::write(passed, "")?)
 }
 
-/// Removes the disks and channels of scenarios, once one has passed: those of all together would
+fn start_again(
+    test: &str,
+    passed: &Path,
+    places: fn() -> Result<Vec<File>>,
+    prepare: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    // The image is built out here, where there is a network.
+    let image = image::test_image()?;
+    let _places = places()?;
+    let started = Instant::now();
+    prepare()?;
+    if passed.exists() {
+        fs::remove_file(passed)?;
+    }
+    let log = artefacts().join(format!("{test}.log"));
+    println!("{test}: its log is {}", log.display());
+    let file = File::create(&log)?;
+    let status = namespace()
+        .arg(std::env::current_exe()?)
+        .args([test, "--include-ignored", "--nocapture"])
+        .env(MARK, passed)
+        .env(image::VARIABLE, image)
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .status()
+        .context("cannot run `unshare`: apt install util-linux")?;
+    let said = fs::read_to_string(&log)?;
+    // Not by a macro: those of a test that passes are not shown.
+    writeln!(stdout(), "== {test}: {} s ==\n{said}", started.elapsed().as_secs())?;
+    ensure!(status.success(), "the scenario failed; its own message is above");
+    ensure!(passed.exists(), "no scenario is called `{test}`: that must be its function's name");
+    fs::remove_file(passed)?;
+    keep_logs_only(&artefacts(), test)
+}
+
+/// Waits for one of the places in which scenarios run.
+fn place() -> Result<File> {
+    let places =
+        (1..=PLACES).map(|number| lock_file(&place_name(number))).collect::<Result<Vec<_>>>()?;
+    loop {
+        for place in &places {
+            match place.try_lock() {
+                Ok(()) => return Ok(place.try_clone()?),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
+        }
+        sleep(Duration::from_millis(200));
+    }
+}
+
+/// Waits until no scenario runs, and lets none begin while the files are held.
+///
+/// # Errors
+/// When the files cannot be locked.
+pub fn all_places() -> Result<Vec<File>> {
+    (1..=PLACES).map(|number| lock(&place_name(number))).collect()
+}
+
+fn place_name(number: usize) -> String {
+    format!("place-{number}")
+}
+
+/// Removes the disks and channels of a scenario, once it has passed: those of all together would
 /// fill a small disk.
-fn keep_logs_only(folder: &Path) -> Result<()> {
+fn keep_logs_only(folder: &Path, test: &str) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let name = entry.file_name();
-        let kind = entry.metadata()?;
-        if SHARED.iter().any(|shared| name.to_string_lossy().starts_with(shared)) {
+        if !entry.file_name().to_string_lossy().starts_with(test) {
             continue;
         }
-        if kind.is_dir() {
-            keep_logs_only(&entry.path())?;
-        } else if kind.len() > LOG_BYTES {
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            // All that it holds is the scenario's.
+            keep_logs_only(&entry.path(), "")?;
+        } else if metadata.len() > LOG_BYTES {
             fs::remove_file(entry.path())?;
         }
     }

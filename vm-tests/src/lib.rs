@@ -1,6 +1,6 @@
 //! Boots images in QEMU and looks at them from outside.
 //!
-//! A scenario is a file in `tests/`, named for what it shows. It runs in a network
+//! A scenario is a file in `tests/scenarios/`, named for what it shows. It runs in a network
 //! namespace that holds only loopback ([`isolation`]), on the image of
 //! `manifests/images/test.toml` ([`image`]), in a [`machine::Machine`].
 
@@ -25,7 +25,10 @@ pub mod settings;
 pub mod site;
 pub mod time_server;
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 
 /// Seconds that a boot may take: many times what it does take, because a slow host must
 /// not decide a test.
@@ -48,6 +51,23 @@ pub fn is_long() -> bool {
 /// Folder for everything that VM tests leave behind.
 pub fn artefacts() -> PathBuf {
     workspace().join("target/vm")
+}
+
+/// Waits until no other process does `what`; none does while the file is held.
+///
+/// # Errors
+/// When the file of that name cannot be locked.
+pub fn lock(what: &str) -> Result<File> {
+    let file = lock_file(what)?;
+    file.lock().with_context(|| format!("cannot wait for another {what}"))?;
+    Ok(file)
+}
+
+/// The file that [`lock`] locks.
+fn lock_file(what: &str) -> Result<File> {
+    let folder = artefacts().join("locks");
+    fs::create_dir_all(&folder)?;
+    Ok(File::create(folder.join(what))?)
 }
 
 /// The repository's root.

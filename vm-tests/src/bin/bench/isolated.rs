@@ -3,11 +3,11 @@
 //! In: name and working folder of a section, whose images are built already. Out: its table,
 //! which that process leaves in a file.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use vm_tests::{artefacts, isolation};
+use vm_tests::isolation;
 
 /// Set in the process without a network: the working folder.
 const FOLDER: &str = "SLIPWAY_BENCH_ISOLATED";
@@ -22,9 +22,7 @@ pub fn folder() -> Option<PathBuf> {
 /// # Errors
 /// When it fails, after it has said why.
 pub fn table(section: &str, folder: &Path) -> Result<String> {
-    fs::create_dir_all(artefacts())?;
-    let alone = File::create(artefacts().join("one-at-a-time"))?;
-    alone.lock().context("cannot wait for other VM tests")?;
+    let _alone = isolation::all_places()?;
     let status = isolation::namespace()
         .arg(std::env::current_exe()?)
         .arg(section)

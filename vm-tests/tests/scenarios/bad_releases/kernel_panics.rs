@@ -1,11 +1,11 @@
-//! The command line names a root hash that no block of the slot has.
+//! The kernel finds nothing to start in its initrd, and panics.
 
 use release::api::Reached;
 
-use crate::chain::BadRelease;
+use super::chain::BadRelease;
 
 pub const RELEASE: BadRelease = BadRelease {
-    name: "wrong-root-hash",
+    name: "kernel-panics",
     build: BadRelease::build_manifest,
     while_it_starts: None,
     reached: Reached::Kernel,

@@ -53,8 +53,8 @@ impl BadRelease {
 pub fn prepare(test: &str, releases: &[BadRelease]) -> Result<()> {
     Site::prepare(test, |channel| {
         for (release, version) in releases.iter().zip(versions()) {
-            let folder = (release.build)(release, &version, artefacts().join("release-bad"))?;
-            channel.publish(&folder)?;
+            let folder = artefacts().join(format!("{test}-release"));
+            channel.publish(&(release.build)(release, &version, folder.clone())?)?;
             fs::remove_dir_all(folder)?;
         }
         channel.publish(&image::newer(GOOD)?)?;

@@ -1,11 +1,11 @@
-//! kubelet does not know a flag that it is started with, each time anew.
+//! kubelet runs, and its health is never there to be asked for.
 
 use release::api::Reached;
 
-use crate::chain::BadRelease;
+use super::chain::BadRelease;
 
 pub const RELEASE: BadRelease = BadRelease {
-    name: "kubelet-crash-loops",
+    name: "kubelet-never-healthy",
     build: BadRelease::build_manifest,
     while_it_starts: None,
     reached: Reached::Probe,

@@ -17,7 +17,7 @@ use vm_tests::{BOOT_SECONDS, artefacts, image, isolation};
 const NAME: &str = "node_drains_itself";
 const NODE: &str = "node-a";
 /// A pod that may not go, and one that is on every node.
-const OBJECTS: &str = include_str!("../cluster/budget.yaml");
+const OBJECTS: &str = include_str!("../../cluster/budget.yaml");
 const SPEC: &str = "\
 channel: stable
 settle: 5s

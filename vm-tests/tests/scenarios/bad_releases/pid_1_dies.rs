@@ -1,11 +1,11 @@
-//! PID 1 freezes in userspace; the watchdog ends each of the three tries.
+//! What the root starts as PID 1 ends at once, and the kernel panics.
 
 use release::api::Reached;
 
-use crate::chain::BadRelease;
+use super::chain::BadRelease;
 
 pub const RELEASE: BadRelease = BadRelease {
-    name: "hangs",
+    name: "pid-1-dies",
     build: BadRelease::build_manifest,
     while_it_starts: None,
     reached: Reached::Userspace,

@@ -81,7 +81,7 @@ fn only_operators_may_touch(access: &NodeAccess) -> Result<()> {
         let refusal = access.ask_as("reader", order).err().context("a reader gave an order")?;
         ensure!(format!("{refusal:#}").contains("operator"), "{order:?}: {refusal:#}");
     }
-    let stranger = access.stranger(&artefacts().join("strangers"))?;
+    let stranger = access.stranger(&artefacts().join(format!("{NAME}-strangers")))?;
     for who in ["operator", "reader"] {
         let refusal = stranger.ask_as(who, &["status"]).err().context("a stranger is told")?;
         let refusal = format!("{refusal:#}");

@@ -2,7 +2,7 @@
 
 use release::api::Reached;
 
-use crate::chain::BadRelease;
+use super::chain::BadRelease;
 
 pub const RELEASE: BadRelease = BadRelease {
     name: "healthy-for-a-moment",

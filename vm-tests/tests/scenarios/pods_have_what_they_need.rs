@@ -14,7 +14,7 @@ use vm_tests::{BOOT_SECONDS, http, image, isolation};
 
 const NAME: &str = "pods_have_what_they_need";
 /// The pod that has everything, and one that takes more memory than it may.
-const OBJECTS: &str = include_str!("../cluster/pods.yaml");
+const OBJECTS: &str = include_str!("../../cluster/pods.yaml");
 /// Exit code of a process that the kernel killed.
 const KILLED: u32 = 137;
 /// Port on the host for `kubectl port-forward`.

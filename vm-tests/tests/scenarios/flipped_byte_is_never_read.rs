@@ -23,10 +23,10 @@ fn scenario() -> Result<()> {
     // The middle of kubelet, which every boot starts.
     let root = fs::read(release.join("root.erofs"))?;
     let kubelet = find_program(&root).context("the root has no kubelet to damage")?;
-    detects(&release, "flipped-root", ROOT, kubelet)?;
+    detects(&release, "flipped_byte_is_never_read-root", ROOT, kubelet)?;
     // The hash of that block, in the lowest level of the tree, at the end of it.
     let leaves = leaf_position(root.len() as u64, kubelet);
-    detects(&release, "flipped-hash-tree", HASH_TREE, leaves)
+    detects(&release, "flipped_byte_is_never_read-hash-tree", HASH_TREE, leaves)
 }
 
 /// Boots a disk with one changed bit and waits for the kernel's verdict.

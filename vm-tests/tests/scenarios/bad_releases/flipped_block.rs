@@ -9,7 +9,7 @@ use vm_tests::image;
 use vm_tests::machine::Machine;
 use vm_tests::workspace;
 
-use crate::chain::BadRelease;
+use super::chain::BadRelease;
 
 pub const RELEASE: BadRelease = BadRelease {
     name: "flipped-block",

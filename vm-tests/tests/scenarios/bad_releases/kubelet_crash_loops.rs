@@ -1,14 +1,14 @@
-//! All is well but for a probe of the settings.
+//! kubelet does not know a flag that it is started with, each time anew.
 
 use release::api::Reached;
 
-use crate::chain::BadRelease;
+use super::chain::BadRelease;
 
 pub const RELEASE: BadRelease = BadRelease {
-    name: "probe-fails",
+    name: "kubelet-crash-loops",
     build: BadRelease::build_manifest,
     while_it_starts: None,
     reached: Reached::Probe,
-    cause: "test-probe",
+    cause: "kubelet",
     starts: 1,
 };

@@ -1,11 +1,11 @@
-//! The kernel finds nothing to start in its initrd, and panics.
+//! The command line names a root hash that no block of the slot has.
 
 use release::api::Reached;
 
-use crate::chain::BadRelease;
+use super::chain::BadRelease;
 
 pub const RELEASE: BadRelease = BadRelease {
-    name: "kernel-panics",
+    name: "wrong-root-hash",
     build: BadRelease::build_manifest,
     while_it_starts: None,
     reached: Reached::Kernel,

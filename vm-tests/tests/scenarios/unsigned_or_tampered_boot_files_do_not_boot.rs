@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use vm_tests::machine::{self, Machine, OnReset};
 use vm_tests::{BOOT_SECONDS, esp, image, isolation};
 
+const NAME: &str = "unsigned_or_tampered_boot_files_do_not_boot";
 const LOADER: &str = "EFI/BOOT/BOOTX64.EFI";
 const UKI: &str = "EFI/Linux/slipway-000001-a+3.efi";
 const STARTED: &str = "Linux version";
@@ -17,15 +18,15 @@ const REFUSED: [&str; 4] =
 
 #[test]
 fn unsigned_or_tampered_boot_files_do_not_boot() {
-    isolation::isolated("unsigned_or_tampered_boot_files_do_not_boot", scenario);
+    isolation::isolated(NAME, scenario);
 }
 
 fn scenario() -> Result<()> {
     let release = image::test_image()?;
-    let disk = image::disk_copy(&release, "tampered")?;
+    let disk = image::disk_copy(&release, NAME)?;
     let original = release.join("slipway-a.efi");
     // The control: enrols the keys, and shows that these very steps boot a good disk.
-    let mut machine = Machine::start("tampered-boot-files", &disk)?;
+    let mut machine = Machine::start(NAME, &disk)?;
     machine.wait_for("Custom Secure Boot keys successfully enrolled", BOOT_SECONDS)?;
     machine.wait_for(STARTED, BOOT_SECONDS)?;
     let folder = machine.cut_power()?;

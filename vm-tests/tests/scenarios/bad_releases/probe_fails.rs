@@ -1,14 +1,14 @@
-//! kubelet runs, and its health is never there to be asked for.
+//! All is well but for a probe of the settings.
 
 use release::api::Reached;
 
-use crate::chain::BadRelease;
+use super::chain::BadRelease;
 
 pub const RELEASE: BadRelease = BadRelease {
-    name: "kubelet-never-healthy",
+    name: "probe-fails",
     build: BadRelease::build_manifest,
     while_it_starts: None,
     reached: Reached::Probe,
-    cause: "kubelet",
+    cause: "test-probe",
     starts: 1,
 };

@@ -21,7 +21,7 @@ fn kubelet_without_credentials_falls_back() {
         Site::prepare(NAME, |channel| {
             let manifest =
                 workspace().join("manifests/images/bad/kubelet-without-credentials.toml");
-            let folder = artefacts().join("release-bad");
+            let folder = artefacts().join(format!("{NAME}-release"));
             channel.publish(&image::build_as(&manifest, &folder, Some(BAD))?)?;
             std::fs::remove_dir_all(folder)?;
             channel.point(settings::CHANNEL, "0.1.0", &[])

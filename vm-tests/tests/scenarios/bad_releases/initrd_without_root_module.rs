@@ -6,7 +6,7 @@ use anyhow::Result;
 use release::api::Reached;
 use vm_tests::image;
 
-use crate::chain::BadRelease;
+use super::chain::BadRelease;
 
 pub const RELEASE: BadRelease = BadRelease {
     name: "initrd-without-root-module",

@@ -1,11 +1,11 @@
-//! What the root starts as PID 1 ends at once, and the kernel panics.
+//! PID 1 freezes in userspace; the watchdog ends each of the three tries.
 
 use release::api::Reached;
 
-use crate::chain::BadRelease;
+use super::chain::BadRelease;
 
 pub const RELEASE: BadRelease = BadRelease {
-    name: "pid-1-dies",
+    name: "hangs",
     build: BadRelease::build_manifest,
     while_it_starts: None,
     reached: Reached::Userspace,
