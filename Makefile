@@ -39,13 +39,13 @@ lint: ## formatting and lints
 unit: inputs ## tests without virtual machines
 	$(CARGO) test --locked --workspace --exclude vm-tests
 
-vm: inputs ## tests in virtual machines, two at a time
+vm: inputs ## tests in virtual machines, one at a time
 	$(WITH_IMAGE) $(CARGO) test --locked --workspace --test scenarios
 
 soak: inputs ## the long forms: all bad releases and faults, 24 power cuts, what needs other builds
 	$(WITH_IMAGE) SLIPWAY_LONG=1 $(CARGO) test --locked --workspace --test scenarios -- \
 		--include-ignored \
-		bad_releases network_faults power_cuts api_server_outage gvisor \
+		bad_releases network_faults power_cuts api_server_outage broken_workload gvisor \
 		kubelet_without_credentials minor_update tenants certificates clouds
 
 bench: ## compare with peers, and write docs/benchmarks.md

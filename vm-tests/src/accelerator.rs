@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::{artefacts, lock};
+use crate::artefacts;
 
 /// What works everywhere.
 const EMULATION: &str = "tcg,thread=multi,tb-size=256";
@@ -21,11 +21,11 @@ const PROBE_SECONDS: u64 = 20;
 /// When QEMU is missing.
 pub fn accelerator() -> Result<String> {
     let kept = artefacts().join("accelerator");
-    let _alone = lock("probe-of-kvm")?;
     if let Ok(text) = fs::read_to_string(&kept) {
         return Ok(text);
     }
     let found = if runs_under_kvm()? { "kvm" } else { EMULATION };
+    fs::create_dir_all(artefacts())?;
     fs::write(&kept, found)?;
     Ok(found.to_owned())
 }

@@ -6,25 +6,23 @@
 //!
 //! **Invariant:** what a scenario leaves in `target/vm` has a name that begins with its own.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{Write, stdout};
 use std::path::Path;
 use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{artefacts, image, lock, lock_file};
+use crate::{artefacts, image, lock};
 
 /// In the process of a scenario: the file that says that it has passed.
 const MARK: &str = "SLIPWAY_TEST_ISOLATED";
-/// Scenarios that run at the same time: each leaves a processor idle while it waits.
-const PLACES: usize = 2;
 /// Larger files are disks and channels, smaller ones are logs.
 const LOG_BYTES: u64 = 4 << 20;
 
-/// Runs `scenario` without a network. `test` is the name of the test function.
+/// Runs `scenario` alone on this machine and without a network. `test` is the name of the
+/// test function.
 ///
 /// # Panics
 /// When the scenario fails; that is how a test fails.
@@ -42,30 +40,9 @@ pub fn prepared(
     prepare: impl FnOnce() -> Result<()>,
     scenario: impl FnOnce() -> Result<()>,
 ) {
-    in_places(test, || Ok(vec![place()?]), prepare, scenario);
-}
-
-/// As [`prepared`], while no other scenario runs: for those with two machines.
-///
-/// # Panics
-/// As [`prepared`].
-pub fn alone(
-    test: &str,
-    prepare: impl FnOnce() -> Result<()>,
-    scenario: impl FnOnce() -> Result<()>,
-) {
-    in_places(test, all_places, prepare, scenario);
-}
-
-fn in_places(
-    test: &str,
-    places: fn() -> Result<Vec<File>>,
-    prepare: impl FnOnce() -> Result<()>,
-    scenario: impl FnOnce() -> Result<()>,
-) {
     let passed = artefacts().join(format!("{test}.passed"));
     let outcome = match std::env::var_os(MARK) {
-        None => start_again(test, &passed, places, prepare),
+        None => start_again(test, &passed, prepare),
         Some(mark) if passed == Path::new(&mark) => run(&passed, scenario),
         // Another scenario's process: its name is a part of this one's.
         Some(_) => Ok(()),
@@ -81,15 +58,10 @@ fn run(passed: &Path, scenario: impl FnOnce() -> Result<()>) -> Result<()> {
     Ok(fs::write(passed, "")?)
 }
 
-fn start_again(
-    test: &str,
-    passed: &Path,
-    places: fn() -> Result<Vec<File>>,
-    prepare: impl FnOnce() -> Result<()>,
-) -> Result<()> {
+fn start_again(test: &str, passed: &Path, prepare: impl FnOnce() -> Result<()>) -> Result<()> {
     // The image is built out here, where there is a network.
     let image = image::test_image()?;
-    let _places = places()?;
+    let _alone = alone()?;
     let started = Instant::now();
     prepare()?;
     if passed.exists() {
@@ -107,7 +79,7 @@ fn start_again(
         .stderr(file)
         .status()
         .context("cannot run `unshare`: apt install util-linux")?;
-    let said = fs::read_to_string(&log)?;
+    let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     // Not by a macro: those of a test that passes are not shown.
     writeln!(stdout(), "== {test}: {} s ==\n{said}", started.elapsed().as_secs())?;
     ensure!(status.success(), "the scenario failed; its own message is above");
@@ -116,32 +88,13 @@ fn start_again(
     keep_logs_only(&artefacts(), test)
 }
 
-/// Waits for one of the places in which scenarios run.
-fn place() -> Result<File> {
-    let places =
-        (1..=PLACES).map(|number| lock_file(&place_name(number))).collect::<Result<Vec<_>>>()?;
-    loop {
-        for place in &places {
-            match place.try_lock() {
-                Ok(()) => return Ok(place.try_clone()?),
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => return Err(error.into()),
-            }
-        }
-        sleep(Duration::from_millis(200));
-    }
-}
-
-/// Waits until no scenario runs, and lets none begin while the files are held.
+/// Waits until no scenario runs; none begins while the file is held. Two at a time would take
+/// longer than one after the other: machines of two processors each slow one another down.
 ///
 /// # Errors
-/// When the files cannot be locked.
-pub fn all_places() -> Result<Vec<File>> {
-    (1..=PLACES).map(|number| lock(&place_name(number))).collect()
-}
-
-fn place_name(number: usize) -> String {
-    format!("place-{number}")
+/// When the file cannot be locked.
+pub fn alone() -> Result<File> {
+    lock("scenario")
 }
 
 /// Removes the disks and channels of a scenario, once it has passed: those of all together would

@@ -58,16 +58,11 @@ pub fn artefacts() -> PathBuf {
 /// # Errors
 /// When the file of that name cannot be locked.
 pub fn lock(what: &str) -> Result<File> {
-    let file = lock_file(what)?;
-    file.lock().with_context(|| format!("cannot wait for another {what}"))?;
-    Ok(file)
-}
-
-/// The file that [`lock`] locks.
-fn lock_file(what: &str) -> Result<File> {
     let folder = artefacts().join("locks");
     fs::create_dir_all(&folder)?;
-    Ok(File::create(folder.join(what))?)
+    let file = File::create(folder.join(what))?;
+    file.lock().with_context(|| format!("cannot wait for another {what}"))?;
+    Ok(file)
 }
 
 /// The repository's root.

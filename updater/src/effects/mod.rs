@@ -171,7 +171,7 @@ pub trait Slots: Send + Sync {
         buffer: &mut [u8],
     ) -> io::Result<()>;
 
-    /// Writes to the target slot; `sync_target` makes it last.
+    /// Writes whole blocks of 4096 bytes to the target slot; `sync_target` makes it last.
     ///
     /// # Errors
     /// As the device gives them.

@@ -4,6 +4,9 @@
 //! are looked up in `/sys` below that disk, so a second disk with the same labels is never
 //! touched. **Invariant:** the booted slot is only ever opened for reading, and the target
 //! slot for writing only while nothing else (a mount, device-mapper) holds it.
+//!
+//! Long runs go past the page cache: a whole slot through it would fill the memory that this
+//! daemon may have, and waits for the kernel to free it take longer than all that staging does.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -13,15 +16,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use release::Slot;
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::OFlags;
 
 use super::boot::{BootFacts, partition_label};
 use super::{Area, BootedSlot, Slots, TargetSlot};
 
-/// Alignment that reads past the cache need, in bytes: the largest block size of a disk.
+/// Alignment that going past the cache needs, in bytes: the largest block size of a disk.
 const ALIGNMENT: usize = 4096;
-/// Most bytes that are read past the cache at a time.
+/// Most bytes that go past the cache at a time.
 const PIECE: usize = 1 << 20;
+/// A run of the booted slot that goes past the cache. Shorter ones lie close together, so that
+/// reading ahead helps.
+const LONG: usize = 128 << 10;
 
 /// How a partition is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,8 +36,8 @@ enum Access {
     Read,
     /// Past the cache.
     ReadDevice,
-    /// Through the cache, and alone.
-    Write,
+    /// Past the cache, and alone.
+    WriteDevice,
 }
 
 /// The partitions of both slots.
@@ -70,9 +76,10 @@ impl DiskSlots {
             Access::Read => OFlags::empty(),
             Access::ReadDevice => OFlags::DIRECT,
             // For a block device EXCL means: fail when it is mounted or otherwise claimed.
-            Access::Write => OFlags::EXCL,
+            Access::WriteDevice => OFlags::DIRECT | OFlags::EXCL,
         };
-        options.read(true).write(access == Access::Write).custom_flags(flags.bits().cast_signed());
+        let writes = access == Access::WriteDevice;
+        options.read(true).write(writes).custom_flags(flags.bits().cast_signed());
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("{} ({label}): {error}", path.display()))
         };
@@ -115,7 +122,11 @@ impl DiskSlots {
 
 impl Slots for DiskSlots {
     fn read_booted(&self, area: Area, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.file(self.booted.slot(), area, Access::Read)?.read_exact_at(buffer, offset)
+        let file = |access| self.file(self.booted.slot(), area, access);
+        if buffer.len() < LONG {
+            return file(Access::Read)?.read_exact_at(buffer, offset);
+        }
+        read_past_cache(&*file(Access::ReadDevice)?, offset, buffer)
     }
 
     fn read_target(
@@ -135,15 +146,12 @@ impl Slots for DiskSlots {
         offset: u64,
         bytes: &[u8],
     ) -> io::Result<()> {
-        self.file(target.slot(), area, Access::Write)?.write_all_at(bytes, offset)
+        write_past_cache(&*self.file(target.slot(), area, Access::WriteDevice)?, offset, bytes)
     }
 
     fn sync_target(&self, target: TargetSlot) -> io::Result<()> {
         for area in [Area::Root, Area::Verity] {
-            let file = self.file(target.slot(), area, Access::Write)?;
-            file.sync_data()?;
-            // What was written is of no use in memory.
-            fadvise(&*file, 0, None, Advice::DontNeed)?;
+            self.file(target.slot(), area, Access::WriteDevice)?.sync_data()?;
         }
         Ok(())
     }
@@ -153,8 +161,7 @@ impl Slots for DiskSlots {
 fn read_past_cache(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
     let alignment = ALIGNMENT as u64;
     let mut memory = vec![0; PIECE.min(buffer.len().next_multiple_of(ALIGNMENT)) + 2 * ALIGNMENT];
-    let unaligned = memory.as_ptr().align_offset(ALIGNMENT);
-    let space = memory.get_mut(unaligned..).unwrap_or_default();
+    let space = aligned(&mut memory);
     let usable = space.len() / ALIGNMENT * ALIGNMENT;
     let mut done = 0;
     while done < buffer.len() {
@@ -177,11 +184,41 @@ fn read_past_cache(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()
     Ok(())
 }
 
+/// Writes whole blocks with O_DIRECT.
+fn write_past_cache(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    if !offset.is_multiple_of(ALIGNMENT as u64) || !bytes.len().is_multiple_of(ALIGNMENT) {
+        let text = format!("{} bytes at {offset} are not whole blocks", bytes.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let mut memory = vec![0; PIECE.min(bytes.len()) + ALIGNMENT];
+    let space = aligned(&mut memory);
+    for (piece, at) in bytes.chunks(PIECE).zip((offset..).step_by(PIECE)) {
+        let space = &mut space[..piece.len()];
+        space.copy_from_slice(piece);
+        let mut done = 0;
+        while done < space.len() {
+            let count = file.write_at(&space[done..], at + done as u64)?;
+            if count == 0 || !count.is_multiple_of(ALIGNMENT) {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            done += count;
+        }
+    }
+    Ok(())
+}
+
+/// The part of `memory` that begins where O_DIRECT wants it to.
+fn aligned(memory: &mut [u8]) -> &mut [u8] {
+    let unaligned = memory.as_ptr().align_offset(ALIGNMENT);
+    memory.get_mut(unaligned..).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::effects::boot::BootId;
 
+    const BLOCK: usize = ALIGNMENT;
     const LABELS: [&str; 4] = ["root-a", "verity-a", "root-b", "verity-b"];
 
     /// Two disks with the same labels; the node runs slot A of the second.
@@ -213,14 +250,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let slots = machine(folder.path());
         let target = slots.booted.target();
-        let bytes: Vec<u8> = (0..(2 << 20) + 5000).map(|index| (index % 251) as u8).collect();
-        slots.write_target(target, Area::Root, 100, &bytes).unwrap();
+        let bytes: Vec<u8> = (0..PIECE + 3 * BLOCK).map(|index| (index % 251) as u8).collect();
+        slots.write_target(target, Area::Root, BLOCK as u64, &bytes).unwrap();
         slots.sync_target(target).unwrap();
         let mut read = vec![0; bytes.len()];
-        slots.read_target(target, Area::Root, 100, &mut read).unwrap();
+        slots.read_target(target, Area::Root, BLOCK as u64, &mut read).unwrap();
         assert_eq!(read, bytes);
         let device = fs::read(folder.path().join("dev/vdb3")).unwrap();
-        assert_eq!(device[100..100 + bytes.len()], bytes);
+        assert_eq!(device[BLOCK..BLOCK + bytes.len()], bytes);
+        assert!(
+            device[..BLOCK].iter().chain(&device[BLOCK + bytes.len()..]).all(|byte| *byte == 2)
+        );
+        for (offset, length) in [(100, BLOCK), (0, 100)] {
+            let refused = slots.write_target(target, Area::Root, offset, &bytes[..length]);
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
         for untouched in ["vda1", "vda3", "vdb1", "vdb2", "vdb4"] {
             let device = fs::read(folder.path().join("dev").join(untouched)).unwrap();
             assert!(device.iter().all(|byte| *byte == device[0]), "{untouched}");
@@ -253,6 +297,9 @@ mod tests {
         let mut read = [9; 4];
         slots.read_booted(Area::Verity, 8, &mut read).unwrap();
         assert_eq!(read, [1; 4]);
+        let mut read = vec![9; LONG];
+        slots.read_booted(Area::Verity, BLOCK as u64, &mut read).unwrap();
+        assert!(read.iter().all(|byte| *byte == 1));
     }
 
     #[test]
@@ -265,10 +312,11 @@ mod tests {
         let labels = folder.path().join("dev/disk/by-partlabel");
         fs::create_dir_all(&labels).unwrap();
         std::os::unix::fs::symlink("../../vda3", labels.join("root-b")).unwrap();
-        assert!(slots.write_target(target, Area::Root, 0, &[7]).is_err(), "the other disk's");
+        let block = [7; BLOCK];
+        assert!(slots.write_target(target, Area::Root, 0, &block).is_err(), "the other disk's");
         fs::remove_file(labels.join("root-b")).unwrap();
         std::os::unix::fs::symlink("../../vdb3", labels.join("root-b")).unwrap();
-        slots.write_target(target, Area::Root, 0, &[7]).unwrap();
+        slots.write_target(target, Area::Root, 0, &block).unwrap();
         assert_eq!(fs::read(folder.path().join("dev/vdb3")).unwrap()[0], 7);
     }
 

@@ -49,6 +49,32 @@ struct Tools {
     hashes: Vec<u8>,
 }
 
+/// A block of a frame that is not at its place.
+struct Lacking {
+    number: usize,
+    /// Where the running system may have it, in bytes.
+    place: u64,
+}
+
+impl Lacking {
+    fn is_before(&self, next: &Self) -> bool {
+        self.number + 1 == next.number && self.place + BLOCK as u64 == next.place
+    }
+}
+
+/// The blocks of a frame whose hashes are not those of the index, by number; `None` when the
+/// running system does not have one of them.
+fn lacking(
+    hashes: &[u8],
+    leaf: impl Fn(usize) -> Option<u64>,
+    find: impl Fn(u64) -> Option<u64>,
+) -> Option<Vec<Lacking>> {
+    let numbered = hashes.as_chunks().0.iter().enumerate();
+    let wanted = numbered.map(|(number, hash)| (number, leaf(number), leaf_of(hash)));
+    let lacking = wanted.filter(|(_, wanted, there)| *wanted != Some(*there));
+    lacking.map(|(number, wanted, _)| Some(Lacking { number, place: find(wanted?)? })).collect()
+}
+
 impl Assembly {
     /// Nothing is done yet.
     pub fn new(
@@ -170,34 +196,34 @@ impl Assembly {
             }
             self.hasher.hash_all(&tools.content, &mut tools.hashes);
             let first = offset / BLOCK as u64;
-            let mut copied = None;
-            let blocks = tools.content.chunks_mut(BLOCK).zip(tools.hashes.as_chunks_mut().0);
-            for (number, (block, hash)) in blocks.enumerate() {
-                let leaf = leaves.leaf(first + number as u64);
-                if leaf == Some(leaf_of(hash)) {
-                    continue;
-                }
-                let found =
-                    leaf.zip(locations).and_then(|(leaf, from)| from.find(leaf).zip(locations));
-                let Some((place, from)) = found else { return Ok(false) };
-                if from.read(place, block).is_err() {
-                    return Ok(false);
-                }
-                *hash = self.hasher.hash(block);
-                if leaf != Some(leaf_of(hash)) {
-                    return Ok(false);
-                }
-                copied = Some((copied.map_or(number, |(start, _)| start), number + 1));
-            }
-            let written = match copied {
-                None => 0,
-                Some((start, end)) => {
-                    let (start, end) = (start * BLOCK, (end * BLOCK).min(tools.content.len()));
-                    self.destination.write(offset + start as u64, &tools.content[start..end])?;
-                    end - start
-                }
+            let leaf = |number: usize| leaves.leaf(first + number as u64);
+            let find = |leaf| locations.and_then(|from| from.find(leaf));
+            let Some(lacking) = lacking(&tools.hashes, leaf, find) else { return Ok(false) };
+            let (Some(start), Some(end), Some(from)) = (lacking.first(), lacking.last(), locations)
+            else {
+                return self.finish(index, &tools.hashes, 0).map(|()| true);
             };
-            self.finish(index, &tools.hashes, written).map(|()| true)
+            let length = tools.content.len();
+            let written = start.number * BLOCK..((end.number + 1) * BLOCK).min(length);
+            // Neighbours are read at once: a call for each block costs more than its hash.
+            for run in lacking.chunk_by(Lacking::is_before) {
+                let blocks = run[0].number..run[0].number + run.len();
+                let bytes = blocks.start * BLOCK..(blocks.end * BLOCK).min(length);
+                let content = &mut tools.content[bytes];
+                if from.read(run[0].place, content).is_err() {
+                    return Ok(false);
+                }
+                let hashes = &mut tools.hashes.as_chunks_mut().0[blocks.clone()];
+                for ((number, block), hash) in blocks.zip(content.chunks(BLOCK)).zip(hashes) {
+                    *hash = self.hasher.hash(block);
+                    if leaf(number) != Some(leaf_of(hash)) {
+                        return Ok(false);
+                    }
+                }
+            }
+            let content = &tools.content[written.clone()];
+            self.destination.write(offset + written.start as u64, content)?;
+            self.finish(index, &tools.hashes, content.len()).map(|()| true)
         })
     }
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use release::layout::MIB;
 use release::verity::{BLOCK, BlockHasher, HASH};
 
-/// Bytes that a thread reads at a time.
-const SEGMENT: usize = MIB as usize;
+/// Bytes that a thread works on at a time.
+pub const SEGMENT: usize = MIB as usize;
 
 /// Where in the run reading failed, and why.
 #[derive(Debug)]
@@ -29,35 +29,53 @@ pub fn hash_blocks(
     read: impl Fn(u64, &mut [u8]) -> io::Result<()> + Sync,
 ) -> Result<Vec<u8>, ReadFailed> {
     let mut hashes = vec![0; bytes.div_ceil(BLOCK as u64) as usize * HASH];
-    let segments = Mutex::new(hashes.chunks_mut(SEGMENT / BLOCK * HASH).enumerate());
+    on_all_cores(&mut hashes, SEGMENT / BLOCK * HASH, SEGMENT, |offset, buffer, out| {
+        let length = (bytes - offset).min(SEGMENT as u64) as usize;
+        let piece = &mut buffer[..length];
+        read(offset, piece)?;
+        for (block, hash) in piece.chunks(BLOCK).zip(out.chunks_mut(HASH)) {
+            hash.copy_from_slice(&hasher.hash(block));
+        }
+        Ok(())
+    })?;
+    Ok(hashes)
+}
+
+/// Fills `results`, of which `each` belong to one [`SEGMENT`] of a run, on all cores. `work` gets
+/// where the segment begins, a buffer of `buffer_bytes`, and its results. Blocks the caller.
+///
+/// # Errors
+/// The first failure of `work`, and its segment.
+pub fn on_all_cores<T: Send>(
+    results: &mut [T],
+    each: usize,
+    buffer_bytes: usize,
+    work: impl Fn(u64, &mut [u8], &mut [T]) -> io::Result<()> + Sync,
+) -> Result<(), ReadFailed> {
+    let segments = Mutex::new(results.chunks_mut(each).enumerate());
     let failure = Mutex::new(None);
     let stop = AtomicBool::new(false);
-    let work = || {
-        let mut buffer = vec![0; SEGMENT];
+    let run = || {
+        let mut buffer = vec![0; buffer_bytes];
         while !stop.load(Ordering::Relaxed) {
             let Some((index, out)) = lock(&segments).next() else { break };
             let offset = index as u64 * SEGMENT as u64;
-            let length = (bytes - offset).min(SEGMENT as u64) as usize;
-            let piece = &mut buffer[..length];
-            if let Err(source) = read(offset, piece) {
+            if let Err(source) = work(offset, &mut buffer, out) {
                 stop.store(true, Ordering::Relaxed);
                 lock(&failure).get_or_insert(ReadFailed { offset, source });
                 break;
-            }
-            for (block, hash) in piece.chunks(BLOCK).zip(out.chunks_mut(HASH)) {
-                hash.copy_from_slice(&hasher.hash(block));
             }
         }
     };
     std::thread::scope(|scope| {
         for _ in 1..cores() {
-            scope.spawn(work);
+            scope.spawn(run);
         }
-        work();
+        run();
     });
     match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
         Some(failed) => Err(failed),
-        None => Ok(hashes),
+        None => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use release::verity::{self, BLOCK, BlockHasher, HASH};
 use release::{Digest, UkiName};
 
 use super::destination::Origin;
-use super::hash::hash_blocks;
+use super::hash::{SEGMENT, hash_blocks, on_all_cores};
 use crate::effects::{Area, Effects};
 
 /// Distance of the places in a UKI that are looked at, in bytes: the alignment of sections in
@@ -106,16 +106,17 @@ impl Locations {
         }
         let origin = Origin::Uki(effects.clone(), name, bytes);
         let hasher = BlockHasher::new(salt);
-        let mut leaves = Vec::with_capacity(bytes.div_ceil(UKI_STRIDE) as usize);
-        let mut buffer = vec![0; MIB as usize + BLOCK];
-        for offset in (0..bytes).step_by(MIB as usize) {
-            origin.read(offset, &mut buffer)?;
-            let places = (bytes - offset).min(MIB).div_ceil(UKI_STRIDE);
-            leaves.extend((0..places as usize).map(|place| {
-                let start = place * UKI_STRIDE as usize;
-                leaf_of(&hasher.hash(&buffer[start..start + BLOCK]))
-            }));
-        }
+        let mut leaves = vec![0; bytes.div_ceil(UKI_STRIDE) as usize];
+        let each = SEGMENT / UKI_STRIDE as usize;
+        let hash = |offset, buffer: &mut [u8], leaves: &mut [u64]| {
+            // The last places of a segment are of blocks that reach into the next one.
+            origin.read(offset, buffer)?;
+            for (leaf, start) in leaves.iter_mut().zip((0..).step_by(UKI_STRIDE as usize)) {
+                *leaf = leaf_of(&hasher.hash(&buffer[start..start + BLOCK]));
+            }
+            Ok(())
+        };
+        on_all_cores(&mut leaves, each, SEGMENT + BLOCK, hash).map_err(|failed| failed.source)?;
         Ok(Some(Self::new(leaves.into_iter(), UKI_STRIDE, origin)))
     }
 }

@@ -1,7 +1,7 @@
 //! What a booted image does, one scenario per file, each named for what it shows.
 //!
 //! Every scenario has a network of its own that holds only loopback, and boots images in QEMU;
-//! two run at a time. `make vm` runs all, `make soak` the long forms.
+//! one runs at a time. `make vm` runs all, `make soak` the long forms.
 
 // The image as it boots.
 mod first_boot_makes_slot_b_and_state;
@@ -30,6 +30,7 @@ mod seed_disk_gives_settings;
 
 // A real cluster.
 mod api_server_outage_is_forgiven;
+mod broken_workload_falls_back;
 mod certificates_are_renewed;
 mod gvisor_runs_a_pod;
 mod kubelet_without_credentials_falls_back;

@@ -42,7 +42,7 @@ fn tenants_share_a_cluster() {
             })
         })
     };
-    isolation::alone(NAME, prepare, scenario);
+    isolation::prepared(NAME, prepare, scenario);
 }
 
 fn scenario() -> Result<()> {

@@ -22,7 +22,7 @@ pub fn folder() -> Option<PathBuf> {
 /// # Errors
 /// When it fails, after it has said why.
 pub fn table(section: &str, folder: &Path) -> Result<String> {
-    let _alone = isolation::all_places()?;
+    let _alone = isolation::alone()?;
     let status = isolation::namespace()
         .arg(std::env::current_exe()?)
         .arg(section)

@@ -1,0 +1,81 @@
+//! A release on which the node is healthy and Ready, while a pod of a DaemonSet does not start any
+//! more: a program of the host that it mounts is gone. The node comes back on the release before,
+//! with that pod as the cause, and the pod is Ready again.
+
+use anyhow::{Context, Result, ensure};
+use release::api::{Reached, Status};
+use serde_json::Value;
+use vm_tests::cluster::{self, Cluster, is_ready};
+use vm_tests::machine::Hardware;
+use vm_tests::site::Site;
+use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings, workspace};
+
+const NAME: &str = "broken_workload_falls_back";
+const NODE: &str = "node-a";
+const BAD: &str = "0.1.1";
+const AGENT: &str = r#"
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec:
+      containers:
+        - name: agent
+          image: localhost/slipway/hello:1
+          imagePullPolicy: Never
+          volumeMounts:
+            - {name: host-program, mountPath: /host-program}
+      volumes:
+        - {name: host-program, hostPath: {path: /usr/bin/probe, type: File}}
+"#;
+
+#[test]
+#[ignore = "takes minutes: run `make soak`"]
+fn broken_workload_falls_back() {
+    let prepare = || {
+        cluster::build()?;
+        Site::prepare(NAME, |channel| {
+            let manifest = workspace().join("manifests/images/bad/without-a-host-file.toml");
+            let folder = artefacts().join(format!("{NAME}-release"));
+            channel.publish(&image::build_as(&manifest, &folder, Some(BAD))?)?;
+            std::fs::remove_dir_all(folder)?;
+            channel.point(settings::CHANNEL, "0.1.0", &[])
+        })
+    };
+    isolation::prepared(NAME, prepare, scenario);
+}
+
+fn scenario() -> Result<()> {
+    let site = Site::open(NAME)?;
+    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
+    let mut document = site.settings()?;
+    document["hostname"] = NODE.into();
+    document["health"]["deadline"] = "4m".into();
+    document["kubernetes"] = cluster.settings();
+    let machine = site.start(&image::test_image()?, &document, Hardware::default())?;
+    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    cluster.apply(AGENT)?;
+    let agent = ["daemonset", "agent"];
+    let is_there = |set: &Value| set["status"]["numberReady"] == 1;
+    cluster.wait_for(&machine, &agent, BOOT_SECONDS, is_there)?;
+    site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
+
+    site.channel.point(settings::CHANNEL, BAD, &[])?;
+    site.access.update();
+    let is_back = |status: &Status| {
+        status.fallback.as_ref().is_some_and(|fallback| fallback.version == BAD.parse().ok())
+    };
+    let status = site.access.wait_for(&machine, "back", 3 * BOOT_SECONDS, is_back)?;
+    let fallback = status.fallback.context("no fallback")?;
+    println!("{:.0} s: back: {}", machine.seconds(), fallback.cause);
+    ensure!(fallback.reached == Reached::Probe, "the fallback is {fallback:?}");
+    ensure!(fallback.cause.contains("DaemonSet default/agent"), "the fallback is {fallback:?}");
+    // The node was well in every other respect.
+    ensure!(!fallback.cause.contains("node-ready"), "the fallback is {fallback:?}");
+    site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
+    cluster.wait_for(&machine, &agent, BOOT_SECONDS, is_there)?;
+    Ok(())
+}
