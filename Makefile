@@ -37,16 +37,16 @@ lint: ## formatting and lints
 	$(CARGO) clippy --locked --workspace --all-targets -- $(LINT)
 
 unit: inputs ## tests without virtual machines
-	$(CARGO) test --locked --workspace --exclude vm-tests
+	$(CARGO) test --locked --workspace --lib --bins \
+		$(patsubst %.rs,--test %,$(notdir $(wildcard */tests/*.rs)))
 
 vm: inputs ## tests in virtual machines, one at a time
 	$(WITH_IMAGE) $(CARGO) test --locked --workspace --test scenarios
 
 soak: inputs ## the long forms: all bad releases and faults, 24 power cuts, what needs other builds
-	$(WITH_IMAGE) SLIPWAY_LONG=1 $(CARGO) test --locked --workspace --test scenarios -- \
-		--include-ignored \
-		bad_releases network_faults power_cuts api_server_outage broken_workload gvisor \
-		kubelet_without_credentials minor_update tenants certificates clouds
+	$(WITH_IMAGE) export SLIPWAY_LONG=1 && \
+		$(CARGO) test --locked --workspace --test scenarios -- --ignored && \
+		$(CARGO) test --locked --workspace --test scenarios -- network_faults clouds
 
 bench: ## compare with peers, and write docs/benchmarks.md
 	@./setup/install-dependencies bench

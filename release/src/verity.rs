@@ -165,6 +165,21 @@ mod tests {
     }
 
     #[test]
+    fn a_block_of_zeros_has_the_hash_of_its_bytes() {
+        let salt = Digest::of(b"salt");
+        let expected = Sha256::new_with_prefix(salt.as_bytes()).chain_update([0; BLOCK]).finalize();
+        let hasher = BlockHasher::new(&salt);
+        assert_eq!(hasher.hash(&[0; BLOCK]), *expected);
+        assert_eq!(hasher.hash(&[0; 3]), *expected);
+        for changed in [0, 2000, BLOCK - 1] {
+            let mut block = [0; BLOCK];
+            block[changed] = 1;
+            let expected = Sha256::new_with_prefix(salt.as_bytes()).chain_update(block).finalize();
+            assert_eq!(hasher.hash(&block), *expected);
+        }
+    }
+
+    #[test]
     fn a_short_block_is_filled_with_zeros() {
         let hasher = BlockHasher::new(&Digest::of(b"salt"));
         let mut full = [0; BLOCK];

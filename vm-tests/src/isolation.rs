@@ -4,7 +4,8 @@
 //! after it has seen that loopback is the only interface. What it says goes to
 //! `target/vm/<scenario>.log`, and in one piece to the console when it ends.
 //!
-//! **Invariant:** what a scenario leaves in `target/vm` has a name that begins with its own.
+//! **Invariant:** disks and channels of a scenario are in `target/vm` under names that begin with
+//! its own.
 
 use std::fs::{self, File};
 use std::io::{Write, stdout};
@@ -12,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::{artefacts, image, lock};
 
@@ -44,8 +45,7 @@ pub fn prepared(
     let outcome = match std::env::var_os(MARK) {
         None => start_again(test, &passed, prepare),
         Some(mark) if passed == Path::new(&mark) => run(&passed, scenario),
-        // Another scenario's process: its name is a part of this one's.
-        Some(_) => Ok(()),
+        Some(mark) => Err(anyhow!("started for {}: no name may be in another's", mark.display())),
     };
     if let Err(error) = outcome {
         panic!("{error:?}");
@@ -59,16 +59,17 @@ fn run(passed: &Path, scenario: impl FnOnce() -> Result<()>) -> Result<()> {
 }
 
 fn start_again(test: &str, passed: &Path, prepare: impl FnOnce() -> Result<()>) -> Result<()> {
+    let _alone = alone()?;
     // The image is built out here, where there is a network.
     let image = image::test_image()?;
-    let _alone = alone()?;
     let started = Instant::now();
     prepare()?;
     if passed.exists() {
         fs::remove_file(passed)?;
     }
     let log = artefacts().join(format!("{test}.log"));
-    println!("{test}: its log is {}", log.display());
+    // Not by a macro: what a test says is shown only when it fails.
+    writeln!(stdout(), "\n{test}: its log is {}", log.display())?;
     let file = File::create(&log)?;
     let status = namespace()
         .arg(std::env::current_exe()?)
@@ -80,9 +81,8 @@ fn start_again(test: &str, passed: &Path, prepare: impl FnOnce() -> Result<()>) 
         .status()
         .context("cannot run `unshare`: apt install util-linux")?;
     let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-    // Not by a macro: those of a test that passes are not shown.
-    writeln!(stdout(), "== {test}: {} s ==\n{said}", started.elapsed().as_secs())?;
-    ensure!(status.success(), "the scenario failed; its own message is above");
+    writeln!(stdout(), "\n== {test}: {} s ==\n{said}", started.elapsed().as_secs())?;
+    ensure!(status.success(), "the scenario failed: see above, or {}", log.display());
     ensure!(passed.exists(), "no scenario is called `{test}`: that must be its function's name");
     fs::remove_file(passed)?;
     keep_logs_only(&artefacts(), test)

@@ -5,8 +5,9 @@
 //! touched. **Invariant:** the booted slot is only ever opened for reading, and the target
 //! slot for writing only while nothing else (a mount, device-mapper) holds it.
 //!
-//! Long runs go past the page cache: a whole slot through it would fill the memory that this
-//! daemon may have, and waits for the kernel to free it take longer than all that staging does.
+//! The target slot, and long runs of the booted one, go past the page cache: a whole slot through
+//! it would fill the memory that this daemon may have, and waits for the kernel to free it take
+//! longer than all that staging does.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -171,7 +172,8 @@ fn read_past_cache(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()
         let length = (skip + wanted).next_multiple_of(ALIGNMENT);
         let mut got = 0;
         while got < skip + wanted {
-            let count = file.read_at(&mut space[got..length], at - skip as u64 + got as u64)?;
+            let count =
+                again(|| file.read_at(&mut space[got..length], at - skip as u64 + got as u64))?;
             // After a part that is not aligned nothing can follow: the device ends there.
             if count == 0 || (got + count < skip + wanted && count % ALIGNMENT != 0) {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -197,14 +199,25 @@ fn write_past_cache(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
         space.copy_from_slice(piece);
         let mut done = 0;
         while done < space.len() {
-            let count = file.write_at(&space[done..], at + done as u64)?;
+            let count = again(|| file.write_at(&space[done..], at + done as u64))?;
             if count == 0 || !count.is_multiple_of(ALIGNMENT) {
-                return Err(io::ErrorKind::WriteZero.into());
+                let text = format!("the device took {count} bytes at {}", at + done as u64);
+                return Err(io::Error::new(io::ErrorKind::WriteZero, text));
             }
             done += count;
         }
     }
     Ok(())
+}
+
+/// Once more when a signal came between.
+fn again(mut work: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match work() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
 }
 
 /// The part of `memory` that begins where O_DIRECT wants it to.

@@ -191,10 +191,11 @@ impl Assembly {
         locations: Option<&Locations>,
     ) -> Result<bool, WayError> {
         self.with_tools(index, |tools, offset| {
-            if self.destination.read(offset, &mut tools.content).is_err() {
-                tools.content.fill(0);
+            match self.destination.read(offset, &mut tools.content) {
+                Ok(()) => self.hasher.hash_all(&tools.content, &mut tools.hashes),
+                // Perhaps a bad sector: all is written anew. No block has a hash of zeros.
+                Err(_) => tools.hashes.resize(tools.content.len().div_ceil(BLOCK) * HASH, 0),
             }
-            self.hasher.hash_all(&tools.content, &mut tools.hashes);
             let first = offset / BLOCK as u64;
             let leaf = |number: usize| leaves.leaf(first + number as u64);
             let find = |leaf| locations.and_then(|from| from.find(leaf));

@@ -1,4 +1,4 @@
-//! Hashing a long run of bytes block by block, on all cores.
+//! Hashing a long run of bytes block by block, on several cores.
 
 use std::io;
 use std::sync::Mutex;
@@ -9,6 +9,10 @@ use release::verity::{BLOCK, BlockHasher, HASH};
 
 /// Bytes that a thread works on at a time.
 pub const SEGMENT: usize = MIB as usize;
+
+/// Threads that hash, at most: each has its segment, and the device a copy of it, in the memory that
+/// this daemon may have.
+const MOST_THREADS: usize = 8;
 
 /// Where in the run reading failed, and why.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ pub fn hash_blocks(
     read: impl Fn(u64, &mut [u8]) -> io::Result<()> + Sync,
 ) -> Result<Vec<u8>, ReadFailed> {
     let mut hashes = vec![0; bytes.div_ceil(BLOCK as u64) as usize * HASH];
-    on_all_cores(&mut hashes, SEGMENT / BLOCK * HASH, SEGMENT, |offset, buffer, out| {
+    on_cores(&mut hashes, SEGMENT / BLOCK * HASH, SEGMENT, |offset, buffer, out| {
         let length = (bytes - offset).min(SEGMENT as u64) as usize;
         let piece = &mut buffer[..length];
         read(offset, piece)?;
@@ -41,12 +45,12 @@ pub fn hash_blocks(
     Ok(hashes)
 }
 
-/// Fills `results`, of which `each` belong to one [`SEGMENT`] of a run, on all cores. `work` gets
+/// Fills `results`, of which `each` belong to one [`SEGMENT`] of a run, on several cores. `work` gets
 /// where the segment begins, a buffer of `buffer_bytes`, and its results. Blocks the caller.
 ///
 /// # Errors
 /// The first failure of `work`, and its segment.
-pub fn on_all_cores<T: Send>(
+pub fn on_cores<T: Send>(
     results: &mut [T],
     each: usize,
     buffer_bytes: usize,
@@ -68,7 +72,7 @@ pub fn on_all_cores<T: Send>(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..cores() {
+        for _ in 1..cores().min(MOST_THREADS) {
             scope.spawn(run);
         }
         run();

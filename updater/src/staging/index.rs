@@ -10,7 +10,7 @@ use release::verity::{self, BLOCK, BlockHasher, HASH};
 use release::{Digest, UkiName};
 
 use super::destination::Origin;
-use super::hash::{SEGMENT, hash_blocks, on_all_cores};
+use super::hash::{SEGMENT, hash_blocks, on_cores};
 use crate::effects::{Area, Effects};
 
 /// Distance of the places in a UKI that are looked at, in bytes: the alignment of sections in
@@ -116,7 +116,7 @@ impl Locations {
             }
             Ok(())
         };
-        on_all_cores(&mut leaves, each, SEGMENT + BLOCK, hash).map_err(|failed| failed.source)?;
+        on_cores(&mut leaves, each, SEGMENT + BLOCK, hash).map_err(|failed| failed.source)?;
         Ok(Some(Self::new(leaves.into_iter(), UKI_STRIDE, origin)))
     }
 }

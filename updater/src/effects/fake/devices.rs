@@ -98,6 +98,7 @@ impl Slots for FakeNode {
         offset: u64,
         bytes: &[u8],
     ) -> io::Result<()> {
+        assert!(offset.is_multiple_of(4096) && bytes.len().is_multiple_of(4096), "whole blocks");
         let effect = Effect::WriteTarget { area, offset, bytes: bytes.len() };
         self.perform(effect, |parts, most| {
             assert_ne!(parts.booted, target.slot(), "a write to the running slot");

@@ -1,7 +1,7 @@
 //! Disks that fail, fill up and lie.
 
 use super::machine::{EIO, ENOSPC, Machine, Place, Trouble};
-use super::release::{FRAME, publish_with};
+use super::release::{FRAME, publish, publish_with};
 use super::server::{Manner, Server};
 use super::{assert_installed, chain, limits, new_release, old_release, stage};
 use crate::staging::{Part, ReadBack, StageError, Stager};
@@ -50,6 +50,21 @@ async fn a_disk_that_cannot_be_read_back_is_an_error() {
     for place in [Place::TargetRoot, Place::TargetVerity, Place::Temporary] {
         let error = stage_with(Trouble::ReadFails(place)).await;
         assert!(chain(&error).contains("cannot read back"), "{}", chain(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_bad_sector_is_written_also_where_the_release_has_zeros() {
+    let old = old_release();
+    let mut root = old.root.clone();
+    root[FRAME..2 * FRAME].fill(0);
+    let new = publish(root, 1, b"salt");
+    let server = Server::start(&new.blobs, &[], Manner::Honest).await;
+    for bad in [FRAME, FRAME + 5 * 4096, 2 * FRAME - 1] {
+        let machine = Machine::running(&old);
+        machine.set(Some(Trouble::BadSector(bad)));
+        let _staged = stage(&machine, &new, server.mirrors()).await.unwrap();
+        assert_installed(&machine, &new);
     }
 }
 

@@ -37,6 +37,8 @@ pub enum Trouble {
     WriteLies { place: Place, number: usize },
     /// Every read of the place fails.
     ReadFails(Place),
+    /// Reads of the byte at this offset of the target's root fail until it is written.
+    BadSector(usize),
     /// After so many writes to any place, nothing works any more.
     PowerCut { after: usize },
     /// The state partition takes nothing.
@@ -156,6 +158,12 @@ impl Machine {
         if inner.trouble == Some(Trouble::ReadFails(place)) {
             return Err(io::Error::from_raw_os_error(EIO));
         }
+        if let Some(Trouble::BadSector(bad)) = inner.trouble
+            && place == Place::TargetRoot
+            && (offset as usize..offset as usize + buffer.len()).contains(&bad)
+        {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         copy(inner.current.get(&place).ok_or(io::ErrorKind::NotFound)?, offset, buffer)
     }
 
@@ -179,6 +187,13 @@ impl Machine {
             {
                 let middle = bytes.len() / 2;
                 bytes[middle] ^= 1;
+                Ok(())
+            }
+            Some(Trouble::BadSector(bad))
+                if place == Place::TargetRoot
+                    && (offset as usize..offset as usize + bytes.len()).contains(&bad) =>
+            {
+                inner.trouble = None;
                 Ok(())
             }
             Some(Trouble::PowerCut { after }) if all >= after => {
@@ -250,6 +265,7 @@ impl Slots for Machine {
     }
 
     fn write_target(&self, _: TargetSlot, area: Area, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        assert!(offset.is_multiple_of(4096) && bytes.len().is_multiple_of(4096), "whole blocks");
         self.write_place(place(area), offset, bytes)
     }
 
