@@ -12,7 +12,7 @@ use crate::faulty::{self, FaultyProxy};
 use crate::machine::{Hardware, Machine};
 use crate::nginx::{self, Nginx};
 use crate::node::NodeAccess;
-use crate::{artefacts, image, ready, settings};
+use crate::{artefacts, image, ready, settings, workspace};
 
 /// A channel, its web server, and access to the node.
 #[derive(Debug)]
@@ -51,6 +51,21 @@ impl Site {
                 channel.publish(&image::newer(patch)?)?;
             }
             channel.point(settings::CHANNEL, version, &[])
+        })
+    }
+
+    /// As [`Site::prepare`], with the bad release `manifests/images/bad/RELEASE.toml` as `version`,
+    /// and the channel pointing at the test image still.
+    ///
+    /// # Errors
+    /// As [`Site::prepare_versions`].
+    pub fn prepare_bad(name: &str, release: &str, version: &str) -> Result<()> {
+        Self::prepare(name, |channel| {
+            let manifest = workspace().join(format!("manifests/images/bad/{release}.toml"));
+            let out = artefacts().join(format!("{name}-release"));
+            channel.publish(&image::build_as(&manifest, &out, Some(version))?)?;
+            fs::remove_dir_all(out)?;
+            channel.point(settings::CHANNEL, "0.1.0", &[])
         })
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use vm_tests::cluster::{self, Cluster, is_ready};
 use vm_tests::machine::Hardware;
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings, workspace};
+use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
 
 const NAME: &str = "broken_workload_falls_back";
 const NODE: &str = "node-a";
@@ -37,13 +37,7 @@ spec:
 fn broken_workload_falls_back() {
     let prepare = || {
         cluster::build()?;
-        Site::prepare(NAME, |channel| {
-            let manifest = workspace().join("manifests/images/bad/without-a-host-file.toml");
-            let folder = artefacts().join(format!("{NAME}-release"));
-            channel.publish(&image::build_as(&manifest, &folder, Some(BAD))?)?;
-            std::fs::remove_dir_all(folder)?;
-            channel.point(settings::CHANNEL, "0.1.0", &[])
-        })
+        Site::prepare_bad(NAME, "without-a-host-file", BAD)
     };
     isolation::prepared(NAME, prepare, scenario);
 }

@@ -7,7 +7,7 @@ use release::api::Status;
 use vm_tests::cluster::{self, Cluster, is_ready};
 use vm_tests::machine::Hardware;
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings, workspace};
+use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
 
 const NAME: &str = "kubelet_without_credentials_falls_back";
 const NODE: &str = "node-a";
@@ -18,14 +18,7 @@ const BAD: &str = "0.1.1";
 fn kubelet_without_credentials_falls_back() {
     let prepare = || {
         cluster::build()?;
-        Site::prepare(NAME, |channel| {
-            let manifest =
-                workspace().join("manifests/images/bad/kubelet-without-credentials.toml");
-            let folder = artefacts().join(format!("{NAME}-release"));
-            channel.publish(&image::build_as(&manifest, &folder, Some(BAD))?)?;
-            std::fs::remove_dir_all(folder)?;
-            channel.point(settings::CHANNEL, "0.1.0", &[])
-        })
+        Site::prepare_bad(NAME, "kubelet-without-credentials", BAD)
     };
     isolation::prepared(NAME, prepare, scenario);
 }
