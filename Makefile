@@ -44,9 +44,10 @@ vm: inputs ## tests in virtual machines, one at a time
 	$(WITH_IMAGE) $(CARGO) test --locked --workspace --test scenarios
 
 soak: inputs ## the long forms: all bad releases and faults, 24 power cuts, what needs other builds
-	$(WITH_IMAGE) export SLIPWAY_LONG=1 && \
-		$(CARGO) test --locked --workspace --test scenarios -- --ignored && \
-		$(CARGO) test --locked --workspace --test scenarios -- network_faults clouds
+	$(WITH_IMAGE) export SLIPWAY_LONG=1 && { failed=0; \
+		$(CARGO) test --locked --workspace --test scenarios -- --ignored || failed=1; \
+		$(CARGO) test --locked --workspace --test scenarios -- network_faults clouds || failed=1; \
+		exit $$failed; }
 
 bench: ## compare with peers, and write docs/benchmarks.md
 	@./setup/install-dependencies bench
