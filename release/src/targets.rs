@@ -9,6 +9,13 @@ pub const TARGETS_DIR: &str = "targets";
 /// Folder of the content-addressed blobs.
 pub const BLOBS_DIR: &str = "blobs";
 
+/// Largest file of metadata that a node takes, in bytes: the list of some ten thousand releases.
+pub const MAX_METADATA_BYTES: u64 = 4 << 20;
+/// Largest root, timestamp and snapshot, in bytes.
+pub const MAX_SMALL_METADATA_BYTES: u64 = 256 << 10;
+/// Most new roots that are followed at a time.
+pub const MAX_ROOT_UPDATES: u64 = 256;
+
 /// Field of the TUF root that is `true` when its keys are throw-away ones. A channel without
 /// it carries no development release, and its nodes take none.
 pub const DEVELOPMENT_FIELD: &str = "slipway-development";

@@ -9,15 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::{TryStreamExt, stream};
-use release::targets::{METADATA_DIR, TARGETS_DIR};
+use release::targets::{
+    MAX_METADATA_BYTES, MAX_ROOT_UPDATES, MAX_SMALL_METADATA_BYTES, METADATA_DIR, TARGETS_DIR,
+};
 use tough::{
-    Bytes, ExpirationEnforcement, Repository, RepositoryLoader, TargetName, Transport,
+    Bytes, ExpirationEnforcement, Limits, Repository, RepositoryLoader, TargetName, Transport,
     TransportError, TransportErrorKind, TransportStream, async_trait,
 };
 use url::Url;
-
-/// Largest file of metadata, or document, that is read, in bytes.
-pub const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Files by their names below the channel's folder.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -67,7 +66,7 @@ impl FolderTransport {
             return Ok(bytes.clone());
         }
         let path = self.folder.join(name);
-        if path.metadata()?.len() > MAX_FILE_BYTES {
+        if path.metadata()?.len() > MAX_METADATA_BYTES {
             return Err(io::Error::other("larger than any file of a channel may be"));
         }
         std::fs::read(path)
@@ -93,8 +92,8 @@ impl Transport for FolderTransport {
     }
 }
 
-/// Loads and verifies a channel from its initial root on. `datastore` is what the client
-/// remembers: a folder that exists.
+/// Loads and verifies a channel from its initial root on, within the bounds of a node. `datastore` is
+/// what the client remembers: a folder that exists.
 ///
 /// # Errors
 /// Whatever the client refuses.
@@ -109,6 +108,13 @@ pub async fn load(
         .transport(transport)
         .datastore(datastore)
         .expiration_enforcement(expiry)
+        .limits(Limits {
+            max_root_size: MAX_SMALL_METADATA_BYTES,
+            max_timestamp_size: MAX_SMALL_METADATA_BYTES,
+            max_snapshot_size: MAX_SMALL_METADATA_BYTES,
+            max_targets_size: MAX_METADATA_BYTES,
+            max_root_updates: MAX_ROOT_UPDATES,
+        })
         .load()
         .await?;
     Ok(repository)

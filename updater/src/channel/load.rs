@@ -8,7 +8,9 @@ use std::io;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
-use release::targets::{METADATA_DIR, TARGETS_DIR};
+use release::targets::{
+    MAX_METADATA_BYTES, MAX_ROOT_UPDATES, MAX_SMALL_METADATA_BYTES, METADATA_DIR, TARGETS_DIR,
+};
 use reqwest::Url;
 use serde_json::Value;
 use tokio::fs;
@@ -17,13 +19,9 @@ use tough::{ExpirationEnforcement, Limits, Repository, RepositoryLoader};
 
 use super::clock::{ClockReading, trusted_now};
 use super::memory::{Loaded, Memory};
-use super::transport::{HttpTransport, MAX_FILE_BYTES};
+use super::transport::HttpTransport;
 use super::{ChannelClient, ChannelError, View};
 
-/// Largest root, timestamp and snapshot, in bytes.
-const MAX_SMALL_BYTES: u64 = 256 << 10;
-/// Most new roots that are followed in one look.
-const MAX_ROOT_UPDATES: u64 = 256;
 /// Known times are only saved when they are this much newer: flash wears out.
 const TIME_GRAIN: SignedDuration = SignedDuration::from_mins(30);
 
@@ -112,10 +110,10 @@ impl ChannelClient {
             // `check_expiry` does it, with a time that can be trusted.
             .expiration_enforcement(ExpirationEnforcement::Unsafe)
             .limits(Limits {
-                max_root_size: MAX_SMALL_BYTES,
-                max_timestamp_size: MAX_SMALL_BYTES,
-                max_snapshot_size: MAX_SMALL_BYTES,
-                max_targets_size: MAX_FILE_BYTES,
+                max_root_size: MAX_SMALL_METADATA_BYTES,
+                max_timestamp_size: MAX_SMALL_METADATA_BYTES,
+                max_snapshot_size: MAX_SMALL_METADATA_BYTES,
+                max_targets_size: MAX_METADATA_BYTES,
                 max_root_updates: MAX_ROOT_UPDATES,
             })
             .load()

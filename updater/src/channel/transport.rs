@@ -1,7 +1,7 @@
 //! How `tough` fetches: over the node's HTTP client, whole files of a bounded size.
 //!
 //! In: an address below a mirror. Out: the bytes, in one piece. **Invariant:** no answer is
-//! larger than [`MAX_FILE_BYTES`] or takes longer than [`FILE_TIMEOUT`], whatever the server
+//! larger than [`MAX_METADATA_BYTES`] or takes longer than [`FILE_TIMEOUT`], whatever the server
 //! does; and a target is only asked for below the addresses of the mirrors.
 
 use std::time::Duration;
@@ -9,12 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::fmt::rfc2822;
+use release::targets::MAX_METADATA_BYTES;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
 use tough::{Transport, TransportError, TransportErrorKind, TransportStream};
 
-/// Largest file of metadata, in bytes: the list of some ten thousand releases.
-pub(super) const MAX_FILE_BYTES: u64 = 4 << 20;
 /// Longest time for one file.
 const FILE_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -73,8 +72,8 @@ impl HttpTransport {
         }
         let mut bytes = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(|error| failed(url, plain(error)))? {
-            if bytes.len() as u64 + chunk.len() as u64 > MAX_FILE_BYTES {
-                return Err(failed(url, format!("is larger than {MAX_FILE_BYTES} bytes")));
+            if bytes.len() as u64 + chunk.len() as u64 > MAX_METADATA_BYTES {
+                return Err(failed(url, format!("is larger than {MAX_METADATA_BYTES} bytes")));
             }
             bytes.extend_from_slice(&chunk);
         }
