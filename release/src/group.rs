@@ -21,8 +21,10 @@ pub const NO_REASON: &str = "write the reason as text, or leave `paused` out";
 pub const DEFAULT_SETTLE: SignedDuration = SignedDuration::from_secs(60);
 /// Deadline of a group that names none.
 pub const DEFAULT_DEADLINE: SignedDuration = SignedDuration::from_mins(10);
-/// Longest deadline, of a boot and of a drain.
-const LONGEST_DEADLINE: SignedDuration = SignedDuration::from_hours(24);
+/// How long a group that names nothing else forgives the API server's silence.
+pub const DEFAULT_API_SERVER_GRACE: SignedDuration = SignedDuration::from_mins(10);
+/// Longest deadline, of a boot and of a drain, and longest grace.
+pub const LONGEST_DEADLINE: SignedDuration = SignedDuration::from_hours(24);
 
 /// A node group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +76,10 @@ pub struct Spec {
     /// How long after power-on a boot must be blessed; else the node falls back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<SignedDuration>,
+    /// How much later than the deadline that may be, while nothing but the API server's silence is
+    /// wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_server_grace: Option<SignedDuration>,
     /// How a node drains itself before it restarts into another release; not at all, without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
@@ -198,6 +204,11 @@ impl NodeGroup {
             }
             _ => {}
         }
+        if spec.release.is_some() && spec.waves.is_some() {
+            let problem = "a pinned release has no waves: all nodes of the group take it; set \
+                           `paused`, or follow a channel";
+            return wrong("spec.waves", problem.to_owned());
+        }
         if let (Some(release), Some(maximum)) = (&spec.release, &spec.maximum_version)
             && release > maximum
         {
@@ -224,6 +235,9 @@ impl NodeGroup {
         if deadline > LONGEST_DEADLINE {
             return wrong("spec.deadline", "must be at most 24h".to_owned());
         }
+        if spec.api_server_grace.is_some_and(|grace| !is_grace(grace)) {
+            return wrong("spec.apiServerGrace", "must be at least 0s and at most 24h".to_owned());
+        }
         if let Some(drain) = &spec.drain
             && !(drain.deadline.is_positive() && drain.deadline <= LONGEST_DEADLINE)
         {
@@ -241,6 +255,11 @@ impl NodeGroup {
     pub fn deadline(&self) -> SignedDuration {
         self.spec.deadline.unwrap_or(DEFAULT_DEADLINE)
     }
+}
+
+/// Whether the API server's silence may be forgiven for so long.
+pub fn is_grace(grace: SignedDuration) -> bool {
+    !grace.is_negative() && grace <= LONGEST_DEADLINE
 }
 
 #[cfg(test)]
@@ -294,14 +313,24 @@ mod tests {
     #[test]
     fn wrong_fields_are_named() {
         type Change = fn(&mut NodeGroup);
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 12] = [
             ("apiVersion", |group| group.api_version = "v2".into()),
             ("kind", |group| group.kind = "Node".into()),
             ("spec", |group| group.spec.channel = None),
             ("spec.release", |group| group.spec.release = "1.0.0".parse().ok()),
+            ("spec.waves", |group| {
+                (group.spec.channel, group.spec.release) = (None, "1.0.0".parse().ok());
+                group.spec.waves = serde_json::from_str(r#"[{"share": 1, "after": "0s"}]"#).ok();
+            }),
             ("spec.paused", |group| group.spec.paused = Some(" ".into())),
             ("spec.settle", |group| group.spec.settle = Some(SignedDuration::from_hours(1))),
             ("spec.deadline", |group| group.spec.deadline = Some(SignedDuration::from_hours(25))),
+            ("spec.apiServerGrace", |group| {
+                group.spec.api_server_grace = Some(SignedDuration::from_secs(-1));
+            }),
+            ("spec.apiServerGrace", |group| {
+                group.spec.api_server_grace = Some(SignedDuration::from_hours(25));
+            }),
             ("spec.drain.deadline", |group| group.spec.drain = drain(SignedDuration::ZERO)),
             ("spec.drain.deadline", |group| {
                 group.spec.drain = drain(SignedDuration::from_hours(25));

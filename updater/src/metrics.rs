@@ -47,7 +47,7 @@ pub struct Metrics {
     phase: Family<Labels, Gauge>,
     holds: Family<Labels, Gauge>,
     probes: Family<Labels, Gauge>,
-    drifted: Gauge,
+    drifted: Family<Labels, Gauge>,
     refused: Gauge,
     synchronized: Gauge,
     check_time: Family<Labels, Seconds>,
@@ -79,7 +79,7 @@ impl Metrics {
             phase: Family::default(),
             holds: Family::default(),
             probes: Family::default(),
-            drifted: Gauge::default(),
+            drifted: Family::default(),
             refused: Gauge::default(),
             synchronized: Gauge::default(),
             check_time: Family::default(),
@@ -106,7 +106,7 @@ impl Metrics {
         all.register("phase", "1 for the phase of the update", self.phase.clone());
         all.register("hold", "1 for each rule that holds the node", self.holds.clone());
         all.register("probe_passing", "1 for each probe that passes", self.probes.clone());
-        let help = "Things that differ from what was signed";
+        let help = "Things that differ from what was signed, once the node was compared with it";
         all.register("drifted", help, self.drifted.clone());
         let help = "Releases that were bad on this node";
         all.register("refused_releases", help, self.refused.clone());
@@ -153,9 +153,11 @@ impl Metrics {
             let passing = i64::from(probe.state == ProbeState::Passing);
             self.probes.get_or_create(&label("probe", &probe.name)).set(passing);
         }
-        let items = status.drift.iter().flat_map(|drift| &drift.items);
-        let differing = items.filter(|item| item.outcome == Outcome::Differs).count();
-        self.drifted.set(i64::try_from(differing).unwrap_or(i64::MAX));
+        if let Some(drift) = &status.drift {
+            let differing = drift.items.iter().filter(|item| item.outcome == Outcome::Differs);
+            let differing = i64::try_from(differing.count()).unwrap_or(i64::MAX);
+            self.drifted.get_or_create(&Labels::new()).set(differing);
+        }
         self.refused.set(i64::try_from(status.refused.len()).unwrap_or(i64::MAX));
         self.synchronized.set(i64::from(status.clock.synchronized));
         if let Some(check) = &status.last_check {

@@ -9,7 +9,7 @@ use super::{
     ApiSettings, ChannelSettings, HealthSettings, Interface, MAX_SETTINGS_BYTES, NetworkSettings,
     Probe, ProxySettings, SCHEMA, Settings, registries,
 };
-use crate::group::{DEFAULT_DEADLINE, DEFAULT_SETTLE};
+use crate::group::{DEFAULT_DEADLINE, DEFAULT_SETTLE, is_grace};
 
 /// Longest list of anything.
 pub(super) const MAX_ENTRIES: usize = 64;
@@ -177,6 +177,9 @@ impl HealthSettings {
         }
         if deadline > SignedDuration::from_hours(24) {
             return wrong("health.deadline", "must be at most 24h");
+        }
+        if self.api_server_grace.is_some_and(|grace| !is_grace(grace)) {
+            return wrong("health.apiServerGrace", "must be at least 0s and at most 24h");
         }
         Ok(())
     }

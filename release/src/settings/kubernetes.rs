@@ -273,7 +273,7 @@ impl KubeletSettings {
                 "must be at least 2 and at most 100",
             );
         }
-        if self.container_log_max_size.as_ref().is_some_and(|size| !is_quantity(size)) {
+        if self.container_log_max_size.as_ref().is_some_and(|size| !is_size(size)) {
             return wrong("kubernetes.kubelet.containerLogMaxSize", "give a size, such as 10Mi");
         }
         let amounts = [
@@ -290,7 +290,7 @@ impl KubeletSettings {
                 let share = amount.strip_suffix('%').filter(|_| name == "evictionHard");
                 let is_share =
                     share.is_some_and(|share| share.parse::<u8>().is_ok_and(|s| s < 100));
-                if !is_share && !is_quantity(amount) {
+                if !is_share && quantity(amount).is_none() {
                     return wrong(field(), "give an amount, such as 100m, 200Mi or 1Gi");
                 }
             }
@@ -316,14 +316,25 @@ fn short(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-/// A Kubernetes quantity: a number with a unit.
-fn is_quantity(text: &str) -> bool {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text.get(digits.len()..).unwrap_or_default();
-    let number = digits.len() <= 20
-        && digits.starts_with(|c: char| c.is_ascii_digit())
-        && digits.parse::<f64>().is_ok();
-    number && ["", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"].contains(&unit)
+/// The number and the unit of a Kubernetes quantity. Exponents are none of ours: kubelet takes them
+/// without a unit only.
+fn quantity(text: &str) -> Option<(&str, &str)> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.get(number.len()..)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let are_digits = |part: &str| {
+        (1..=15).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let known = ["", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"].contains(&unit);
+    (known && are_digits(whole) && are_digits(fraction)).then_some((number, unit))
+}
+
+/// A number of bytes that fits into 64 bits, and is over none.
+fn is_size(text: &str) -> bool {
+    quantity(text).is_some_and(|(number, unit)| {
+        let fits = number.len() <= 6 || unit.is_empty();
+        fits && unit != "m" && number.parse::<u64>().is_ok_and(|number| number > 0)
+    })
 }
 
 /// `NAME` or `DOMAIN/NAME`.
@@ -410,7 +421,12 @@ mod tests {
             ("/kubelet/systemReserved", json!({"cpu": "much"}), "systemReserved.cpu"),
             ("/kubelet/systemReserved", json!({"cpu": "5%"}), "systemReserved.cpu"),
             ("/kubelet/evictionHard", json!({"memory.available": "100%"}), "memory.available"),
+            ("/kubelet/systemReserved", json!({"memory": "1e3Mi"}), "systemReserved.memory"),
             ("/kubelet/containerLogMaxSize", json!("NaN"), "containerLogMaxSize"),
+            ("/kubelet/containerLogMaxSize", json!("100m"), "containerLogMaxSize"),
+            ("/kubelet/containerLogMaxSize", json!("1.5Gi"), "containerLogMaxSize"),
+            ("/kubelet/containerLogMaxSize", json!("0"), "containerLogMaxSize"),
+            ("/kubelet/containerLogMaxSize", json!("9999999Ti"), "containerLogMaxSize"),
         ] {
             let mut document = full();
             *document.pointer_mut(pointer).unwrap() = value;

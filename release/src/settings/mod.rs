@@ -122,6 +122,10 @@ pub struct HealthSettings {
     /// How long after power-on that must be reached, unless the group says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<SignedDuration>,
+    /// How much later that may be while nothing but the API server's silence is wrong, unless the
+    /// group says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_server_grace: Option<SignedDuration>,
 }
 
 /// One thing that must hold for a good boot.

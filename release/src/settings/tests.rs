@@ -18,7 +18,7 @@ fn full() -> serde_json::Value {
                 {"kind": "http", "name": "ingress", "url": "http://127.0.0.1:8080/ready"},
                 {"kind": "file", "name": "disk", "path": "/run/disk-ready"}
             ],
-            "settle": "30s", "deadline": "5m"
+            "settle": "30s", "deadline": "5m", "apiServerGrace": "1m"
         },
         "network": {
             "interfaces": [{"match": "en*", "addresses": ["10.0.0.5/24", "fd00::5/64"],
@@ -107,7 +107,7 @@ fn what_was_shown_cannot_be_set_again_without_its_secrets() {
 
 #[test]
 fn wrong_fields_are_named() {
-    let cases: [(&str, &str, serde_json::Value); 17] = [
+    let cases: [(&str, &str, serde_json::Value); 18] = [
         ("hostname", "/hostname", "Node\n1".into()),
         ("channel.mirrors", "/channel/mirrors", serde_json::json!([])),
         ("channel.root", "/channel/root", serde_json::json!({"signed": {"_type": "targets"}})),
@@ -120,6 +120,7 @@ fn wrong_fields_are_named() {
         ("health.probes[1].path", "/health/probes/1/path", "run/x".into()),
         ("health.settle", "/health/settle", "10m".into()),
         ("health.deadline", "/health/deadline", "25h".into()),
+        ("health.apiServerGrace", "/health/apiServerGrace", "25h".into()),
         ("network.interfaces[0].match", "/network/interfaces/0/match", "en*\n[Route]".into()),
         (
             "network.interfaces[0].addresses",

@@ -27,7 +27,7 @@ use release::api::{
 use tokio::sync::Semaphore;
 
 pub use caller::{Caller, Role};
-pub use logs::Journal;
+pub use logs::{JOURNALCTL, Journal};
 pub use openapi::DOCUMENT;
 pub use serve::{Limits, bind_unix, serve_tls, serve_unix};
 pub use tls::{TlsError, server_config};

@@ -24,7 +24,7 @@ use crate::channel::{ChannelClient, Found, Surroundings};
 use crate::effects::boot::BootFacts;
 use crate::effects::{Confirmed, Effects, Staged};
 use crate::metrics::{Metrics, UpdateEnd};
-use crate::policy::{self, Order};
+use crate::policy::{self, BootState, Order};
 use crate::staging::{self, Delivery, StageError, Stager};
 use crate::update::{Armed, Condemnation, Failure, Machine, Pending, Standing, UpdateError};
 use crate::verdict::Verdict;
@@ -220,11 +220,14 @@ impl Actor {
         }
     }
 
-    /// Says in the journal what the boot before this one came to.
+    /// Says in the journal what the boot before this one came to, and counts it.
     fn report_fallback(&self, machine: &Machine) {
         if let Some(entry) = machine.journal().history.back() {
             let message = wording::event(entry).message;
             tracing::info!(release = %entry.release.version, "slipway: last of its history: {message}");
+        }
+        if machine.has_fallen_back() {
+            self.setting.metrics.add_update(UpdateEnd::FellBack);
         }
     }
 
@@ -342,7 +345,8 @@ impl Actor {
             self.load_settings().await;
         }
         if !self.is_busy() {
-            if Instant::now() >= self.next_look {
+            // A slow channel must not keep a boot from its verdict.
+            if Instant::now() >= self.next_look && self.boot_state() == BootState::Blessed {
                 self.look().await;
             }
             self.follow().await;
@@ -371,7 +375,7 @@ impl Actor {
 
     fn complain(&self, what: &str, error: &(dyn std::error::Error + 'static)) {
         let text = chain(error);
-        tracing::error!(error = text, "slipway: {what}");
+        tracing::error!("slipway: {what}: {text}");
         let at = self.setting.effects.clock.now();
         let problem = Problem {
             at,

@@ -2,44 +2,59 @@
 //! judged?
 //!
 //! In: time since power-on, the times that slipwayd judges this boot by, the UKIs. Out: yes or
-//! no. **Invariant:** no boot is ended before its own deadline; and where that is not known,
-//! the default counts, so that a damaged state partition does not keep a bad boot running.
+//! no. **Invariant:** no boot is ended before its own deadline, and none that was found good; where
+//! the deadline is not known, the default counts, so that a damaged state partition does not keep a
+//! bad boot running.
 
 use std::time::Duration;
 
 use super::local;
-use crate::effects::{BootedSlot, Effects};
+use crate::effects::{BootedSlot, Effects, StateStore};
 use crate::settings;
-use crate::update::{Machine, UpdateError};
+use crate::update::{Journal, Machine, UpdateError};
 
-/// Time after the deadline in which slipwayd ends a bad boot itself, and can say why.
+/// Time after the last moment of a verdict in which slipwayd ends a bad boot itself, and can say why.
 const GRACE: Duration = Duration::from_secs(5 * 60);
 
 /// Whether this boot may go on: it has time left, was found good, or has nothing to fall back
 /// to.
 ///
 /// # Errors
-/// When the time is over and the EFI system partition cannot be read.
+/// When the time is over, the EFI system partition cannot be read, and the journal does not say
+/// that this boot was found good.
 pub fn may_go_on(effects: &Effects, booted: BootedSlot) -> Result<bool, UpdateError> {
     let state = effects.state.as_ref();
     // Settings that cannot be read have no say in slipwayd either.
     let settings = settings::load(state, booted).unwrap_or_default();
     let health = settings.as_ref().map(|settings| &settings.settings().health);
-    let deadline = local::times(state, health).deadline();
-    if effects.clock.uptime() < deadline.saturating_add(GRACE) {
+    let times = local::times(state, health);
+    let latest = times.deadline() + times.api_server_grace();
+    if effects.clock.uptime() < latest + GRACE {
         return Ok(true);
     }
-    Machine::is_judged(effects, booted)
+    match Machine::is_judged(effects, booted) {
+        Err(_) if was_found_good(state, booted) => Ok(true),
+        judged => judged,
+    }
+}
+
+/// By the journal, which counts when the EFI system partition is gone: a node that lost it runs on.
+fn was_found_good(state: &dyn StateStore, booted: BootedSlot) -> bool {
+    let Ok((journal, _)) = Journal::load(state) else { return false };
+    let record = journal.slots.get(&booted.slot());
+    record.is_some_and(|record| record.blessed.is_some())
 }
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
+    use jiff::Timestamp;
+    use release::{RootHash, Slot};
 
     use super::*;
-    use crate::daemon::local::VerdictTimes;
     use crate::effects::fake::{FakeNode, Sizes};
+    use crate::policy::VerdictTimes;
     use crate::settings::NodeSettings;
+    use crate::update::{ReleaseId, SlotRecord};
 
     /// A node that runs an untested slot B, with a way back.
     fn on_trial() -> (FakeNode, BootedSlot) {
@@ -47,7 +62,7 @@ mod tests {
         for name in ["slipway-000001-a.efi", "slipway-000002-b+2-1.efi"] {
             node.install_uki(name.parse().unwrap(), b"uki");
         }
-        (node, BootedSlot::from_command_line(release::Slot::B))
+        (node, BootedSlot::from_command_line(Slot::B))
     }
 
     fn minutes_until_the_end(node: &FakeNode, booted: BootedSlot) -> u64 {
@@ -64,17 +79,18 @@ mod tests {
     #[test]
     fn the_deadline_of_the_group_is_waited_for() {
         let (node, booted) = on_trial();
-        let times = (SignedDuration::from_mins(1), SignedDuration::from_hours(2));
-        local::save_times(&node, &VerdictTimes::new(times)).unwrap();
-        assert_eq!(minutes_until_the_end(&node, booted), 125);
+        let health = serde_json::from_str(r#"{"deadline": "2h", "apiServerGrace": "30m"}"#);
+        let times = VerdictTimes::new(None, Some(&health.unwrap()));
+        local::save_times(&node, &times).unwrap();
+        assert_eq!(minutes_until_the_end(&node, booted), 155);
     }
 
     #[test]
     fn no_damaged_document_keeps_a_boot_for_ever() {
         let (node, booted) = on_trial();
-        let times = (SignedDuration::from_mins(1), SignedDuration::from_hours(1_000_000));
-        local::save_times(&node, &VerdictTimes::new(times)).unwrap();
-        node.pass(Duration::from_secs(25 * 3600));
+        let times = r#"{"settle": "1m", "deadline": "9000h", "api_server_grace": "9000h"}"#;
+        node.append("verdict.json", times);
+        node.pass(Duration::from_secs(49 * 3600));
         assert!(!may_go_on(&node.effects(), booted).unwrap());
     }
 
@@ -84,12 +100,28 @@ mod tests {
         let document = br#"{"schema": 1, "health": {"deadline": "45m"}}"#;
         let given = NodeSettings::from_bytes(document.to_vec()).unwrap();
         settings::save(&node, booted, &given).unwrap();
-        assert_eq!(minutes_until_the_end(&node, booted), 50);
+        assert_eq!(minutes_until_the_end(&node, booted), 60);
         for damaged in ["", "{", "{\"deadline\": \"P1Y\"}"] {
             let (node, booted) = on_trial();
             node.append("verdict.json", damaged);
             node.append("settings-b.json", damaged);
-            assert_eq!(minutes_until_the_end(&node, booted), 15, "{damaged}");
+            assert_eq!(minutes_until_the_end(&node, booted), 25, "{damaged}");
+        }
+    }
+
+    #[test]
+    fn a_boot_that_was_found_good_outlives_the_efi_system_partition() {
+        for blessed in [None, Some(Timestamp::UNIX_EPOCH)] {
+            let (node, booted) = on_trial();
+            let release =
+                ReleaseId { version: "1.0.0".parse().unwrap(), root_hash: RootHash::from([7; 32]) };
+            let mut journal = Journal::new();
+            journal.slots.insert(Slot::B, SlotRecord { release, uki: None, blessed });
+            journal.save(&node).unwrap();
+            node.pass(Duration::from_secs(24 * 3600));
+            node.unmount_esp();
+            let answer = may_go_on(&node.effects(), booted);
+            assert_eq!(matches!(answer, Ok(true)), blessed.is_some(), "{answer:?}");
         }
     }
 
@@ -97,7 +129,7 @@ mod tests {
     fn a_boot_that_is_judged_or_has_no_way_back_is_never_ended() {
         let (node, booted) = on_trial();
         node.pass(Duration::from_secs(24 * 3600));
-        let blessed = BootedSlot::from_command_line(release::Slot::A);
+        let blessed = BootedSlot::from_command_line(Slot::A);
         assert!(may_go_on(&node.effects(), blessed).unwrap());
         assert!(!may_go_on(&node.effects(), booted).unwrap());
         let alone = FakeNode::new(0, Sizes::default());

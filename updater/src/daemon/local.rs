@@ -5,19 +5,16 @@
 //! absent, and a warning says so: neither may keep a node from its verdict.
 
 use std::io;
-use std::time::Duration;
 
-use jiff::SignedDuration;
 use release::settings::HealthSettings;
 use release::{ReleaseVersion, RootHash};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Workload;
-use crate::effects::StateStore;
-
-/// The longest deadline that settings may ask for.
-const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+use crate::effects::{BootedSlot, StateStore};
+use crate::policy::VerdictTimes;
+use crate::settings;
 
 const PIN: &str = "pin.json";
 const VERDICT: &str = "verdict.json";
@@ -35,33 +32,6 @@ struct Pin {
 struct Workloads {
     root_hash: RootHash,
     workloads: Vec<Workload>,
-}
-
-/// How long a boot has to prove itself. Saved when a release is armed, because the boot that is
-/// judged may not reach the channel that says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VerdictTimes {
-    settle: SignedDuration,
-    deadline: SignedDuration,
-}
-
-impl VerdictTimes {
-    /// Settling time and deadline.
-    pub fn new((settle, deadline): (SignedDuration, SignedDuration)) -> Self {
-        Self { settle, deadline }
-    }
-
-    /// How long all must be well without a break.
-    pub fn settle(&self) -> Duration {
-        self.settle.unsigned_abs()
-    }
-
-    /// How long after power-on that must be reached. A damaged document does not make it longer
-    /// than settings may.
-    pub fn deadline(&self) -> Duration {
-        self.deadline.unsigned_abs().min(LONGEST_DEADLINE)
-    }
 }
 
 /// The release that an operator pinned.
@@ -83,8 +53,7 @@ pub fn save_pin(store: &dyn StateStore, version: Option<&ReleaseVersion>) -> io:
 /// The times that this boot is judged by: those that were saved when its release was armed, or
 /// else those of the settings.
 pub fn times(store: &dyn StateStore, health: Option<&HealthSettings>) -> VerdictTimes {
-    load(store, VERDICT)
-        .unwrap_or_else(|| VerdictTimes::new(crate::policy::verdict_times(None, health)))
+    load(store, VERDICT).unwrap_or_else(|| VerdictTimes::new(None, health))
 }
 
 /// Keeps the times for the boot that comes next.
@@ -93,6 +62,15 @@ pub fn times(store: &dyn StateStore, health: Option<&HealthSettings>) -> Verdict
 /// As the store gives them.
 pub fn save_times(store: &dyn StateStore, times: &VerdictTimes) -> io::Result<()> {
     save(store, VERDICT, times)
+}
+
+/// Gives the slot that is armed what its boot is judged by, and the settings of this one.
+///
+/// # Errors
+/// As the store gives them; the slot must then not be armed.
+pub fn carry(store: &dyn StateStore, times: &VerdictTimes, booted: BootedSlot) -> io::Result<()> {
+    save_times(store, times)?;
+    settings::copy_for_target(store, booted).map_err(io::Error::other)
 }
 
 /// What must be Ready again in a boot of this release.

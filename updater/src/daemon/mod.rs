@@ -8,8 +8,9 @@ mod actor;
 mod board;
 mod front;
 mod identity;
+mod kubelet;
 mod last_judge;
-mod local;
+pub(crate) mod local;
 mod verdict;
 mod wording;
 
@@ -19,14 +20,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use release::api::{Depth, DriftItem};
 use release::settings::{ApiSettings, Settings};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
-use tokio::time::interval;
+use tokio::time::{Instant, interval, interval_at};
 
-use crate::api::{self, Journal, Limits};
+use crate::api::{self, Journal, Limits, Node};
 use crate::console::Console;
 use crate::effects::Effects;
 use crate::effects::boot::BootFacts;
@@ -38,6 +40,10 @@ pub use last_judge::may_go_on;
 
 /// Time between two looks at whether consoles and metrics show what is.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
+/// When the node is first compared with what was signed: what starts with it comes first.
+const FIRST_COMPARISON: Duration = Duration::from_mins(5);
+/// Time between two comparisons.
+const COMPARE_EVERY: Duration = Duration::from_hours(6);
 /// Pause before a port that could not be opened is tried again.
 const PORT_PAUSE: Duration = Duration::from_secs(5);
 /// Requests of operators that wait.
@@ -98,7 +104,8 @@ pub async fn run(effects: Effects, facts: BootFacts, places: Places) -> Result<(
         .map_err(|source| DaemonError::Socket { path: places.socket.clone(), source })?;
     tokio::spawn(api::serve_unix(listener, router.clone(), Limits::default()));
     tokio::spawn(serve_port(api_changes, router));
-    tokio::spawn(show(front));
+    tokio::spawn(show(front.clone()));
+    tokio::spawn(compare(front));
     tokio::spawn(keep_alive());
     let actor = actor::Actor::new(actor::Setting {
         effects,
@@ -149,6 +156,22 @@ async fn show(front: Arc<front::Front>) {
         {
             tracing::warn!(%error, "a console does not show the status");
             complained = true;
+        }
+    }
+}
+
+/// Compares the node with what was signed, now and then, so that status and metrics tell.
+async fn compare(front: Arc<front::Front>) {
+    let mut ticks = interval_at(Instant::now() + FIRST_COMPARISON, COMPARE_EVERY);
+    loop {
+        ticks.tick().await;
+        match front.drift(Depth::Quick).await {
+            Ok(drift) => {
+                for DriftItem { name, detail, .. } in drift.differing() {
+                    tracing::warn!("slipway: {name} differs from what was signed: {detail}");
+                }
+            }
+            Err(error) => tracing::warn!("slipway: drift is not known: {}", error.message),
         }
     }
 }

@@ -10,9 +10,9 @@ use release::api::{Probe as ApiProbe, ProbeState};
 use release::settings;
 
 use super::board::Board;
-use super::local::VerdictTimes;
 use crate::cluster::Workload;
 use crate::effects::Clock;
+use crate::policy::VerdictTimes;
 use crate::update::Failure;
 use crate::verdict::{self, Node, Pace, Round, Terms, Verdict};
 
@@ -26,7 +26,7 @@ pub struct Judged {
     pub workloads: Vec<Workload>,
     /// Probes of the settings.
     pub added: Vec<settings::Probe>,
-    /// Settling time and deadline.
+    /// How long it has.
     pub times: VerdictTimes,
     /// Whether there is a release to go back to.
     pub can_fall_back: bool,
@@ -47,6 +47,7 @@ pub async fn judge(judged: Judged) -> Verdict {
     let terms = Terms {
         settle: times.settle(),
         deadline: can_fall_back.then(|| times.deadline()),
+        api_server_grace: times.api_server_grace(),
         pace: Pace::default(),
     };
     let mut said = Said::default();

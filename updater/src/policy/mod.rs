@@ -19,14 +19,15 @@
 //! the other slot is then the way back.
 
 use jiff::{SignedDuration, Timestamp};
-use release::settings::{HealthSettings, Settings, UpdateMode};
-use release::{ChannelDocument, NodeGroup, ReleaseVersion, waves};
+use release::settings::{Settings, UpdateMode};
+use release::{ChannelDocument, ReleaseVersion, waves};
 
 mod facts;
 mod hold;
 mod poll;
 mod skew;
 mod source;
+mod times;
 
 pub use facts::{
     Action, ApiServer, BootState, Decision, Documents, Failure, OfferFacts, Order, PolicyInput,
@@ -35,6 +36,7 @@ pub use facts::{
 pub use hold::Hold;
 pub use poll::{Outage, poll_delay};
 pub use source::{Source, source};
+pub use times::VerdictTimes;
 
 /// What a hold keeps the node from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -280,22 +282,6 @@ fn weigh_mode(
             found.add(Keeps::Everything, Hold::Manual { version: version() });
         }
     }
-}
-
-/// Settling time and deadline of a boot: the group's, else the settings', else the defaults.
-pub fn verdict_times(
-    group: Option<&NodeGroup>,
-    health: Option<&HealthSettings>,
-) -> (SignedDuration, SignedDuration) {
-    let spec = group.map(|group| &group.spec);
-    let settle = spec.and_then(|spec| spec.settle).or(health.and_then(|health| health.settle));
-    let deadline =
-        spec.and_then(|spec| spec.deadline).or(health.and_then(|health| health.deadline));
-    let deadline = deadline.unwrap_or(release::group::DEFAULT_DEADLINE);
-    let settle = settle.unwrap_or(release::group::DEFAULT_SETTLE);
-    // Each document is consistent; a settling time of one and a deadline of the other may not
-    // be, and a boot that cannot be blessed in time would fall back for nothing.
-    (settle.min(deadline / 2), deadline)
 }
 
 #[cfg(test)]

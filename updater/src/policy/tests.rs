@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use release::waves::Wave;
-use release::{Component, RootHash};
+use release::{Component, NodeGroup, RootHash};
 use semver::Version;
 
 use super::*;
@@ -383,21 +383,6 @@ fn the_settings_name_a_channel_for_nodes_without_a_group_document() {
         channel.follow = "stable".parse().ok();
     };
     check(follow, Action::Stage, &[]);
-}
-
-#[test]
-fn times_of_a_verdict_come_from_the_group_first() {
-    let health: HealthSettings =
-        serde_json::from_str(r#"{"settle": "5m", "deadline": "20m"}"#).unwrap();
-    let minutes = |times: (SignedDuration, SignedDuration)| (times.0.as_mins(), times.1.as_mins());
-    assert_eq!(minutes(verdict_times(None, None)), (1, 10));
-    assert_eq!(minutes(verdict_times(None, Some(&health))), (5, 20));
-    let short = group(r#"{"channel": "stable", "settle": "1m", "deadline": "4m"}"#);
-    assert_eq!(minutes(verdict_times(Some(&short), Some(&health))), (1, 4));
-    let mixed = group(r#"{"channel": "stable", "settle": "1m", "deadline": "4m"}"#);
-    let mut mixed = mixed;
-    mixed.spec.settle = None;
-    assert_eq!(minutes(verdict_times(Some(&mixed), Some(&health))), (2, 4));
 }
 
 prop_compose! {

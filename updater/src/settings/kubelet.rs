@@ -106,6 +106,8 @@ fn configuration(settings: &KubernetesSettings, authority: &str) -> Value {
         "enableServer": true,
         "enableSystemLogQuery": true,
         "maxPods": kubelet.max_pods,
+        // Without it, one signal that is given turns all others off.
+        "mergeDefaultEvictionSettings": true,
         "registerWithTaints": taints,
         "rotateCertificates": true,
         "serverTLSBootstrap": true,
@@ -183,6 +185,7 @@ mod tests {
         let taint = json!({"key": "tenant", "value": "blue", "effect": "NoSchedule"});
         assert_eq!(configuration["registerWithTaints"], json!([taint]));
         assert_eq!(configuration["evictionHard"], json!({"memory.available": "5%"}));
+        assert_eq!(configuration["mergeDefaultEvictionSettings"], true);
         assert_eq!(configuration["maxPods"], 20);
         assert_eq!(configuration.get("systemReserved"), None);
         let client_authority = &configuration["authentication"]["x509"]["clientCAFile"];

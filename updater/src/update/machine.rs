@@ -102,6 +102,7 @@ pub struct Machine {
     pub(super) journal: Journal,
     /// The journal in memory is ahead of the saved one.
     unsaved: bool,
+    fell_back: bool,
 }
 
 impl Machine {
@@ -115,7 +116,7 @@ impl Machine {
         if effects.esp.list().is_err() {
             effects.esp.mount().map_err(UpdateError::esp("list UKIs"))?;
         }
-        let mut machine = Self { effects, facts, journal, unsaved: false };
+        let mut machine = Self { effects, facts, journal, unsaved: false, fell_back: false };
         if condition == Condition::Damaged {
             let release = machine.booted_release();
             let at = machine.effects.clock.now();
@@ -147,6 +148,7 @@ impl Machine {
             }
             Err(error) => return Err(error),
         }
+        self.fell_back |= settled.fell_back.is_some();
         self.remove(&settled.remove)?;
         if !self.unsaved {
             marks.trim(self.effects.state.as_ref()).map_err(UpdateError::Save)?;
@@ -212,6 +214,11 @@ impl Machine {
         let ukis = effects.esp.list().map_err(UpdateError::esp("list UKIs"))?;
         let proven = own(&ukis, booted).is_none_or(|name| name.tries.is_none());
         Ok(proven || fallback(&ukis, booted).is_none())
+    }
+
+    /// Whether it was found, since this was opened, that the release before this boot was given up.
+    pub fn has_fallen_back(&self) -> bool {
+        self.fell_back
     }
 
     /// True while the journal in memory could not be saved.

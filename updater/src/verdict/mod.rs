@@ -2,7 +2,8 @@
 //!
 //! In: probes, how long all of them must be well, and by when. Out: one verdict. **Invariant:**
 //! a boot is good only when every probe was well in every round of the settling time, and that
-//! time was over before the deadline.
+//! time was over before the deadline. Time in which nothing but the API server's silence is wrong
+//! moves the deadline, up to a bound: it may be down for everybody.
 
 mod address;
 mod probes;
@@ -22,7 +23,7 @@ use crate::update::{Failure, MAX_TEXT};
 pub use address::{HttpAddress, InvalidAddress};
 use probes::{API_SERVER, CONTAINERD, NODE_READY, WORKLOADS};
 
-pub use probes::{Node, probes};
+pub use probes::{Node, kubelet_is_healthy, probes};
 pub use wait::{HealthError, wait};
 
 /// How long one probe may take to answer.
@@ -67,6 +68,8 @@ pub struct Terms {
     /// Since the kernel started. `None` judges until all is well: for a boot that has nothing
     /// to fall back to.
     pub deadline: Option<Duration>,
+    /// How much the API server's silence alone moves the deadline at most.
+    pub api_server_grace: Duration,
     /// How fast rounds follow each other.
     pub pace: Pace,
 }
@@ -107,11 +110,16 @@ pub async fn judge(
 ) -> Verdict {
     let mut well_since = None;
     let mut last_failure = None;
+    let mut silent_for = Duration::ZERO;
+    let mut round_before = clock.uptime();
     loop {
         let asked_at = clock.uptime();
         let answers = ask_all(probes, terms.pace.answer).await;
         match failure(&answers) {
             Some(failure) => {
+                if is_silence_alone(&failure) {
+                    silent_for += clock.uptime().saturating_sub(round_before);
+                }
                 well_since = None;
                 last_failure = Some(failure);
             }
@@ -122,7 +130,9 @@ pub async fn judge(
         let uptime = clock.uptime();
         let well_for = well_since.map(|since| uptime.saturating_sub(since));
         observe(&Round { answers, well_for });
-        let is_over = terms.deadline.is_some_and(|deadline| uptime > deadline);
+        round_before = uptime;
+        let moved = silent_for.min(terms.api_server_grace);
+        let is_over = terms.deadline.is_some_and(|deadline| uptime > deadline + moved);
         match well_for {
             Some(well_for) if well_for >= terms.settle && !is_over => return Verdict::Healthy,
             _ if is_over => return Verdict::Failed(too_late(terms, well_for, last_failure)),

@@ -212,6 +212,11 @@ impl Probe for Present {
     }
 }
 
+/// Whether kubelet says that it is well.
+pub async fn kubelet_is_healthy(node: &Node) -> bool {
+    matches!(timeout(ANSWER_TIMEOUT, status(&node.kubelet, 200, "")).await, Ok(Ok(())))
+}
+
 /// What containerd says of itself.
 pub(super) async fn conditions(
     socket: &Path,

@@ -58,6 +58,7 @@ type Script = (&'static str, fn(u64) -> Option<&'static str>);
 const TERMS: Terms = Terms {
     settle: Duration::from_secs(30),
     deadline: Some(Duration::from_secs(300)),
+    api_server_grace: Duration::from_secs(600),
     pace: Pace { pause: Duration::ZERO, answer: Duration::from_millis(1) },
 };
 
@@ -162,6 +163,33 @@ async fn settling_that_ends_after_the_deadline_is_too_late() {
     let start: [Script; 1] = [("kubelet", |_| None)];
     let late = Terms { deadline: Some(Duration::from_secs(5)), ..TERMS };
     assert_eq!(failed(self::verdict(&start, late).await.0).probe, "settling");
+}
+
+#[tokio::test]
+async fn time_in_which_only_the_api_server_is_silent_does_not_count() {
+    let node_ready = |at| (at < 820).then_some("no answer");
+    let scripts: [Script; 3] = [
+        ("kubelet", |at| (at < 20).then_some("starting")),
+        (API_SERVER, |at| (at < 800).then_some("no answer")),
+        (NODE_READY, node_ready),
+    ];
+    let (verdict, at) = verdict(&scripts, TERMS).await;
+    assert_eq!(verdict, Verdict::Healthy);
+    assert!((850..855).contains(&at), "{at}");
+}
+
+#[tokio::test]
+async fn silence_is_forgiven_up_to_a_bound_and_nothing_else_is() {
+    let silent: [Script; 2] = [("kubelet", |_| None), (API_SERVER, |_| Some("no answer"))];
+    let (ended, at) = verdict(&silent, TERMS).await;
+    assert_eq!(failed(ended).probe, API_SERVER);
+    assert!((900..905).contains(&at), "{at}");
+
+    let worse: [Script; 2] =
+        [("kubelet", |at| (at > 400).then_some("refused")), (API_SERVER, |_| Some("no answer"))];
+    let (ended, at) = verdict(&worse, TERMS).await;
+    assert_eq!(failed(ended).probe, "kubelet");
+    assert!((700..705).contains(&at), "the 400 s of silence alone are forgiven: {at}");
 }
 
 #[tokio::test]

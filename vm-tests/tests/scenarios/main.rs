@@ -32,6 +32,7 @@ mod seed_disk_gives_settings;
 mod api_server_outage_is_forgiven;
 mod broken_workload_falls_back;
 mod certificates_are_renewed;
+mod cut_off_release_falls_back;
 mod gvisor_runs_a_pod;
 mod kubelet_without_credentials_falls_back;
 mod minor_update_up_and_back;

@@ -3,7 +3,6 @@
 //! In: a verified offer. Out: an armed slot, or a problem on the board.
 //! **Invariant:** each step takes the proof of the one before.
 
-use std::io;
 use std::time::Duration;
 
 use release::group::Workloads;
@@ -11,13 +10,12 @@ use release::{RootHash, UkiName};
 use tokio::time::{Instant, timeout};
 
 use super::{Actor, Work};
-use crate::cluster::{Cluster, has_joined};
-use crate::daemon::local::{self, VerdictTimes};
+use crate::cluster::{Cluster, Unanswered, has_joined};
+use crate::daemon::local;
 use crate::daemon::{chain, wording};
 use crate::effects::{Confirmed, StateStore};
 use crate::metrics::UpdateEnd;
-use crate::policy::{self, Action, Order, Outage};
-use crate::settings;
+use crate::policy::{self, Action, Order, Outage, VerdictTimes};
 use crate::staging::{Delivery, Job, StageError};
 use crate::update::{Plan, ReleaseId};
 
@@ -170,22 +168,31 @@ impl Actor {
             return self.give_up_staging(error);
         }
         let text = chain(error);
-        tracing::warn!(error = text, "slipway: what was staged is not whole, and is staged again");
+        tracing::warn!("slipway: what was staged is not whole, and is staged again: {text}");
         self.setting.metrics.add_update(UpdateEnd::StageFailed);
+    }
+
+    /// The times of the boot that comes next. With an order a node leaves also while the API server
+    /// is silent, and then what comes next cannot be blamed for that.
+    pub(super) async fn times_of_next_boot(&self) -> VerdictTimes {
+        let group = self.look.found.as_ref().and_then(|found| found.group.as_deref());
+        let health = self.settings.as_ref().map(|settings| &settings.health);
+        let times = VerdictTimes::new(group, health);
+        let Some(cluster) = self.cluster() else { return times };
+        match cluster.is_ready().await {
+            Err(Unanswered::Down(_)) => times.after_silence(),
+            Ok(()) | Err(Unanswered::Wrong(_)) => times,
+        }
     }
 
     /// Arms, and leaves when the answer to who asked for it had its time.
     async fn arm(&mut self, confirmed: Confirmed) {
-        let group = self.look.found.as_ref().and_then(|found| found.group.as_deref());
-        let health = self.settings.as_ref().map(|settings| &settings.health);
-        let times = VerdictTimes::new(policy::verdict_times(group, health));
+        let times = self.times_of_next_boot().await;
         let state = self.setting.effects.state.clone();
         let armed = self
             .step(move |machine| {
-                machine.arm(confirmed, &|booted, _| {
-                    local::save_times(state.as_ref(), &times)?;
-                    settings::copy_for_target(state.as_ref(), booted).map_err(io::Error::other)
-                })
+                let carry = |booted, _| local::carry(state.as_ref(), &times, booted);
+                machine.arm(confirmed, &carry)
             })
             .await;
         match armed {

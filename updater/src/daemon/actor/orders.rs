@@ -157,10 +157,10 @@ impl Actor {
             ));
         }
         self.staged = None;
+        let times = self.times_of_next_boot().await;
         let state = self.setting.effects.state.clone();
         let back = self.step(move |machine| {
             let armed = machine.roll_back()?;
-            let times = local::VerdictTimes::new(policy::verdict_times(None, None));
             // Without these the next boot takes those of its settings.
             if let Err(error) = local::save_times(state.as_ref(), &times) {
                 tracing::warn!(%error, "the times of the verdict could not be kept");

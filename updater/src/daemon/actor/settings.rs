@@ -17,7 +17,7 @@ use super::{Actor, Look, ROUND, Surroundings, Work, conflict};
 use crate::channel::ChannelClient;
 use crate::cluster::{self, Cluster};
 use crate::daemon::identity::Identity;
-use crate::daemon::{api_of, chain};
+use crate::daemon::{api_of, chain, kubelet};
 use crate::effects::SYSTEMCTL;
 use crate::pod_network::{self, CNI_FOLDER};
 use crate::settings::{
@@ -253,13 +253,25 @@ impl Actor {
         document: &Bytes,
         mode: SettingsMode,
     ) -> Result<SettingsOutcome, ApiError> {
-        let checked = NodeSettings::from_bytes(document.to_vec()).map_err(|error| {
-            ApiError::new(Code::Invalid, chain(&error), "correct the document; nothing was changed")
-        })?;
+        let outcome = self.try_settings(document, mode).await;
+        if let Err(error) = &outcome {
+            tracing::warn!("slipway: the settings from the API are refused: {}", error.message);
+        }
+        outcome
+    }
+
+    async fn try_settings(
+        &mut self,
+        document: &Bytes,
+        mode: SettingsMode,
+    ) -> Result<SettingsOutcome, ApiError> {
+        let invalid = |message: String| {
+            ApiError::new(Code::Invalid, message, "correct the document; nothing was changed")
+        };
+        let checked =
+            NodeSettings::from_bytes(document.to_vec()).map_err(|error| invalid(chain(&error)))?;
         if let Some(cluster) = &checked.settings().kubernetes {
-            cluster::check(cluster).map_err(|message| {
-                ApiError::new(Code::Invalid, message, "correct the document; nothing was changed")
-            })?;
+            cluster::check(cluster).map_err(invalid)?;
         }
         let renamed = checked.settings().hostname.as_deref() != Some(&Identity::hostname());
         if checked.settings().kubernetes.is_some() && renamed && cluster::has_joined() {
@@ -281,11 +293,7 @@ impl Actor {
             if self.is_leaving() {
                 return Err(conflict("the node restarts", "send them again when it is back"));
             }
-            let state = self.setting.effects.state.as_ref();
-            settings::save(state, self.setting.facts.slot, &checked).map_err(|error| {
-                ApiError::new(Code::Internal, chain(&error), "nothing was changed")
-            })?;
-            self.put_into_force(&checked, "the API").await
+            self.apply_settings(&checked).await?
         } else {
             let units = settings::affected(&RuntimeFolders::default(), checked.settings());
             let units = units.map_err(|error| {
@@ -296,6 +304,37 @@ impl Actor {
         };
         let restarts = restarts.into_iter().map(|unit| unit.name().to_owned()).collect();
         Ok(SettingsOutcome { changed, restarts, message: message.to_owned() })
+    }
+}
+
+impl Actor {
+    /// Keeps settings and puts them into force, unless kubelet, which was well, ends with them: then
+    /// those before come back.
+    async fn apply_settings(&mut self, checked: &NodeSettings) -> Result<Vec<Unit>, ApiError> {
+        let (state, slot) = (self.setting.effects.state.clone(), self.setting.facts.slot);
+        let source = self.setting.board.read().settings.map(|settings| settings.source);
+        let before = settings::load(state.as_ref(), slot).ok().flatten().zip(source);
+        let kubelet = kubelet::standing(&self.setting.places.node).await;
+        settings::save(state.as_ref(), slot, checked)
+            .map_err(|error| ApiError::new(Code::Internal, chain(&error), "nothing was changed"))?;
+        let restarted = self.put_into_force(checked, "the API").await;
+        let (Some((before, source)), Some(kubelet), true) =
+            (before, kubelet, restarted.contains(&Unit::Kubelet))
+        else {
+            return Ok(restarted);
+        };
+        let node = &self.setting.places.node;
+        let Some(failure) = kubelet::failure_after(kubelet, node).await else {
+            return Ok(restarted);
+        };
+        let message = format!("kubelet ends with these settings: {failure}");
+        self.put_into_force(&before, &source).await;
+        let next = "correct the document; the settings before are in force again";
+        settings::save(state.as_ref(), slot, &before).map_err(|error| {
+            let message = format!("{message}; those before cannot be kept: {}", chain(&error));
+            ApiError::new(Code::Internal, message, "set them again")
+        })?;
+        Err(ApiError::new(Code::Invalid, message, next))
     }
 }
 

@@ -1,0 +1,58 @@
+//! A release that cuts the node off from its API server, which answers everybody else. The node
+//! comes back on the release before, which does hear it, and so the bad one is not forgiven.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use release::api::Status;
+use vm_tests::cluster::{self, Cluster, is_ready};
+use vm_tests::machine::Hardware;
+use vm_tests::site::Site;
+use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
+
+const NAME: &str = "cut_off_release_falls_back";
+const NODE: &str = "node-a";
+const BAD: &str = "0.1.1";
+/// Longer than an API server must be silent to be down for everybody.
+const OUTAGE: Duration = Duration::from_secs(150);
+
+#[test]
+#[ignore = "takes eight minutes: run `make soak`"]
+fn cut_off_release_falls_back() {
+    let prepare = || {
+        cluster::build()?;
+        Site::prepare_bad(NAME, "cut-off", BAD)
+    };
+    isolation::prepared(NAME, prepare, scenario);
+}
+
+fn scenario() -> Result<()> {
+    let site = Site::open(NAME)?;
+    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
+    let mut document = site.settings()?;
+    document["hostname"] = NODE.into();
+    document["health"]["deadline"] = "100s".into();
+    document["health"]["apiServerGrace"] = "20s".into();
+    document["kubernetes"] = cluster.settings();
+    let machine = site.start(&image::test_image()?, &document, Hardware::default())?;
+    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
+
+    site.channel.point(settings::CHANNEL, BAD, &[])?;
+    site.access.update();
+    let is_back = |status: &Status| {
+        status.fallback.as_ref().is_some_and(|fallback| fallback.version == BAD.parse().ok())
+    };
+    let status = site.access.wait_for(&machine, "back", 3 * BOOT_SECONDS, is_back)?;
+    let cause = status.fallback.map(|fallback| fallback.cause).unwrap_or_default();
+    println!("{:.0} s: back: {cause}", machine.seconds());
+    ensure!(cause.contains("api-server"), "the cause is {cause}");
+    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+
+    sleep(OUTAGE);
+    let status = site.access.status()?;
+    ensure!(status.refused.len() == 1, "it is forgiven: {:?}", status.refused);
+    site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
+    Ok(())
+}
