@@ -139,3 +139,91 @@ fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     }
     attempt.follow()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    fn client_with(network: &serde_json::Value) -> Client {
+        client(&serde_json::from_value(network.clone()).unwrap()).unwrap()
+    }
+
+    /// Answers one question with an empty body, and gives the question.
+    async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> String {
+        let mut question = Vec::new();
+        while !question.ends_with(b"\r\n\r\n") {
+            question.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        stream.shutdown().await.unwrap();
+        String::from_utf8(question).unwrap()
+    }
+
+    #[tokio::test]
+    async fn questions_go_to_the_proxy_with_its_password_and_around_it_where_excepted() {
+        let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let direct = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = direct.local_addr().unwrap();
+        let network = serde_json::json!({"proxy": {
+            "url": format!("http://{}", proxy.local_addr().unwrap()),
+            "user": "node", "password": "hunter2", "except": ["127.0.0.0/8"],
+        }});
+        let client = client_with(&network);
+
+        let asked = client.get("http://updates.example.com/root.json").send();
+        let served = async { answer(proxy.accept().await.unwrap().0).await };
+        let (answered, question) = tokio::join!(asked, served);
+        assert_eq!(answered.unwrap().status(), 200);
+        assert!(question.starts_with("GET http://updates.example.com/root.json "), "{question}");
+        let login = question.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("proxy-authorization").then_some(value)
+        });
+        assert_eq!(login, Some("Basic bm9kZTpodW50ZXIy"));
+
+        let asked = client.get(format!("http://{address}/root.json")).send();
+        let served = async { answer(direct.accept().await.unwrap().0).await };
+        let (answered, question) = tokio::join!(asked, served);
+        assert_eq!(answered.unwrap().status(), 200);
+        assert!(question.starts_with("GET /root.json "), "{question}");
+    }
+
+    #[tokio::test]
+    async fn a_mirror_of_an_authority_of_the_settings_is_trusted_and_no_other() {
+        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("https://{}/root.json", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // Who does not trust it hangs up.
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    answer(stream).await;
+                }
+            }
+        });
+        let stranger = client_with(&serde_json::json!({}));
+        let error = stranger.get(&address).send().await.unwrap_err();
+        assert!(innermost(&error).contains("certificate"), "{}", innermost(&error));
+        let client = client_with(&serde_json::json!({"certificates": [own.cert.pem()]}));
+        assert_eq!(client.get(&address).send().await.unwrap().status(), 200);
+        server.abort();
+    }
+}

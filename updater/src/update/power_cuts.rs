@@ -12,9 +12,12 @@ use release::{Digest, RootHash, Slot, UkiName};
 
 use super::{Cause, Failure, Machine, Plan, ReleaseId, Standing, UpdateError};
 use super::{Condemnation, marks};
+use crate::daemon::local;
 use crate::effects::boot::{BootFacts, BootId};
 use crate::effects::fake::{BLOCK, Boot, Effect, FakeNode, Fault, Sizes};
 use crate::effects::{Area, BootedSlot, Disarmed, Effects, Staged, TargetSlot};
+use crate::policy::VerdictTimes;
+use crate::settings::{self, NodeSettings};
 
 /// More boots than any scenario needs.
 const MOST_BOOTS: usize = 40;
@@ -124,7 +127,10 @@ impl World {
         let old = Image::new("1.0.0", Behaviour::Good);
         let new = Image::new("2.0.0", behaviour);
         let node = FakeNode::new(seed, Sizes::default());
-        old.install(&node, UkiName::first());
+        let first = UkiName::first();
+        old.install(&node, first);
+        let settings = NodeSettings::from_bytes(br#"{"schema": 2}"#.to_vec()).unwrap();
+        settings::save(&node, BootedSlot::from_command_line(first.slot), &settings).unwrap();
         let wanted = new.id.clone();
         let images = [old, new].map(|image| (image.id.root_hash, image));
         Self { node, images: images.into(), wanted, cuts, roll_back: false, flip: None }
@@ -186,6 +192,8 @@ impl World {
     /// What slipwayd does in one boot.
     fn daemon(&mut self, boot: &Boot, image: &Image) -> Result<Machine, UpdateError> {
         let facts = facts(boot.name.slot, &image.id, boot.boot_id);
+        let settings = settings::load(&self.node, facts.slot).unwrap();
+        assert!(settings.is_some(), "slot {} boots without settings", boot.name.slot);
         let (mut machine, mut standing) = Machine::open(self.node.effects(), facts)?;
         loop {
             standing = match standing {
@@ -233,7 +241,9 @@ impl World {
                             standing = Standing::Steady;
                             continue;
                         }
-                        Standing::Armed(machine.arm(staged.confirmed(), &|_, _| Ok(()))?)
+                        let times = VerdictTimes::new(None, None);
+                        let carry = |booted, _| local::carry(&self.node, &times, booted);
+                        Standing::Armed(machine.arm(staged.confirmed(), &carry)?)
                     }
                 }
             };
