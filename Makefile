@@ -46,7 +46,8 @@ vm: inputs ## tests in virtual machines, one at a time
 soak: inputs ## the long forms: all bad releases and faults, 24 power cuts, what needs other builds
 	$(WITH_IMAGE) export SLIPWAY_LONG=1 && { failed=0; \
 		$(CARGO) test --locked --workspace --test scenarios -- --ignored || failed=1; \
-		$(CARGO) test --locked --workspace --test scenarios -- network_faults clouds || failed=1; \
+		$(CARGO) test --locked --workspace --test scenarios -- \
+			network_faults clouds power_cuts || failed=1; \
 		exit $$failed; }
 
 bench: ## compare with peers, and write docs/benchmarks.md

@@ -1,33 +1,37 @@
-//! QEMU is killed at moments spread over whole updates, from the first byte to the blessing.
-//! Each time the node boots a verified slot and goes on to the release by itself.
+//! QEMU is killed while a release is staged, and once more after the restart into it. Each time the
+//! node boots a verified slot and goes on to the release by itself. In the long form it is killed at
+//! moments spread over whole updates, from the first byte to the blessing.
 //!
-//! Part of `make soak`. The moments follow from `SLIPWAY_POWER_SEED`, which the output names; a
-//! sweep that was stopped goes on with `SLIPWAY_POWER_SKIP`, the number of cuts that it has made.
+//! The moments follow from `SLIPWAY_POWER_SEED`, which the output names; a sweep that was stopped
+//! goes on with `SLIPWAY_POWER_SKIP`, the number of cuts that it has made.
 
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use release::Digest;
-use release::api::Status;
+use release::api::{Phase, Status};
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, image, isolation, settings};
+use vm_tests::{BOOT_SECONDS, image, is_long, isolation, settings};
 
 const NAME: &str = "power_cuts_only_delay";
 const CUTS: u32 = 24;
+/// Longest time from the beginning of a phase to the cut in it, in seconds: staging takes longer.
+const INTO_PHASE: f64 = 4.0;
 const SEED: &str = "SLIPWAY_POWER_SEED";
 const SKIP: &str = "SLIPWAY_POWER_SKIP";
 /// Three releases in turn, so that the other slot never has the wanted one.
 const VERSIONS: [&str; 3] = ["0.1.0", "0.1.1", "0.1.2"];
 
 #[test]
-#[ignore = "takes half an hour: run `make soak`"]
 fn power_cuts_only_delay() {
     let prepare = || {
         Site::prepare(NAME, |channel| {
             channel.publish(&image::newer(1)?)?;
-            channel.publish(&image::newer(2)?)?;
+            if is_long() {
+                channel.publish(&image::newer(2)?)?;
+            }
             channel.group(settings::GROUP, "release: 0.1.0\nsettle: 5s")
         })
     };
@@ -35,20 +39,50 @@ fn power_cuts_only_delay() {
 }
 
 fn scenario() -> Result<()> {
-    let (seed, skip) = (number(SEED)?.unwrap_or(1), number(SKIP)?.unwrap_or(0));
-    ensure!(skip < CUTS, "{SKIP}={skip} leaves none of {CUTS} cuts");
-    println!("{CUTS} power cuts, {SEED}={seed}");
+    let seed = number(SEED)?.unwrap_or(1);
+    println!("power cuts, {SEED}={seed}");
     let site = Site::open(NAME)?;
     let mut document = site.settings()?;
     document["mode"] = "automatic".into();
     document["channel"]["pollInterval"] = "1m".into();
     let hardware = Hardware { durable: true, ..Hardware::default() };
-    let mut machine = site.start(&image::test_image()?, &document, hardware.clone())?;
+    let machine = site.start(&image::test_image()?, &document, hardware.clone())?;
     runs(&site, &machine, VERSIONS[0])?;
+    if is_long() {
+        sweep(&site, machine, &hardware, seed)
+    } else {
+        two_cuts(&site, machine, &hardware, seed)
+    }
+}
 
+/// Two cuts in one update: one while the release is staged, one after the restart into it.
+fn two_cuts(site: &Site, mut machine: Machine, hardware: &Hardware, seed: u32) -> Result<()> {
+    let version = VERSIONS[1];
+    let is_staging = |status: &Status| status.phase == Phase::Staging;
+    let has_restarted = |status: &Status| status.running.version == version.parse().ok();
+    let moments: [(&str, &dyn Fn(&Status) -> bool); 2] =
+        [("while it stages", &is_staging), ("after the restart", &has_restarted)];
+    wants(site, version)?;
+    for (cut, (moment, is_there)) in (0..).zip(moments) {
+        let status = site.access.wait_for(&machine, moment, 2 * BOOT_SECONDS, is_there)?;
+        let after = INTO_PHASE * fraction(seed, cut);
+        sleep(Duration::from_secs_f64(after));
+        machine = Machine::power_on(&machine.kill()?, hardware.clone())?;
+        println!("cut {moment}, {after:.1} s into the phase {}", status.phase);
+    }
+    let status = runs(site, &machine, version)?;
+    println!("{version} blessed {:.0} s after power-on", machine.seconds());
+    ensure!(status.refused.is_empty(), "refused: {:?}", status.refused);
+    Ok(())
+}
+
+/// Cuts spread over whole updates.
+fn sweep(site: &Site, mut machine: Machine, hardware: &Hardware, seed: u32) -> Result<()> {
+    let skip = number(SKIP)?.unwrap_or(0);
+    ensure!(skip < CUTS, "{SKIP}={skip} leaves none of {CUTS} cuts");
     let begin = machine.seconds();
-    wants(&site, VERSIONS[1])?;
-    runs(&site, &machine, VERSIONS[1])?;
+    wants(site, VERSIONS[1])?;
+    runs(site, &machine, VERSIONS[1])?;
     let whole = machine.seconds() - begin;
     println!("an update without a cut takes {whole:.1} s");
 
@@ -56,12 +90,12 @@ fn scenario() -> Result<()> {
     for cut in skip..CUTS {
         let version = versions.next().context("no version")?;
         let after = whole * (f64::from(cut) + fraction(seed, cut)) / f64::from(CUTS);
-        wants(&site, version)?;
+        wants(site, version)?;
         sleep(Duration::from_secs_f64(after));
         let before = site.access.status().map(|status| status.phase.to_string());
         let folder = machine.kill()?;
         machine = Machine::power_on(&folder, hardware.clone())?;
-        let status = runs(&site, &machine, version)?;
+        let status = runs(site, &machine, version)?;
         println!(
             "cut {} of {CUTS} after {after:.1} s ({}): {version} blessed {:.0} s after power-on",
             cut + 1,
