@@ -1,6 +1,6 @@
 //! A node that has seen its channel believes none of the channels that somebody else could
-//! make of it, before and after a restart, and says what is wrong; then it follows the honest
-//! one over several new roots.
+//! make of it, before and after a restart, and says what is wrong, also when an old channel is the
+//! first that it meets after one; then it follows the honest one over several new roots.
 
 mod forged;
 
@@ -55,9 +55,15 @@ fn scenario() -> Result<()> {
     site.access.ask(&["check"])?;
     are_refused(&site)?;
 
+    // What it knows of newer documents must have outlived the restart.
+    let (served, honest) = (site.channel.folder(), folder().join("honest"));
+    replace_documents(served, &honest)?;
+    replace_documents(&folder().join("past"), served)?;
     let before = machine.ask("/facts")?["boot_id"].clone();
     machine.reset()?;
     restarted(&site, &mut machine, &before)?;
+    is_refused(&site, "(rollback)").context("the past, first after a restart")?;
+    replace_documents(&honest, served)?;
     are_refused(&site)?;
 
     // Three new roots at once, the last with another key, and the release that all agree on.
@@ -71,7 +77,7 @@ fn scenario() -> Result<()> {
     Ok(())
 }
 
-/// Waits until the node is back from a restart and asks its channel, which is honest.
+/// Waits until the node is back from a restart.
 fn restarted(site: &Site, machine: &mut Machine, before: &serde_json::Value) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(BOOT_SECONDS);
     while machine.ask("/facts")?["boot_id"] == *before {
