@@ -1,6 +1,7 @@
 //! A full EFI system partition, a full state partition, and a disk that fails to write or to
-//! read a sector of the other slot: the node says so, nothing that runs is touched, and the
-//! update goes through once the fault is gone, even when a block of it changed meanwhile.
+//! read a sector of the other slot: the node says what failed and where, nothing that runs is
+//! touched, and the update goes through once the fault is gone, even when a block of it changed
+//! meanwhile.
 
 use anyhow::{Context, Result, ensure};
 use release::api::{Boot, Phase, Status};
@@ -27,15 +28,18 @@ fn scenario() -> Result<()> {
     let release = image::test_image()?;
     let mut machine = site.start(&release, &site.settings()?, Hardware::default())?;
     site.access.wait_for(&machine, "up", BOOT_SECONDS, |_| true)?;
-    full(&site, &mut machine, "/efi", TOO_LITTLE)?;
-    full(&site, &mut machine, "/var/lib/slipway", 0)?;
+    full(&site, &mut machine, "/efi", TOO_LITTLE, "EFI system partition")?;
+    full(&site, &mut machine, "/var/lib/slipway", 0, "state partition")?;
 
     let offset = machine.partition_start("root-b")? + BAD_PLACE;
     let mut folder = machine.cut_power()?;
-    for access in [Access::Write, Access::Read] {
+    for (access, words) in [
+        (Access::Write, "cannot write the root, at byte"),
+        (Access::Read, "cannot read back the root, at byte"),
+    ] {
         let bad_sectors = vec![BadSector { offset, access }];
         let machine = Machine::power_on(&folder, Hardware { bad_sectors, ..Hardware::default() })?;
-        fails(&site, &machine).with_context(|| format!("{access:?}"))?;
+        fails(&site, &machine, words).with_context(|| format!("{access:?}"))?;
         folder = machine.cut_power()?;
     }
 
@@ -51,18 +55,18 @@ fn scenario() -> Result<()> {
     Ok(())
 }
 
-/// Fills the file system of `path`, sees that the node says so, and makes room again.
-fn full(site: &Site, machine: &mut Machine, path: &str, leave: u64) -> Result<()> {
+/// Fills the file system of `path`, sees that the node says so with `words`, and makes room again.
+fn full(site: &Site, machine: &mut Machine, path: &str, leave: u64, words: &str) -> Result<()> {
     let ukis = machine.ask("/list?path=/efi/EFI/Linux")?;
     machine.get(PROBE_PORT, &format!("/fill?path={path}&leave={leave}"), BOOT_SECONDS)?;
-    fails(site, machine).with_context(|| format!("{path} is full"))?;
+    fails(site, machine, words).with_context(|| format!("{path} is full"))?;
     ensure!(machine.ask("/list?path=/efi/EFI/Linux")? == ukis, "the ESP has changed");
     machine.get(PROBE_PORT, &format!("/unfill?path={path}"), BOOT_SECONDS)?;
     Ok(())
 }
 
-/// Asks for the release to be staged, and sees that it cannot be.
-fn fails(site: &Site, machine: &Machine) -> Result<()> {
+/// Asks for the release to be staged, and sees that it cannot be, for a reason with `words` in it.
+fn fails(site: &Site, machine: &Machine, words: &str) -> Result<()> {
     site.access.wait_for(machine, "up", BOOT_SECONDS, |_| true)?;
     let (what, next) = match site.access.ask(&["stage"]) {
         Err(refusal) => (format!("{refusal:#}"), String::new()),
@@ -74,6 +78,7 @@ fn fails(site: &Site, machine: &Machine) -> Result<()> {
         }
     };
     println!("{what}; {next}");
+    ensure!(what.contains(words), "the reason does not say `{words}`: {what}");
     let status = site.access.status()?;
     ensure!(status.running.generation == 1, "it runs {:?}", status.running);
     ensure!(status.running.boot == Boot::Blessed, "it runs {:?}", status.running);
