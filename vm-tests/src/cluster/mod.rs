@@ -5,6 +5,7 @@
 //! node's own address, which the scenario's loopback has too, and which QEMU forwards.
 //! **Invariant:** it kills its own processes and nothing else, and listens on loopback alone.
 
+mod approval;
 mod credentials;
 mod processes;
 mod programs;
@@ -254,11 +255,11 @@ impl Cluster {
         }
     }
 
-    /// Approves what kubelets serve with, once each has asked in its own name: the control plane
-    /// itself never does.
+    /// Approves what kubelets serve with, once each has asked in its own name, for that name and
+    /// its own addresses: the control plane itself never does.
     ///
     /// # Errors
-    /// When there is no request after `seconds`, or one that is not a node's own.
+    /// When there is no request after `seconds`, or one for more than a node may have.
     pub fn approve_serving(&self, seconds: u64) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(seconds);
         loop {
@@ -268,11 +269,8 @@ impl Cluster {
             let waiting: Vec<&Value> =
                 serving.filter(|found| found["status"]["conditions"].is_null()).collect();
             for request in &waiting {
-                let asker = request["spec"]["username"].as_str().unwrap_or_default();
-                ensure!(
-                    asker.starts_with("system:node:"),
-                    "{asker} asks for a serving certificate"
-                );
+                let node = self.get(&["node", approval::asker(request)?])?;
+                approval::check(request, &node)?;
                 let name =
                     request["metadata"]["name"].as_str().context("a request without a name")?;
                 self.kubectl(&["certificate", "approve", name])?;
