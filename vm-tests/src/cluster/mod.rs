@@ -180,6 +180,16 @@ impl Cluster {
         })
     }
 
+    /// As [`Cluster::settings`], with another token, in the words of schema 1 of settings.
+    pub fn settings_of_schema_1(&self, token: &str) -> Value {
+        let mut settings = self.settings();
+        if let Some(fields) = settings.as_object_mut() {
+            fields.remove("bootstrap");
+        }
+        settings["bootstrapToken"] = token.into();
+        settings
+    }
+
     /// As [`Cluster::settings`], with a client certificate in the place of the token.
     ///
     /// # Errors

@@ -1,22 +1,26 @@
 //! A node whose token the cluster does not know says so, keeps trying, and joins as soon as an
 //! operator gives it something better: here a certificate. A dry run tells before that which
 //! service that restarts. The first document is of an older schema, as of a node that was prepared
-//! for an older release. A support bundle has what explains it, and neither its token nor its key.
+//! for an older release. A support bundle has what explains it, and neither its token nor its key;
+//! nor have journal and console, as the node itself tells them.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use release::api::Status;
+use release::api::{MAX_LOG_LINES, Status};
+use serde_json::Value;
 use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, is_ready};
-use vm_tests::machine::Hardware;
+use vm_tests::machine::{Hardware, Machine};
 use vm_tests::node::NodeAccess;
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, artefacts, image, isolation};
 
 const NAME: &str = "wrong_token_is_named";
 const NODE: &str = "node-a";
+/// The secret part of a token that the cluster does not know.
+const WRONG: &str = "aaaaaaaaaaaaaaaa";
 
 #[test]
 fn wrong_token_is_named() {
@@ -33,10 +37,7 @@ fn scenario() -> Result<()> {
     let mut document = site.settings()?;
     document["hostname"] = NODE.into();
     document["schema"] = 1.into();
-    document["kubernetes"] = cluster.settings();
-    let kubernetes = document["kubernetes"].as_object_mut().context("no settings of a cluster")?;
-    kubernetes.remove("bootstrap");
-    kubernetes.insert("bootstrapToken".to_owned(), "abcdef.aaaaaaaaaaaaaaaa".into());
+    document["kubernetes"] = cluster.settings_of_schema_1(&format!("abcdef.{WRONG}"));
     let hardware =
         Hardware { kubelet_address: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
     // From the image's own disk: a boot that nobody has found good yet.
@@ -44,7 +45,7 @@ fn scenario() -> Result<()> {
     let settings = Some(vm_tests::settings::text(&document)?);
     let hardware = Hardware { settings, ..hardware };
     let disk = release.join("disk.raw");
-    let machine = vm_tests::machine::Machine::start_with(NAME, &disk, hardware)?;
+    let machine = Machine::start_with(NAME, &disk, hardware)?;
 
     let cause = |status: &Status| -> Option<String> {
         let probe = status.health.iter().find(|probe| probe.name == "node-ready")?;
@@ -57,9 +58,9 @@ fn scenario() -> Result<()> {
     ensure!(schema == Some(1), "the document is told to be of schema {schema:?}");
     ensure!(cluster.get(&["nodes"])?["items"] == serde_json::json!([]), "a node has joined");
     let shown = site.access.ask(&["settings", "show"])?.to_string();
-    ensure!(!shown.contains("aaaaaaaaaaaaaaaa"), "the settings show the token");
-    let key = document["api"]["key"].as_str().context("no key")?;
-    explains(&site.access, &artefacts().join(format!("{NAME}-site")), key)?;
+    ensure!(!shown.contains(WRONG), "the settings show the token");
+    let key = part_of(&document["api"]["key"])?;
+    explains(&site.access, &artefacts().join(format!("{NAME}-site")), &key)?;
 
     document["schema"] = release::settings::SCHEMA.into();
     document["kubernetes"] = cluster.settings_with_certificate()?;
@@ -74,10 +75,30 @@ fn scenario() -> Result<()> {
     cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
     site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
     println!("{:.0} s: Ready with a certificate, and found good", machine.seconds());
+    let own = part_of(&document["kubernetes"]["bootstrap"]["clientCertificate"]["key"])?;
+    nothing_is_told(&site.access, &machine, &[WRONG, &key, &own])
+}
+
+/// A line that no other private key has.
+fn part_of(key: &Value) -> Result<String> {
+    let line = key.as_str().context("no key")?.lines().nth(1);
+    Ok(line.context("a key of one line")?.to_owned())
+}
+
+/// Neither journal nor console, of which nothing was taken out, hold a secret of the settings.
+fn nothing_is_told(access: &NodeAccess, machine: &Machine, secrets: &[&str]) -> Result<()> {
+    let journal = access.logs(MAX_LOG_LINES)?;
+    ensure!(journal.contains("slipway: settings from"), "the journal is {journal}");
+    for (place, text) in [("journal", journal), ("console", machine.serial())] {
+        for line in text.lines() {
+            ensure!(!secrets.iter().any(|part| line.contains(part)), "{place}: a secret in {line}");
+        }
+    }
     Ok(())
 }
 
-/// A reader's bundle has every part, says why the node does not join, and keeps its secrets.
+/// A reader's bundle has every part, says why the node does not join, and keeps its secrets, of
+/// which `key` is a part of the API's.
 fn explains(access: &NodeAccess, folder: &Path, key: &str) -> Result<()> {
     let file = folder.join("bundle.tar.gz").display().to_string();
     let said = access.ask_as("reader", &["bundle", "--out", &file])?;
@@ -87,10 +108,9 @@ fn explains(access: &NodeAccess, folder: &Path, key: &str) -> Result<()> {
     ensure!(status.success(), "tar does not read the bundle");
     let bundle = folder.join("slipway-bundle");
     let read = |name: &str| fs::read_to_string(bundle.join(name)).with_context(|| name.to_owned());
-    let secret = key.lines().nth(1).context("a key of one line")?;
     for name in said["files"].as_array().into_iter().flatten().filter_map(|name| name.as_str()) {
         let text = read(name)?;
-        for part in ["aaaaaaaaaaaaaaaa", secret, "PRIVATE KEY"] {
+        for part in [WRONG, key, "PRIVATE KEY"] {
             ensure!(!text.contains(part), "{name} holds {part}");
         }
     }
