@@ -1,12 +1,13 @@
 //! Kubernetes from one minor version to the next in place, and back. A kubelet that is newer
 //! than the API server is held, with the reason, until the control plane is updated. The node is
 //! Ready each time, by the kubelet of that release, with the pod that ran before. Settings that it
-//! was given on the newer release do not go back with it: the older one has its own.
+//! was given on the newer release, of a newer schema, do not go back with it: the older one has its
+//! own, of the older schema.
 
 use anyhow::{Context, Result, ensure};
 use release::api::{Hold, Rule, Status};
 use serde_json::Value;
-use vm_tests::cluster::{self, Cluster, is_ready};
+use vm_tests::cluster::{self, Cluster, TOKEN, is_ready};
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
@@ -44,12 +45,13 @@ fn scenario() -> Result<()> {
     let mut document = site.settings()?;
     document["hostname"] = NODE.into();
     document["mode"] = "automatic".into();
-    document["kubernetes"] = cluster.settings();
+    document["schema"] = 1.into();
+    document["kubernetes"] = cluster.settings_of_schema_1(TOKEN);
     document["kubernetes"]["kubelet"]["maxPods"] = 20.into();
     let hardware = Hardware { settings: Some(settings::text(&document)?), ..Hardware::default() };
     let disk = artefacts().join(format!("release-{OLDER}/disk.raw"));
     let machine = Machine::start_with(NAME, &disk, hardware)?;
-    site.access.runs(&machine, "0.1.0", 2 * BOOT_SECONDS)?;
+    has_schema(&site.access.runs(&machine, "0.1.0", 2 * BOOT_SECONDS)?, 1)?;
     cluster.apply(POD)?;
     stands(&cluster, &machine, "v1.36.", "20", 0)?;
 
@@ -61,19 +63,29 @@ fn scenario() -> Result<()> {
     let newer = |hold: &Hold| hold.rule == Rule::VersionSkew && hold.sentence.contains("1.36.");
     ensure!(status.holds.iter().any(newer), "{:?}", status.holds);
     cluster.update()?;
-    site.access.runs(&machine, "0.1.1", 2 * BOOT_SECONDS)?;
+    has_schema(&site.access.runs(&machine, "0.1.1", 2 * BOOT_SECONDS)?, 1)?;
     stands(&cluster, &machine, "v1.37.", "20", 1)?;
 
+    document["schema"] = release::settings::SCHEMA.into();
+    document["kubernetes"] = cluster.settings();
     document["kubernetes"]["kubelet"]["maxPods"] = 30.into();
     let file = artefacts().join(format!("{NAME}-site/newer.json"));
     std::fs::write(&file, settings::text(&document)?)?;
     let file = file.to_str().context("a path that is no text")?;
     site.access.ask(&["settings", "set", file])?;
+    has_schema(&site.access.status()?, release::settings::SCHEMA)?;
     stands(&cluster, &machine, "v1.37.", "30", 1)?;
 
     site.access.ask(&["rollback"])?;
-    site.access.runs(&machine, "0.1.0", 2 * BOOT_SECONDS)?;
+    has_schema(&site.access.runs(&machine, "0.1.0", 2 * BOOT_SECONDS)?, 1)?;
     stands(&cluster, &machine, "v1.36.", "20", 2)?;
+    Ok(())
+}
+
+/// The document in force is told to be of this schema.
+fn has_schema(status: &Status, expected: u32) -> Result<()> {
+    let schema = status.settings.as_ref().map(|settings| settings.schema);
+    ensure!(schema == Some(expected), "the settings are told to be of schema {schema:?}");
     Ok(())
 }
 
