@@ -1,6 +1,6 @@
 //! A node with the settings of a cluster registers with its API server by itself, with the
 //! labels and taints that it was given, becomes Ready, runs a pod that tolerates it, and takes
-//! an update with the pod there before and after.
+//! an update with the pod there before and after. It is the same Node then, of the same machine.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -76,6 +76,8 @@ fn scenario() -> Result<()> {
     let is_back = |node: &Value| is_ready(node) && boot_id(node).is_ok_and(|id| id != before);
     let after = cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_back)?;
     ensure!(after["metadata"]["uid"] == node["metadata"]["uid"], "another Node joined");
+    let (machine_id, same) = (machine_id(&node)?, machine_id(&after)?);
+    ensure!(machine_id == same, "another machine: {machine_id} became {same}");
     cluster.wait_for(&machine, &pod, BOOT_SECONDS, |pod| {
         has_condition(pod, "Ready")
             && pod["status"]["containerStatuses"][0]["restartCount"].as_u64() >= Some(1)
@@ -87,4 +89,9 @@ fn scenario() -> Result<()> {
 fn boot_id(node: &Value) -> Result<String> {
     let id = node["status"]["nodeInfo"]["bootID"].as_str();
     Ok(id.context("a Node without a bootID")?.to_owned())
+}
+
+fn machine_id(node: &Value) -> Result<String> {
+    let id = node["status"]["nodeInfo"]["machineID"].as_str().filter(|id| !id.is_empty());
+    Ok(id.context("a Node without a machineID")?.to_owned())
 }
