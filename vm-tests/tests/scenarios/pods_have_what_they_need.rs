@@ -1,6 +1,6 @@
 //! What a pod may ask of a node: commands from outside, volumes of every common kind, variables,
-//! init containers, probes, and limits that hold; and what its administrator may: the journal, and
-//! a pod to look around with. docs/cluster.md has the table.
+//! init containers, probes, also one that fails, and limits that hold; and what its administrator
+//! may: the journal, and a pod to look around with. docs/cluster.md has the table.
 
 use std::process::Stdio;
 use std::thread::sleep;
@@ -13,7 +13,8 @@ use vm_tests::machine::Machine;
 use vm_tests::{BOOT_SECONDS, http, image, isolation};
 
 const NAME: &str = "pods_have_what_they_need";
-/// The pod that has everything, and one that takes more memory than it may.
+/// The pod that has everything, one that its probe finds dead, and one that takes more memory than
+/// it may.
 const OBJECTS: &str = include_str!("../../cluster/pods.yaml");
 /// Exit code of a process that the kernel killed.
 const KILLED: u32 = 137;
@@ -21,19 +22,22 @@ const KILLED: u32 = 137;
 const FORWARDED_PORT: u16 = 18080;
 
 /// What is asked of the pod, with which command, and what the answer holds.
-const CHECKS: [(&str, &[&str], &str); 11] = [
+const CHECKS: [(&str, &[&str], &str); 12] = [
     ("volume of a ConfigMap", &["print", "/config/greeting"], "hello from a config map"),
     ("one file of it (subPath)", &["print", "/single"], "hello from a config map"),
     ("volume of a Secret", &["print", "/secret/word"], "hidden"),
     ("variable from a Secret", &["variable", "WORD"], "hidden"),
     ("variable from the pod (downward API)", &["variable", "POD_NAME"], "works"),
     ("variable from its limits", &["variable", "MEMORY"], "67108864"),
+    ("limit of processors, as it sees it", &["print", CPU], "50000 100000"),
     ("volume of the pod's labels", &["print", "/pod/labels"], "colour=\"green\""),
     ("emptyDir, filled by an init container", &["print", "/shared/first"], "from the init"),
     ("emptyDir in memory", &["print", "/memory/first"], "from the init"),
     ("hostPath", &["print", "/os-release"], "Slipway"),
     ("token of the service account", &["print", TOKEN], "eyJ"),
 ];
+/// Microseconds that it may run in each period (cgroup v2).
+const CPU: &str = "/sys/fs/cgroup/cpu.max";
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 #[test]
@@ -61,15 +65,24 @@ fn scenario() -> Result<()> {
 
     administrator_looks(&cluster, &machine)?;
 
+    let restarted = |pod: &Value| restarts(pod) >= Some(1);
+    let stuck = cluster.wait_for(&machine, &["pod", "stuck"], BOOT_SECONDS, restarted)?;
+    println!("a failing liveness probe: {} restarts", restarts(&stuck).unwrap_or_default());
+
     let ended = |pod: &Value| pod["status"]["phase"] == "Failed";
     let greedy = cluster.wait_for(&machine, &["pod", "greedy"], BOOT_SECONDS, ended)?;
     // The reason is `OOMKilled` only when containerd hears of it in time.
     let end = &greedy["status"]["containerStatuses"][0]["state"]["terminated"];
     ensure!(end["exitCode"] == KILLED, "more memory than allowed: {end}");
     let works = cluster.get(&["pod", "works"])?;
-    let restarts = &works["status"]["containerStatuses"][0]["restartCount"];
-    ensure!(restarts == 0, "its neighbour restarted: {restarts}");
+    let again = restarts(&works);
+    ensure!(again == Some(0), "its neighbour restarted: {again:?}");
     Ok(())
+}
+
+/// How often the pod's container was started again.
+fn restarts(pod: &Value) -> Option<u64> {
+    pod["status"]["containerStatuses"][0]["restartCount"].as_u64()
 }
 
 /// The journal through kubelet, and the root through a pod of `kubectl debug`.
