@@ -1,8 +1,9 @@
-//! A node takes its settings from a seed disk at its first boot with one, keeps them without
-//! the disk, and does not look at another one later.
+//! A node takes its settings from a seed disk at its first boot with one and joins the cluster that
+//! they name, keeps them without the disk, and does not look at another one later.
 
 use anyhow::{Context, Result, ensure};
 use release::api::Status;
+use vm_tests::cluster::{self, Cluster, is_ready};
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, ready, seed, settings};
@@ -11,15 +12,20 @@ const NAME: &str = "seed_disk_gives_settings";
 
 #[test]
 fn seed_disk_gives_settings() {
-    let prepare = || Site::prepare_versions(NAME, 0, "0.1.0");
+    let prepare = || {
+        cluster::build()?;
+        Site::prepare_versions(NAME, 0, "0.1.0")
+    };
     isolation::prepared(NAME, prepare, scenario);
 }
 
 fn scenario() -> Result<()> {
     let site = Site::open(NAME)?;
+    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
     let seeded = |name: &str| -> Result<Hardware> {
         let mut document = site.settings()?;
         document["hostname"] = name.into();
+        document["kubernetes"] = cluster.settings();
         let disk = artefacts().join(format!("{NAME}-{name}.raw"));
         seed::make(&disk, &settings::text(&document)?)?;
         Ok(Hardware { seed: Some(disk), ..Hardware::default() })
@@ -28,6 +34,8 @@ fn scenario() -> Result<()> {
     let machine = ready::start(NAME, &release, seeded("first")?)?;
     has_settings(&site, &machine, "the seed disk")?;
     site.access.ask(&["check"])?;
+    cluster.wait_for(&machine, &["node", "first"], BOOT_SECONDS, is_ready)?;
+    println!("{:.0} s: Ready", machine.seconds());
 
     // Without the disk, and then with another one.
     let folder = machine.cut_power()?;
