@@ -1,6 +1,7 @@
-//! A node whose clock lags by years, with settings from its machine: the ESP is mounted, the
-//! initrd has left its trace, the settings are a credential, a watchdog is fed, the clock shows
-//! at least the image's time, and a web server on the host's loopback can be reached.
+//! A node whose clock lags by years, with settings from its machine that it must refuse: the ESP is
+//! mounted, the initrd has left its trace, the settings are a credential, the console says what is
+//! wrong with them, a watchdog is fed, the clock shows at least the image's time, and a web server on
+//! the host's loopback can be reached.
 
 use anyhow::{Context, Result, ensure};
 use vm_tests::machine::{HOST, Hardware, Machine, PROBE_PORT};
@@ -8,6 +9,9 @@ use vm_tests::nginx::{self, Nginx};
 use vm_tests::{BOOT_SECONDS, image, isolation, ready};
 
 const SETTINGS: &str = "/run/credentials/@system/slipway.settings";
+/// What the console says of them, and what is wrong.
+const REFUSED: &str = "the settings from the credential slipway.settings are refused";
+const WRONG: &str = "unknown field `text`";
 const TRACE: &str = "/var/lib/slipway/boot/initrd";
 
 #[test]
@@ -26,6 +30,8 @@ fn scenario() -> Result<()> {
         ..Hardware::default()
     };
     let mut machine = ready::start("node_has_what_updates_need", &release, hardware)?;
+    machine.wait_for(REFUSED, BOOT_SECONDS)?;
+    machine.wait_for(WRONG, BOOT_SECONDS)?;
     let facts = machine.ask("/facts")?;
 
     let mounts = facts["mounts"].as_str().unwrap_or_default();
