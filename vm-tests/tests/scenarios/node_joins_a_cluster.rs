@@ -1,13 +1,16 @@
 //! A node with the settings of a cluster registers with its API server by itself, with the
-//! labels and taints that it was given, becomes Ready, runs a pod that tolerates it, and takes
-//! an update with the pod there before and after. It is the same Node then, of the same machine.
+//! labels and taints that it was given, becomes Ready, runs a pod that tolerates it, keeps its
+//! settings when others would end kubelet, and takes an update with the pod there before and
+//! after. It is the same Node then, of the same machine.
 
-use anyhow::{Context, Result, ensure};
+use std::fs;
+
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, has_condition, is_ready};
 use vm_tests::machine::Hardware;
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, image, isolation};
+use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
 
 const NAME: &str = "node_joins_a_cluster";
 const NODE: &str = "node-a";
@@ -66,6 +69,9 @@ fn scenario() -> Result<()> {
     let logs = cluster.kubectl_within(BOOT_SECONDS, &["logs", "greeter"])?;
     ensure!(logs.contains("listening"), "the pod's log is {logs:?}");
 
+    takes_back_what_ends_kubelet(&site, &mut document)?;
+    println!("{:.0} s: settings that end kubelet are taken back", machine.seconds());
+
     let before = boot_id(&node)?;
     site.channel.point(vm_tests::settings::CHANNEL, "0.1.1", &[])?;
     site.access.ask(&["check"])?;
@@ -83,6 +89,24 @@ fn scenario() -> Result<()> {
             && pod["status"]["containerStatuses"][0]["restartCount"].as_u64() >= Some(1)
     })?;
     println!("{:.0} s: the pod runs again", machine.seconds());
+    Ok(())
+}
+
+/// More memory than the machine has cannot be reserved, which only kubelet finds.
+fn takes_back_what_ends_kubelet(site: &Site, document: &mut Value) -> Result<()> {
+    let shown = site.access.ask(&["settings", "show"])?;
+    document["kubernetes"]["kubelet"]["systemReserved"] = json!({"memory": "900Gi"});
+    let file = artefacts().join(format!("{NAME}-site/reserved.json"));
+    fs::write(&file, settings::text(document)?)?;
+    let set = ["settings", "set", &file.display().to_string()];
+    let said = match site.access.ask(&set) {
+        Ok(answer) => bail!("they were taken: {answer:#}"),
+        Err(error) => format!("{error:#}"),
+    };
+    println!("{said}");
+    ensure!(said.contains("kubelet ends with these settings"), "{said}");
+    ensure!(said.contains("the settings before are in force again"), "{said}");
+    ensure!(site.access.ask(&["settings", "show"])? == shown, "others are in force");
     Ok(())
 }
 
