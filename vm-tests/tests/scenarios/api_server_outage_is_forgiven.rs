@@ -16,6 +16,8 @@ const NODE: &str = "node-a";
 /// Of a boot, and how much silence may add to it.
 const DEADLINE_SECONDS: u64 = 100;
 const GRACE_SECONDS: u64 = 20;
+/// slipwayd: the other slot is armed.
+const LEAVING: &str = "restarting into the other slot";
 
 #[test]
 #[ignore = "long: run `make soak`"]
@@ -42,15 +44,16 @@ fn scenario() -> Result<()> {
     cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
     site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
 
-    waits_for_its_answer(&site, &mut cluster, &machine)?;
+    waits_for_its_answer(&site, &mut cluster, &mut machine)?;
     is_given_up_and_forgiven(&site, &mut cluster, &mut machine)
 }
 
-fn waits_for_its_answer(site: &Site, cluster: &mut Cluster, machine: &Machine) -> Result<()> {
+fn waits_for_its_answer(site: &Site, cluster: &mut Cluster, machine: &mut Machine) -> Result<()> {
     cluster.stop_api_server()?;
     site.channel.point(settings::CHANNEL, "0.1.1", &[])?;
     // An order passes a silent API server; by itself the node would wait.
     site.access.update();
+    machine.wait_for(LEAVING, 2 * BOOT_SECONDS)?;
     let is_late = |status: &Status| {
         let version = status.running.version.as_ref().map(ToString::to_string);
         let uptime = status.clock.uptime_seconds;
@@ -74,7 +77,7 @@ fn is_given_up_and_forgiven(
 ) -> Result<()> {
     site.channel.point(settings::CHANNEL, "0.1.2", &[])?;
     site.access.update();
-    machine.wait_for("restarting into the other slot", 2 * BOOT_SECONDS)?;
+    machine.wait_for(LEAVING, 2 * BOOT_SECONDS)?;
     cluster.stop_api_server()?;
     let given_up = |status: &Status| status.fallback.is_some();
     let status = site.access.wait_for(machine, "back", 3 * BOOT_SECONDS, given_up)?;
