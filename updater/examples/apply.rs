@@ -24,7 +24,8 @@ use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use updater::effects::{
-    Area, BootedSlot, Clock, Disarmed, Effects, Esp, Power, Slots, StateStore, TargetSlot,
+    Area, BootedSlot, Clock, Disarmed, Effects, Esp, Firmware, Power, Slots, StateStore,
+    TargetSlot, Variable,
 };
 use updater::staging::{Job, Limits, Progress, Stager};
 
@@ -52,6 +53,7 @@ fn stage(offer: &Path, url: &str, folder: &Path) -> anyhow::Result<serde_json::V
         state: machine.clone(),
         power: machine.clone(),
         clock: machine.clone(),
+        firmware: machine.clone(),
     };
     let (progress, _) = watch::channel(Progress::default());
     let job = Job {
@@ -266,5 +268,12 @@ impl Clock for Files {
 
     fn is_synchronized(&self) -> bool {
         true
+    }
+}
+
+/// No Secure Boot: nothing of this is booted.
+impl Firmware for Files {
+    fn variable(&self, _: Variable) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
     }
 }

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod oci_layout;
 pub mod pod_network;
 pub mod policy;
+pub mod secure_boot;
 pub mod settings;
 pub mod staging;
 pub mod update;

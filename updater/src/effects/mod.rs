@@ -1,5 +1,5 @@
 //! Everything that an update does to the machine goes through these traits: partitions, the
-//! EFI system partition, the state partition, power and clock.
+//! EFI system partition, the state partition, power and clock. The firmware is only asked.
 //!
 //! The real implementations reach the hardware; the fake one records every effect in one
 //! ordered log and can cut the power after any of them. **Invariant:** nothing outside this
@@ -10,6 +10,7 @@ pub mod clock;
 pub mod esp;
 #[cfg(test)]
 pub mod fake;
+pub mod firmware;
 pub mod hostname;
 pub mod power;
 pub mod slots;
@@ -25,6 +26,8 @@ use release::{Digest, RootHash, Slot, UkiName};
 
 /// Speaks to the service manager.
 pub(crate) const SYSTEMCTL: &str = "/usr/bin/systemctl";
+/// Where the kernel shows the firmware's variables.
+const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
 
 /// The slot that the running root was booted from. Nothing here writes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,6 +307,26 @@ pub trait Power: Send + Sync {
     fn reboot(&self) -> io::Result<()>;
 }
 
+/// What Secure Boot goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Variable {
+    /// One byte: is it on?
+    SecureBoot,
+    /// Signature lists: what may boot.
+    Db,
+    /// Signature lists: what may not.
+    Dbx,
+}
+
+/// The firmware's variables. Nothing here writes one.
+pub trait Firmware: Send + Sync {
+    /// What a variable holds, without its attributes; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    fn variable(&self, variable: Variable) -> io::Result<Option<Vec<u8>>>;
+}
+
 /// The host name. Apart from [`Effects`], because the daemon has not the right to change it.
 pub trait HostName: Send + Sync {
     /// The name of this moment.
@@ -341,6 +364,8 @@ pub struct Effects {
     pub power: Arc<dyn Power>,
     /// Clock.
     pub clock: Arc<dyn Clock>,
+    /// The firmware's variables.
+    pub firmware: Arc<dyn Firmware>,
 }
 
 impl Effects {
@@ -354,6 +379,7 @@ impl Effects {
             state: Arc::new(state::StateFolder::new(state)),
             power: Arc::new(power::Systemd::new(Path::new(SYSTEMCTL))),
             clock: Arc::new(clock::SystemClock::new(synchronized)),
+            firmware: Arc::new(firmware::EfiVariables::new(Path::new(EFI_VARIABLES))),
         }
     }
 }

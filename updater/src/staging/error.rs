@@ -4,6 +4,8 @@
 use std::fmt;
 use std::io;
 
+use crate::secure_boot::SecureBootError;
+
 /// One of the two runs of bytes that a slot needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -95,6 +97,9 @@ pub enum StageError {
     /// What was staged is no longer what the offer names.
     #[error("{0} in the other slot has changed since it was staged")]
     Changed(Part),
+    /// All is whole, and the firmware would not start it.
+    #[error(transparent)]
+    Firmware(#[from] SecureBootError),
     /// A thread of this program ended early.
     #[error("a thread of slipwayd ended early: report this, with the journal of the node")]
     Stopped,

@@ -1,13 +1,14 @@
 //! Staging: bytes from the network into the target slot.
 //!
 //! In: a checked offer, and proof that the target slot is disarmed. Out: [`Delivery`] with
-//! the proof that root, hash tree and UKI were read back from the devices. **Invariant:** only
-//! the offer is trusted: not the server, not the journal, not the running slot, not the target.
+//! the proof that root, hash tree and UKI were read back from the devices, and that the firmware
+//! will start the UKI. **Invariant:** only the offer is trusted: not the server, not the journal,
+//! not the running slot, not the target.
 //!
 //! ```text
 //! leaf index ─▶ what is there ─▶ copy ─▶ fetch the rest ─▶ root hash ─▶ read back
 //!  (blocks)      (target, running slot)   check, decode,     or SHA-256
-//!                                         hash, write
+//!                                         hash, write     ask the firmware (UKI)
 //! ```
 //!
 //! The parts go one after the other: the root with its hash tree, then the UKI into the
@@ -37,6 +38,7 @@ use reqwest::{Client, Url};
 use tokio::sync::{Mutex, watch};
 
 use crate::effects::{Confirmed, Disarmed, Effects, Staged, TargetSlot};
+use crate::secure_boot::{self, Uki};
 use assembly::{Assembly, Lane};
 use destination::Destination;
 use error::Earlier;
@@ -126,6 +128,7 @@ impl Stager {
         let root_way = staging.part(Part::Root, &offer.root).await?;
         staging.prepare_temporary(needed).await?;
         let uki_way = staging.part(Part::Uki, uki).await?;
+        staging.ask_firmware().await?;
         staging.tracker.phase(Phase::Staged);
         Ok(Delivery {
             staged: Staged::from_read_back(staging.job.disarmed, root_hash, uki.sha256),
@@ -139,15 +142,19 @@ impl Stager {
 
 impl Stager {
     /// Reads what was staged once more, whole, before it is armed: a block may have changed while
-    /// the release waited for its window. Writes nothing.
+    /// the release waited for its window, or the firmware got other keys. Writes nothing.
     ///
     /// # Errors
-    /// [`StageError`], also for another offer than the staged one. To stage again repairs it: only
-    /// what changed is fetched.
+    /// [`StageError`], also for another offer than the staged one. To stage again repairs what
+    /// changed on the disk, and fetches only that.
     pub async fn confirm(&self, staged: Staged, offer: Offer) -> Result<Confirmed, StageError> {
         let lane: Lane = Arc::new(self.lane.clone().lock_owned().await);
         let (effects, target) = (self.effects.clone(), staged.target());
-        blocking(&lane, move || verify::confirm(&effects, target, &offer)).await?;
+        blocking(&lane, move || {
+            verify::confirm(&effects, target, &offer)?;
+            Ok(secure_boot::check(&effects, Uki::Temporary, target.slot())?)
+        })
+        .await?;
         Ok(staged.confirmed())
     }
 }
@@ -251,6 +258,15 @@ impl Staging<'_> {
                 Err(SealError::WrongBytes) => Ok(Err(WayError::WrongBytes(part))),
                 Err(SealError::Fatal(error)) => Err(error),
             }
+        })
+        .await
+    }
+
+    /// Asks the firmware about the UKI in the temporary file, which is whole.
+    async fn ask_firmware(&self) -> Result<(), StageError> {
+        let (effects, target) = (self.stager.effects.clone(), self.target);
+        blocking(&self.lane, move || {
+            Ok(secure_boot::check(&effects, Uki::Temporary, target.slot())?)
         })
         .await
     }

@@ -3,10 +3,11 @@
 use std::io;
 
 use release::uki_name::MAX_GENERATION;
-use release::{RootHash, Slot};
+use release::{ReleaseVersion, RootHash, Slot};
 
 use super::journal::{DOCUMENT, SCHEMA};
 use super::refusal::Refusal;
+use crate::secure_boot::SecureBootError;
 
 /// Why a step of an update failed. Whatever it was, the running slot is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,15 @@ pub enum UpdateError {
              `slipway node pin`"
     )]
     NothingToRollBackTo,
+    /// The firmware got other keys since the release before ran.
+    #[error("release {version} in the other slot cannot be started")]
+    Firmware {
+        /// The release.
+        version: ReleaseVersion,
+        /// What the firmware would say.
+        #[source]
+        source: SecureBootError,
+    },
 }
 
 impl UpdateError {

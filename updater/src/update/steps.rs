@@ -15,6 +15,7 @@ use super::machine::{Armed, Blessed, Condemnation, Machine, Pending, Plan};
 use super::refusal::{Cause, Failure, Refusal};
 use super::settle::{fallback, own};
 use crate::effects::{BootedSlot, Confirmed, Disarmed, Staged, TargetSlot};
+use crate::secure_boot::{self, Uki};
 
 /// Copies the settings of the running slot for the one that is to boot.
 pub type CarrySettings<'a> = &'a dyn Fn(BootedSlot, TargetSlot) -> io::Result<()>;
@@ -174,7 +175,8 @@ impl Machine {
     /// runs is refused from then on.
     ///
     /// # Errors
-    /// When there is nothing good to go back to, a partition fails, or no generation is left.
+    /// When there is nothing good to go back to, the firmware would not start it any more, a
+    /// partition fails, or no generation is left.
     pub fn roll_back(&mut self) -> Result<Armed, UpdateError> {
         let ukis = self.list()?;
         let slot = self.target_slot();
@@ -185,6 +187,8 @@ impl Machine {
             return Err(UpdateError::NothingToRollBackTo);
         };
         let (release, generation) = (record.release.clone(), self.next_generation(&ukis)?);
+        secure_boot::check(&self.effects, Uki::Named(old), slot)
+            .map_err(|source| UpdateError::Firmware { version: release.version.clone(), source })?;
         self.renew_own_tries(&ukis)?;
         let at = self.effects.clock.now();
         let mut journal = self.journal.clone();

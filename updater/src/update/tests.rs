@@ -8,6 +8,7 @@ use super::marks::Marks;
 use super::power_cuts::{Behaviour, Image, facts};
 use super::settle::Evidence;
 use super::*;
+use crate::effects::Variable;
 use crate::effects::fake::{Effect, FakeNode, Fault, Sizes};
 
 fn name(text: &str) -> UkiName {
@@ -251,6 +252,24 @@ fn rolling_back_needs_a_slot_that_was_good() {
     new().install(&node, name("000002-b"));
     let error = steady(&node).roll_back().unwrap_err();
     assert!(matches!(error, UpdateError::NothingToRollBackTo), "{error}");
+}
+
+#[test]
+fn a_release_that_the_firmware_would_refuse_is_not_rolled_back_to() {
+    let node = booted("000002-a");
+    new().install(&node, name("000001-b"));
+    let mut machine = steady(&node);
+    let record =
+        SlotRecord { release: new().id, uki: None, blessed: Some(node.effects().clock.now()) };
+    machine.journal.slots.insert(Slot::B, record);
+    let before = node.log();
+    node.set_variable(Variable::SecureBoot, &[1]);
+    node.set_variable(Variable::Db, &[]);
+    let error = machine.roll_back().unwrap_err();
+    assert!(matches!(error, UpdateError::Firmware { .. }), "{error}");
+    assert_eq!(node.log(), before);
+    node.set_variable(Variable::SecureBoot, &[0]);
+    assert_eq!(machine.roll_back().unwrap().name(), name("000003-b+3"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::*;
 use crate::channel::RunningImage;
 use crate::effects::fake::{Effect, FakeNode, Sizes};
 use crate::effects::{BootedSlot, Disarmed};
+use crate::secure_boot::SecureBootError;
 use crate::settings::{Cloud, MetadataService};
 use crate::staging::Part;
 use crate::update::{Journal, ReleaseId, SlotRecord};
@@ -103,6 +104,21 @@ async fn who_asks_for_a_restart_is_answered_before_it_comes() {
     };
     LocalSet::new().run_until(async { tokio::join!(actor.run(waiting), asking) }).await;
     assert_eq!(node.log().last(), Some(&Effect::Reboot));
+}
+
+#[tokio::test]
+async fn a_uki_that_the_firmware_would_refuse_is_a_problem_for_an_operator() {
+    let node = node();
+    let mut actor = actor(&node);
+    actor.open_machine().await;
+    actor.order = Order::Apply;
+    let (ukis, log) = (node.ukis(), node.log());
+    actor.finish_staging(Err(StageError::Firmware(SecureBootError::Unsigned))).await;
+    let problem = actor.setting.board.read().problem.unwrap().message;
+    let words = "the release cannot be staged: the firmware would refuse its UKI";
+    assert!(problem.starts_with(words), "{problem}");
+    assert!(actor.stage_again.is_some() && actor.order == Order::None);
+    assert_eq!((node.ukis(), node.log()), (ukis, log));
 }
 
 #[tokio::test]

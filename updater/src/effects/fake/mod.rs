@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use release::{Slot, UkiName};
 
 use super::boot::BootId;
-use super::{Area, Clock, Effects, HostName, Power, StateStore};
+use super::{Area, Clock, Effects, Firmware, HostName, Power, StateStore, Variable};
 use devices::Device;
 use esp::Fat;
 
@@ -137,6 +137,7 @@ struct Parts {
     uptime: Duration,
     synchronized: bool,
     hostname: String,
+    variables: BTreeMap<Variable, Vec<u8>>,
 }
 
 /// `Area` with an order, to be a key.
@@ -185,6 +186,7 @@ impl FakeNode {
             uptime: Duration::ZERO,
             synchronized: true,
             hostname: "localhost".to_owned(),
+            variables: BTreeMap::new(),
         })))
     }
 
@@ -200,7 +202,8 @@ impl FakeNode {
             esp: node.clone(),
             state: node.clone(),
             power: node.clone(),
-            clock: node,
+            clock: node.clone(),
+            firmware: node,
         }
     }
 
@@ -273,6 +276,11 @@ impl FakeNode {
     /// Says whether a time server was reached.
     pub fn set_synchronized(&self, synchronized: bool) {
         self.parts().synchronized = synchronized;
+    }
+
+    /// Sets a variable of the firmware, which has none at first.
+    pub fn set_variable(&self, variable: Variable, value: &[u8]) {
+        self.parts().variables.insert(variable, value.to_vec());
     }
 
     /// Takes the EFI system partition away until it is mounted again.
@@ -427,6 +435,14 @@ impl Clock for FakeNode {
 
     fn is_synchronized(&self) -> bool {
         self.parts().synchronized
+    }
+}
+
+impl Firmware for FakeNode {
+    fn variable(&self, variable: Variable) -> io::Result<Option<Vec<u8>>> {
+        let parts = self.parts();
+        parts.check_power()?;
+        Ok(parts.variables.get(&variable).cloned())
     }
 }
 

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 
 use super::release::Published;
 use crate::effects::{
-    Area, BootedSlot, Clock, Disarmed, Effects, Esp, Power, Slots, StateStore, TargetSlot,
+    Area, BootedSlot, Clock, Disarmed, Effects, Esp, Firmware, Power, Slots, StateStore,
+    TargetSlot, Variable,
 };
 use crate::staging::hash::lock;
 
@@ -56,6 +57,7 @@ struct Inner {
     writes: BTreeMap<Place, usize>,
     written: u64,
     state: BTreeMap<String, Vec<u8>>,
+    variables: BTreeMap<Variable, Vec<u8>>,
     trouble: Option<Trouble>,
     off: bool,
 }
@@ -90,12 +92,19 @@ impl Machine {
             state: self.clone(),
             power: self.clone(),
             clock: self.clone(),
+            firmware: self.clone(),
         }
     }
 
     /// Disarms slot B.
     pub fn disarm(&self) -> Disarmed {
         Disarmed::disarm(self, BootedSlot::from_command_line(BOOTED).target()).unwrap()
+    }
+
+    /// Switches Secure Boot on, with this `db`.
+    pub fn enforce(&self, db: Vec<u8>) {
+        let variables = [(Variable::SecureBoot, vec![1]), (Variable::Db, db)];
+        lock(&self.0).variables = variables.into();
     }
 
     pub fn set(&self, trouble: Option<Trouble>) {
@@ -393,5 +402,11 @@ impl Clock for Machine {
 
     fn is_synchronized(&self) -> bool {
         true
+    }
+}
+
+impl Firmware for Machine {
+    fn variable(&self, variable: Variable) -> io::Result<Option<Vec<u8>>> {
+        Ok(lock(&self.0).variables.get(&variable).cloned())
     }
 }

@@ -2,6 +2,7 @@
 //! whose disks fail, lie and lose power.
 
 mod devices;
+mod firmware;
 mod machine;
 mod network;
 mod nginx;
