@@ -57,6 +57,9 @@ pub enum ReleaseFolderError {
         /// What is wrong.
         problem: String,
     },
+    /// Nobody could say whether firmware starts the UKIs.
+    #[error("the key folder {} lacks db.pem, without which it is not known whether nodes' firmware would start the UKIs: copy it from the key folder that the release was built with, or give that folder with --keys", .0.display())]
+    NoCertificate(PathBuf),
     /// The certificate is none.
     #[error("{} is no X.509 certificate in PEM: restore it from your backup", .0.display())]
     Certificate(PathBuf),
@@ -74,24 +77,25 @@ impl ReleaseFolderError {
 pub struct Signers {
     /// The release key, which signed `release.json`.
     pub release: PublicKey,
-    /// The certificate that signed the UKIs, in DER, where it is at hand.
-    pub db: Option<Vec<u8>>,
+    /// The certificate that signed the UKIs, in DER. Firmware that does not trust the signer
+    /// starts nothing, and a node may then end in the firmware's menu.
+    pub db: Vec<u8>,
 }
 
 impl Signers {
-    /// The signers of a key folder; `db.pem` may be missing.
+    /// The signers of a key folder.
     ///
     /// # Errors
-    /// [`ReleaseFolderError::Certificate`].
+    /// [`ReleaseFolderError::NoCertificate`], [`ReleaseFolderError::Certificate`].
     pub fn of_folder(folder: &Path, release: PublicKey) -> Result<Self, ReleaseFolderError> {
         let path = folder.join("db.pem");
         if !path.exists() {
-            return Ok(Self { release, db: None });
+            return Err(ReleaseFolderError::NoCertificate(folder.into()));
         }
         let malformed = || ReleaseFolderError::Certificate(path.clone());
         let text = read_small(&path)?;
         let certificate = x509_cert::Certificate::from_pem(text).map_err(|_| malformed())?;
-        Ok(Self { release, db: Some(certificate.to_der().map_err(|_| malformed())?) })
+        Ok(Self { release, db: certificate.to_der().map_err(|_| malformed())? })
     }
 }
 
@@ -109,7 +113,7 @@ impl ReleaseFolder {
         let folder = Self { path: path.into(), document };
         folder.check_file(ROOT_FILE)?;
         for slot in Slot::ALL {
-            folder.check_uki(slot, signers.db.as_deref())?;
+            folder.check_uki(slot, &signers.db)?;
         }
         Ok(folder)
     }
@@ -139,15 +143,13 @@ impl ReleaseFolder {
         Ok(())
     }
 
-    fn check_uki(&self, slot: Slot, certificate: Option<&[u8]>) -> Result<(), ReleaseFolderError> {
+    fn check_uki(&self, slot: Slot, certificate: &[u8]) -> Result<(), ReleaseFolderError> {
         self.check_file(&format!("slipway-{slot}.efi"))?;
         let file = self.uki(slot);
         let wrong = |problem: String| ReleaseFolderError::Uki { file: file.clone(), problem };
         let bytes = read_bounded(&file, MAX_UKI_BYTES)?;
-        if let Some(certificate) = certificate {
-            verify_pe(&bytes, certificate)
-                .map_err(|error| wrong(format!("is not signed by db.pem ({error})")))?;
-        }
+        verify_pe(&bytes, certificate)
+            .map_err(|error| wrong(format!("is not signed by db.pem ({error})")))?;
         let inspected = uki::inspect(&bytes).map_err(|error| wrong(error.to_string()))?;
         if uki::root_hash(&inspected.cmdline) != Some(self.document.root.root_hash) {
             return Err(wrong("names another root hash than release.json".to_owned()));

@@ -6,12 +6,13 @@ use std::fs;
 
 use builder::channel::payload::{self, Encoding, KnownFrames};
 use builder::channel::release_folder::ReleaseFolderError;
-use builder::channel::{self, ChannelError, Lifetimes};
+use builder::channel::{self, ChannelError, Lifetimes, State};
 use builder::keys::KeyFolder;
 use proptest::prelude::*;
 use release::offer::{FRAME_BYTES, LEAF_BYTES, Payload, Way};
 use release::verity::BlockHasher;
 use release::{Architecture, Digest, Offer, ReleaseDocument, Slot, targets};
+use tough::ExpirationEnforcement;
 
 use crate::fixture::{
     Bench, Node, development_keys, keys, now, only, other_keys, root_content, sign_document,
@@ -193,8 +194,15 @@ async fn a_uki_that_another_db_signed_is_refused() {
         ChannelError::Release(ReleaseFolderError::Uki { file: "x".into(), problem: String::new() });
     assert_eq!(std::mem::discriminant(&error), std::mem::discriminant(&wrong));
     assert!(error.to_string().contains("not signed by db.pem"), "{error}");
-    // Without the certificate at hand, its signature is not asked for.
+    // Without the certificate it cannot be known, and nothing is published either.
     fs::remove_file(mixed.path().join("db.pem")).unwrap();
+    let error = channel::publish(&bench.folder(), &request, now(), &progress).await.unwrap_err();
+    let missing = matches!(error, ChannelError::Release(ReleaseFolderError::NoCertificate(_)));
+    assert!(missing && error.to_string().contains("--keys"), "{error}");
+    let state = State::load(&bench.channel(), ExpirationEnforcement::Safe).await.unwrap();
+    assert!(state.offers().unwrap().is_empty());
+    // The right one next to the same keys is all that was missing.
+    fs::copy(keys().join("db.pem"), mixed.path().join("db.pem")).unwrap();
     channel::publish(&bench.folder(), &request, now(), &progress).await.unwrap();
 }
 
@@ -231,6 +239,9 @@ async fn each_command_needs_only_its_keys_and_names_those_missing() {
     for name in ["timestamp.key", "timestamp.pub"] {
         fs::copy(keys().join(name), ci.path().join(name)).unwrap();
     }
+    let error = channel::publish(&bench.folder(), &request, now(), &progress).await.unwrap_err();
+    assert!(error.to_string().contains("lacks db.pem"), "{error}");
+    fs::copy(keys().join("db.pem"), ci.path().join("db.pem")).unwrap();
     channel::publish(&bench.folder(), &request, now(), &progress).await.unwrap();
     request.keys = other_keys().into();
     let error = channel::publish(&bench.folder(), &request, now(), &progress).await.unwrap_err();
