@@ -10,7 +10,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::image::slipway;
+use crate::image::{DEVELOPMENT_KEYS, slipway};
 
 /// Compression level: tests want speed.
 const LEVEL: &str = "1";
@@ -28,7 +28,7 @@ impl Channel {
     /// # Errors
     /// When `slipway` fails.
     pub fn init(folder: &Path) -> Result<Self> {
-        Self::init_with(folder, Path::new("keys/dev"))
+        Self::init_with(folder, Path::new(DEVELOPMENT_KEYS))
     }
 
     /// A new channel in `folder`, signed by the keys of the folder `keys`.
@@ -46,7 +46,12 @@ impl Channel {
 
     /// The channel that is in `folder`, signed by the development keys.
     pub fn at(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), keys: "keys/dev".into() }
+        Self { folder: folder.to_owned(), keys: DEVELOPMENT_KEYS.into() }
+    }
+
+    /// The same channel, for somebody who has the keys of the folder `keys`.
+    pub fn with_keys(&self, keys: &Path) -> Self {
+        Self { folder: self.folder.clone(), keys: keys.to_owned() }
     }
 
     /// The folder.

@@ -12,6 +12,9 @@ use crate::{artefacts, lock, workspace};
 /// Variable with the release folder, when it is built already.
 pub const VARIABLE: &str = "SLIPWAY_TEST_IMAGE";
 
+/// The keys that images and channels are signed with, in the repository.
+pub const DEVELOPMENT_KEYS: &str = "keys/dev";
+
 /// Release folder of `manifests/images/test.toml`.
 ///
 /// # Errors
@@ -63,9 +66,22 @@ fn written(release: &Path) -> Result<SystemTime> {
 /// # Errors
 /// When the build fails.
 pub fn build_as(manifest: &Path, out: &Path, version: Option<&str>) -> Result<PathBuf> {
+    build_with(manifest, out, version, Path::new(DEVELOPMENT_KEYS))
+}
+
+/// As [`build_as`], signed by the keys of the folder `keys`.
+///
+/// # Errors
+/// When the build fails.
+pub fn build_with(
+    manifest: &Path,
+    out: &Path,
+    version: Option<&str>,
+    keys: &Path,
+) -> Result<PathBuf> {
     let _alone = lock("build")?;
     let mut command = slipway()?;
-    command.arg("build").arg(manifest).arg("--out").arg(out).args(["--keys", "keys/dev"]);
+    command.arg("build").arg(manifest).arg("--out").arg(out).arg("--keys").arg(keys);
     if let Some(version) = version {
         command.args(["--version", version]);
     }

@@ -22,6 +22,7 @@ mod network_faults_only_delay;
 mod node_follows_its_channel;
 mod operators_move_a_node;
 mod power_cuts_only_delay;
+mod uki_of_another_key_is_not_armed;
 mod wrong_clock_only_delays;
 
 // Settings.
