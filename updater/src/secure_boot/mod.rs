@@ -10,7 +10,9 @@
 //! 32.5.3.3). Which certificates a program carries is compared here; signatures are not computed
 //! again, since only what the channel's keys vouch for comes this far. An operator may have
 //! enrolled the authority of a signer that does not carry it: so the certificates of the UKI that
-//! runs, which the firmware has taken, are good as well.
+//! runs, which the firmware has taken, are good as well. A new signer under such an authority is
+//! refused until its own certificate is in `db`, although the firmware would take it: to stay
+//! where it is costs a node less.
 
 mod der;
 mod lists;

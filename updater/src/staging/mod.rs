@@ -8,7 +8,8 @@
 //! ```text
 //! leaf index ─▶ what is there ─▶ copy ─▶ fetch the rest ─▶ root hash ─▶ read back
 //!  (blocks)      (target, running slot)   check, decode,     or SHA-256
-//!                                         hash, write     ask the firmware (UKI)
+//!                                         hash, write                     (UKI: and ask
+//!                                                                          the firmware)
 //! ```
 //!
 //! The parts go one after the other: the root with its hash tree, then the UKI into the
