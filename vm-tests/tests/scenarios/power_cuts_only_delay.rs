@@ -55,12 +55,15 @@ fn scenario() -> Result<()> {
     }
 }
 
+/// When the power goes, in words and by the node's status.
+type Moment<'a> = (&'a str, &'a dyn Fn(&Status) -> bool);
+
 /// Two cuts in one update: one while the release is staged, one after the restart into it.
 fn two_cuts(site: &Site, mut machine: Machine, hardware: &Hardware, seed: u32) -> Result<()> {
     let version = VERSIONS[1];
     let is_staging = |status: &Status| status.phase == Phase::Staging;
     let has_restarted = |status: &Status| status.running.version == version.parse().ok();
-    let moments: [(&str, &dyn Fn(&Status) -> bool); 2] =
+    let moments: [Moment<'_>; 2] =
         [("while it stages", &is_staging), ("after the restart", &has_restarted)];
     wants(site, version)?;
     for (cut, (moment, is_there)) in (0..).zip(moments) {
