@@ -154,12 +154,18 @@ async fn ask(probe: &dyn Probe, limit: Duration) -> Answer {
     Answer { probe: probe.name().to_owned(), missing }
 }
 
-/// The first probe that is not well, with the names of the others.
+/// The first probe that is not well, or the API server where all else follows from its silence, with
+/// the names of the others.
 fn failure(answers: &[Answer]) -> Option<Failure> {
-    let mut missing =
-        answers.iter().filter_map(|answer| Some((&answer.probe, answer.missing.as_ref()?)));
-    let (probe, message) = missing.next()?;
-    let others: Vec<&str> = missing.map(|(probe, _)| probe.as_str()).collect();
+    let mut missing: Vec<(&str, &str)> = answers
+        .iter()
+        .filter_map(|answer| Some((answer.probe.as_str(), answer.missing.as_deref()?)))
+        .collect();
+    if is_silence(missing.iter().map(|(probe, _)| *probe)) {
+        missing.sort_by_key(|(probe, _)| *probe != API_SERVER);
+    }
+    let ((probe, message), others) = missing.split_first()?;
+    let others: Vec<&str> = others.iter().map(|(probe, _)| *probe).collect();
     Some(match others.as_slice() {
         [] => Failure::new(probe, message),
         others => Failure::new(probe, &format!("{message}{ALSO}{})", others.join(", "))),
@@ -170,6 +176,12 @@ fn failure(answers: &[Answer]) -> Option<Failure> {
 /// containerd's probe for that network.
 const SILENT_TOO: [&str; 3] = [CONTAINERD, NODE_READY, WORKLOADS];
 
+/// Whether all of these probes may have failed for the API server's silence.
+fn is_silence<'a>(failed: impl Iterator<Item = &'a str> + Clone) -> bool {
+    failed.clone().any(|probe| probe == API_SERVER)
+        && failed.clone().all(|probe| probe == API_SERVER || SILENT_TOO.contains(&probe))
+}
+
 /// True when nothing but the API server's silence was wrong: then it may have been down for
 /// everybody.
 pub fn is_silence_alone(failure: &Failure) -> bool {
@@ -179,9 +191,7 @@ pub fn is_silence_alone(failure: &Failure) -> bool {
         None => (failure.message.chars().count() < MAX_TEXT).then_some(""),
     };
     let Some(others) = others else { return false };
-    let failed = || std::iter::once(failure.probe.as_str()).chain(others.split_terminator(", "));
-    failed().any(|probe| probe == API_SERVER)
-        && failed().all(|probe| probe == API_SERVER || SILENT_TOO.contains(&probe))
+    is_silence(std::iter::once(failure.probe.as_str()).chain(others.split_terminator(", ")))
 }
 
 /// Why a boot was not good before the deadline.

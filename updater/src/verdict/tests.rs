@@ -217,7 +217,9 @@ fn silence_of_the_api_server_is_told_from_everything_else() {
     assert!(!found(&[answer("kubelet", Some("refused")), silent.clone(), lost.clone()]));
     let no_network = answer(CONTAINERD, Some("NetworkReady: cni plugin not initialized"));
     let pods = answer(WORKLOADS, Some("DaemonSet network has no pod"));
-    assert!(found(&[no_network.clone(), silent.clone(), lost.clone(), pods]));
+    let all = [no_network.clone(), silent.clone(), lost.clone(), pods];
+    assert!(found(&all));
+    assert_eq!(failure(&all).unwrap().probe, API_SERVER, "what all else follows from");
     assert!(!found(&[no_network, lost.clone()]), "the API server answers");
     assert!(!found(&[silent, lost.clone(), answer("ingress", Some("HTTP status 500"))]));
     assert!(!found(std::slice::from_ref(&lost)));

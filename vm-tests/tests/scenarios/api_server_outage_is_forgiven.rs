@@ -83,7 +83,7 @@ fn is_given_up_and_forgiven(
     let status = site.access.wait_for(machine, "back", 3 * BOOT_SECONDS, given_up)?;
     let cause = status.fallback.map(|fallback| fallback.cause).unwrap_or_default();
     println!("{:.0} s: back: {cause}", machine.seconds());
-    ensure!(cause.contains("api-server"), "the cause is {cause}");
+    ensure!(cause.starts_with("probe api-server"), "the cause is {cause}");
 
     let forgiven = |status: &Status| status.refused.is_empty();
     site.access.wait_for(machine, "forgiven", BOOT_SECONDS, forgiven)?;

@@ -47,7 +47,7 @@ fn scenario() -> Result<()> {
     let status = site.access.wait_for(&machine, "back", 3 * BOOT_SECONDS, is_back)?;
     let cause = status.fallback.map(|fallback| fallback.cause).unwrap_or_default();
     println!("{:.0} s: back: {cause}", machine.seconds());
-    ensure!(cause.contains("api-server"), "the cause is {cause}");
+    ensure!(cause.starts_with("probe api-server"), "the cause is {cause}");
     cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
 
     sleep(OUTAGE);
