@@ -204,11 +204,6 @@ impl NodeGroup {
             }
             _ => {}
         }
-        if spec.release.is_some() && spec.waves.is_some() {
-            let problem = "a pinned release has no waves: all nodes of the group take it; set \
-                           `paused`, or follow a channel";
-            return wrong("spec.waves", problem.to_owned());
-        }
         if let (Some(release), Some(maximum)) = (&spec.release, &spec.maximum_version)
             && release > maximum
         {
@@ -313,15 +308,11 @@ mod tests {
     #[test]
     fn wrong_fields_are_named() {
         type Change = fn(&mut NodeGroup);
-        let changes: [(&str, Change); 12] = [
+        let changes: [(&str, Change); 11] = [
             ("apiVersion", |group| group.api_version = "v2".into()),
             ("kind", |group| group.kind = "Node".into()),
             ("spec", |group| group.spec.channel = None),
             ("spec.release", |group| group.spec.release = "1.0.0".parse().ok()),
-            ("spec.waves", |group| {
-                (group.spec.channel, group.spec.release) = (None, "1.0.0".parse().ok());
-                group.spec.waves = serde_json::from_str(r#"[{"share": 1, "after": "0s"}]"#).ok();
-            }),
             ("spec.paused", |group| group.spec.paused = Some(" ".into())),
             ("spec.settle", |group| group.spec.settle = Some(SignedDuration::from_hours(1))),
             ("spec.deadline", |group| group.spec.deadline = Some(SignedDuration::from_hours(25))),

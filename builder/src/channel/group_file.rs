@@ -71,6 +71,12 @@ pub fn parse(file: &std::path::Path, text: &str) -> Result<NodeGroup, GroupFileE
         return wrong("spec.paused", NO_REASON);
     }
     match group.check() {
+        // Nodes take such a document, from a channel of before, and leave its waves out.
+        Ok(()) if group.spec.release.is_some() && group.spec.waves.is_some() => wrong(
+            "spec.waves",
+            "a pinned release has no waves, all nodes of the group take it: follow a channel, or \
+             pin the nodes of one wave as a group of their own",
+        ),
         Ok(()) => Ok(group),
         Err(InvalidGroup { field, problem }) => wrong(&field, &problem),
     }
@@ -268,6 +274,13 @@ spec:
                 assert!(message.contains(word), "{to}: {message}");
             }
         }
+    }
+
+    #[test]
+    fn a_pinned_release_has_no_waves() {
+        let text = GROUP.replace("channel: stable", "release: 1.0.0");
+        let error = parse(Path::new("group.yaml"), &text).unwrap_err().to_string();
+        assert!(error.contains("spec.waves: a pinned release has no waves"), "{error}");
     }
 
     #[test]

@@ -316,24 +316,25 @@ fn short(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-/// The number and the unit of a Kubernetes quantity. Exponents are none of ours: kubelet takes them
-/// without a unit only.
-fn quantity(text: &str) -> Option<(&str, &str)> {
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text.get(number.len()..)?;
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let are_digits = |part: &str| {
-        (1..=15).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
-    };
+/// The number and the unit of a Kubernetes quantity. With a unit there is no exponent.
+fn quantity(text: &str) -> Option<(f64, &str)> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.get(digits.len()..)?;
     let known = ["", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "Ti"].contains(&unit);
-    (known && are_digits(whole) && are_digits(fraction)).then_some((number, unit))
+    let is_plain = unit.is_empty() || digits.bytes().all(|c| c.is_ascii_digit() || c == b'.');
+    let begins = digits.len() <= 20 && digits.starts_with(|c: char| c.is_ascii_digit());
+    (known && is_plain && begins).then_some((digits.parse().ok()?, unit))
 }
 
-/// A number of bytes that fits into 64 bits, and is over none.
+/// A number of whole bytes over none, which is all that kubelet takes.
 fn is_size(text: &str) -> bool {
+    const MOST: f64 = 1e6;
     quantity(text).is_some_and(|(number, unit)| {
-        let fits = number.len() <= 6 || unit.is_empty();
-        fits && unit != "m" && number.parse::<u64>().is_ok_and(|number| number > 0)
+        number >= 1.0
+            && number.fract() == 0.0
+            && number <= MOST * 1e6
+            && unit != "m"
+            && (unit.is_empty() || number <= MOST)
     })
 }
 
@@ -401,6 +402,11 @@ mod tests {
         let settings = checked(short).unwrap();
         assert_eq!(settings.cluster_domain, "cluster.local");
         assert_eq!(settings.kubelet.max_pods, 110);
+        for size in ["10Mi", "1e7", "5000000", "1Ti"] {
+            let mut document = full();
+            document["kubelet"]["containerLogMaxSize"] = size.into();
+            assert!(checked(document).is_ok(), "{size}");
+        }
     }
 
     #[test]
@@ -426,6 +432,7 @@ mod tests {
             ("/kubelet/containerLogMaxSize", json!("100m"), "containerLogMaxSize"),
             ("/kubelet/containerLogMaxSize", json!("1.5Gi"), "containerLogMaxSize"),
             ("/kubelet/containerLogMaxSize", json!("0"), "containerLogMaxSize"),
+            ("/kubelet/containerLogMaxSize", json!("0.5"), "containerLogMaxSize"),
             ("/kubelet/containerLogMaxSize", json!("9999999Ti"), "containerLogMaxSize"),
         ] {
             let mut document = full();

@@ -27,7 +27,7 @@ use crate::metrics::{Metrics, UpdateEnd};
 use crate::policy::{self, BootState, Order};
 use crate::staging::{self, Delivery, StageError, Stager};
 use crate::update::{Armed, Condemnation, Failure, Machine, Pending, Standing, UpdateError};
-use crate::verdict::Verdict;
+use crate::verdict::{Silence, Verdict};
 
 mod cluster;
 mod drain;
@@ -114,6 +114,8 @@ pub struct Actor {
     lack: Option<settings::Lack>,
     client: Option<ChannelClient>,
     http: Option<reqwest::Client>,
+    /// How long this boot has lacked nothing but the API server's answer.
+    silence: Arc<Silence>,
     stager: Arc<Stager>,
     staged: Option<Staged>,
     look: Look,
@@ -144,6 +146,7 @@ impl Actor {
             lack: None,
             client: None,
             http: None,
+            silence: Arc::default(),
             stager,
             staged: None,
             look: Look::default(),
@@ -185,7 +188,7 @@ impl Actor {
     fn next_round(&self) -> Instant {
         let now = Instant::now();
         match self.work {
-            _ if self.is_busy() => now + ROUND,
+            _ if self.is_busy() || !self.may_look() => now + ROUND,
             // What it waits for is to be seen.
             Work::Draining(_) => self.next_look.clamp(now, now + DRAIN_ROUND),
             _ => self.next_look.clamp(now, now + ROUND),
@@ -255,6 +258,7 @@ impl Actor {
             ),
             added: probes.unwrap_or_default(),
             times,
+            silence: self.silence.clone(),
             // Without a way back there is no time at which this boot would be given up.
             can_fall_back: pending.can_fall_back(),
             clock: self.setting.effects.clock.clone(),
@@ -345,13 +349,17 @@ impl Actor {
             self.load_settings().await;
         }
         if !self.is_busy() {
-            // A slow channel must not keep a boot from its verdict.
-            if Instant::now() >= self.next_look && self.boot_state() == BootState::Blessed {
+            if Instant::now() >= self.next_look && self.may_look() {
                 self.look().await;
             }
             self.follow().await;
         }
         self.keep_uncordoned().await;
+    }
+
+    /// Whether the channel may be asked: a slow one must not keep a boot from its verdict.
+    fn may_look(&self) -> bool {
+        self.boot_state() == BootState::Blessed
     }
 
     /// True while the other slot is at work, or the node about to leave this one.

@@ -14,15 +14,17 @@ use crate::effects::SYSTEMCTL;
 use crate::verdict::{Node, kubelet_is_healthy};
 
 const UNIT: &str = "kubelet.service";
-/// How long kubelet is watched: what it cannot use it tells in its first seconds.
-const WATCH: Duration = Duration::from_secs(12);
+/// How long kubelet is watched at most.
+const WATCH: Duration = Duration::from_secs(20);
+/// How long it must be well: it answers before it has looked at all of its configuration.
+const STEADY: Duration = Duration::from_secs(6);
 const ROUND: Duration = Duration::from_millis(500);
 /// How long systemd may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// Lines of its log among which its last words are.
-const LINES: &str = "40";
+/// What is read of its log: it was well before that.
+const SINCE: &str = "--since=-30s";
 /// What stands in the line with which kubelet gives up.
-const LAST_WORDS: &str = "command failed";
+const LAST_WORDS: [&str; 2] = ["command failed", "Failed to start"];
 /// Characters of that line that are shown.
 const MAX_SAID: usize = 300;
 
@@ -63,14 +65,21 @@ pub async fn standing(node: &Node) -> Option<Process> {
 /// Watches the process that comes after `before`, and gives why it ended, when it did.
 pub async fn failure_after(before: Process, node: &Node) -> Option<String> {
     let end = Instant::now() + WATCH;
+    let mut well = None;
     while Instant::now() < end {
         if let Some(state) = State::ask().await {
             if state.has_failed {
-                let arguments = ["--unit", UNIT, "--lines", LINES, "--output", "cat"];
+                let arguments = ["--unit", UNIT, SINCE, "--output", "cat"];
                 return Some(last_words(&run(JOURNALCTL, &arguments).await.unwrap_or_default()));
             }
-            let is_new = state.process.is_some_and(|process| process != before);
-            if is_new && kubelet_is_healthy(node).await {
+            let process = state.process.filter(|process| *process != before);
+            well = match process {
+                Some(process) if kubelet_is_healthy(node).await => {
+                    well.filter(|(known, _)| *known == process).or(Some((process, Instant::now())))
+                }
+                _ => None,
+            };
+            if well.is_some_and(|(_, since)| since.elapsed() >= STEADY) {
                 return None;
             }
         }
@@ -86,7 +95,8 @@ async fn run(program: &str, arguments: &[&str]) -> Option<String> {
 }
 
 fn last_words(log: &str) -> String {
-    match log.lines().rev().find(|line| line.contains(LAST_WORDS)) {
+    let gives_up = |line: &&str| LAST_WORDS.iter().any(|words| line.contains(words));
+    match log.lines().rev().find(gives_up) {
         Some(line) => line.chars().take(MAX_SAID).collect(),
         None => "see `slipway node logs --unit kubelet`".to_owned(),
     }
@@ -112,7 +122,7 @@ mod tests {
     fn its_last_words_are_found_and_bounded() {
         let long = "x".repeat(5000);
         let log = format!(
-            "E1 \"command failed\" err=\"old\"\nE2 \"command failed\" err=\"{long}\"\nstopped\n"
+            "E1 \"command failed\" err=\"old\"\nE2 \"Failed to start ContainerManager\" err=\"{long}\"\nstopped\n"
         );
         let words = last_words(&log);
         assert!(words.starts_with("E2") && words.chars().count() == MAX_SAID, "{words}");

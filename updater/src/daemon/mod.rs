@@ -163,13 +163,17 @@ async fn show(front: Arc<front::Front>) {
 /// Compares the node with what was signed, now and then, so that status and metrics tell.
 async fn compare(front: Arc<front::Front>) {
     let mut ticks = interval_at(Instant::now() + FIRST_COMPARISON, COMPARE_EVERY);
+    let mut told: Vec<DriftItem> = Vec::new();
     loop {
         ticks.tick().await;
         match front.drift(Depth::Quick).await {
             Ok(drift) => {
-                for DriftItem { name, detail, .. } in drift.differing() {
+                let differing: Vec<_> = drift.differing().cloned().collect();
+                for item in differing.iter().filter(|item| !told.contains(item)) {
+                    let DriftItem { name, detail, .. } = item;
                     tracing::warn!("slipway: {name} differs from what was signed: {detail}");
                 }
+                told = differing;
             }
             Err(error) => tracing::warn!("slipway: drift is not known: {}", error.message),
         }

@@ -14,7 +14,7 @@ use crate::cluster::Workload;
 use crate::effects::Clock;
 use crate::policy::VerdictTimes;
 use crate::update::Failure;
-use crate::verdict::{self, Node, Pace, Round, Terms, Verdict};
+use crate::verdict::{self, Node, Pace, Round, Silence, Terms, Verdict};
 
 /// What a judge needs.
 pub struct Judged {
@@ -28,6 +28,8 @@ pub struct Judged {
     pub added: Vec<settings::Probe>,
     /// How long it has.
     pub times: VerdictTimes,
+    /// Adds up over all that judge this boot.
+    pub silence: Arc<Silence>,
     /// Whether there is a release to go back to.
     pub can_fall_back: bool,
     /// Time.
@@ -38,7 +40,8 @@ pub struct Judged {
 
 /// Judges until the verdict.
 pub async fn judge(judged: Judged) -> Verdict {
-    let Judged { node, cluster, workloads, added, times, can_fall_back, clock, board } = judged;
+    let Judged { node, cluster, workloads, added, times, silence, can_fall_back, clock, board } =
+        judged;
     let probes = match verdict::probes(&node, cluster.as_ref(), workloads, &added) {
         Ok(probes) => probes,
         // Settings are checked before they are taken: only a later generation's come here.
@@ -51,7 +54,7 @@ pub async fn judge(judged: Judged) -> Verdict {
         pace: Pace::default(),
     };
     let mut said = Said::default();
-    verdict::judge(&probes, terms, clock.as_ref(), |round| {
+    verdict::judge(&probes, terms, &silence, clock.as_ref(), |round| {
         said.tell(round, clock.uptime());
         board.change(|board| board.health = round.answers.iter().map(probe).collect());
     })

@@ -23,12 +23,17 @@ const OUTAGE_GRACE: SignedDuration = SignedDuration::from_hours(1);
 pub struct VerdictTimes {
     settle: SignedDuration,
     deadline: SignedDuration,
-    #[serde(default = "default_grace")]
+    // A release from before it refuses documents that name it.
+    #[serde(default = "default_grace", skip_serializing_if = "is_default_grace")]
     api_server_grace: SignedDuration,
 }
 
 fn default_grace() -> SignedDuration {
     DEFAULT_API_SERVER_GRACE
+}
+
+fn is_default_grace(grace: &SignedDuration) -> bool {
+    *grace == DEFAULT_API_SERVER_GRACE
 }
 
 impl VerdictTimes {
@@ -43,13 +48,7 @@ impl VerdictTimes {
             .or(health.and_then(|health| health.api_server_grace));
         let deadline = deadline.unwrap_or(DEFAULT_DEADLINE);
         let settle = settle.unwrap_or(DEFAULT_SETTLE);
-        Self {
-            // Each document is consistent; a settling time of one and a deadline of the other may
-            // not be, and a boot that cannot be blessed in time would fall back for nothing.
-            settle: settle.min(deadline / 2),
-            deadline,
-            api_server_grace: grace.unwrap_or(DEFAULT_API_SERVER_GRACE),
-        }
+        Self { settle, deadline, api_server_grace: grace.unwrap_or(DEFAULT_API_SERVER_GRACE) }
     }
 
     /// The same, for a boot that follows one in which the API server did not answer: its silence
@@ -59,9 +58,9 @@ impl VerdictTimes {
         Self { api_server_grace: self.api_server_grace.max(OUTAGE_GRACE), ..self }
     }
 
-    /// How long all must be well without a break.
+    /// How long all must be well without a break: at most half of the deadline.
     pub fn settle(&self) -> Duration {
-        self.settle.unsigned_abs()
+        bounded(self.settle).min(self.deadline() / 2)
     }
 
     /// How long after power-on that must be reached.
@@ -75,6 +74,8 @@ impl VerdictTimes {
     }
 }
 
+// Each document is consistent; a settling time of one and a deadline of the other may not be, and a
+// boot that cannot be blessed in time would fall back for nothing.
 fn bounded(time: SignedDuration) -> Duration {
     time.unsigned_abs().min(LONGEST_DEADLINE.unsigned_abs())
 }
@@ -126,7 +127,10 @@ mod tests {
     fn times_of_a_release_without_grace_are_read_and_none_is_over_a_day() {
         let read = |text: &str| minutes(serde_json::from_str(text).unwrap());
         assert_eq!(read(r#"{"settle": "PT1M", "deadline": "PT4M"}"#), [1, 4, 10]);
-        let damaged = r#"{"settle": "PT1M", "deadline": "PT9000H", "api_server_grace": "PT900H"}"#;
-        assert_eq!(read(damaged), [1, 24 * 60, 24 * 60]);
+        let damaged =
+            r#"{"settle": "PT900H", "deadline": "PT9000H", "api_server_grace": "PT900H"}"#;
+        assert_eq!(read(damaged), [12 * 60, 24 * 60, 24 * 60]);
+        let written = serde_json::to_string(&VerdictTimes::new(None, None)).unwrap();
+        assert!(!written.contains("grace"), "{written}");
     }
 }

@@ -12,7 +12,8 @@
 //! enrolled the authority of a signer that does not carry it: so the certificates of the UKI that
 //! runs, which the firmware has taken, are good as well. A new signer under such an authority is
 //! refused until its own certificate is in `db`, although the firmware would take it: to stay
-//! where it is costs a node less.
+//! where it is costs a node less. Entries of `dbx` that forbid a certificate by its hash are passed
+//! over.
 
 mod der;
 mod lists;
@@ -91,7 +92,9 @@ pub enum SecureBootError {
     )]
     Lists(&'static str),
     /// The EFI system partition fails.
-    #[error("cannot read the signature of its UKI on the EFI system partition")]
+    #[error(
+        "cannot read the signature of its UKI on the EFI system partition: check that partition"
+    )]
     Read(#[source] io::Error),
 }
 

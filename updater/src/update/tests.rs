@@ -10,6 +10,7 @@ use super::settle::Evidence;
 use super::*;
 use crate::effects::Variable;
 use crate::effects::fake::{Effect, FakeNode, Fault, Sizes};
+use crate::secure_boot::{SecureBootError, testing};
 
 fn name(text: &str) -> UkiName {
     format!("slipway-{text}.efi").parse().unwrap()
@@ -264,11 +265,14 @@ fn a_release_that_the_firmware_would_refuse_is_not_rolled_back_to() {
     machine.journal.slots.insert(Slot::B, record);
     let before = node.log();
     node.set_variable(Variable::SecureBoot, &[1]);
-    node.set_variable(Variable::Db, &[]);
+    let (ours, other) = (testing::certificate("ours"), testing::certificate("other"));
+    node.install_uki(name("000001-b"), &testing::program(b"uki", &[&ours]));
+    node.set_variable(Variable::Db, &testing::db(&[&other]));
     let error = machine.roll_back().unwrap_err();
-    assert!(matches!(error, UpdateError::Firmware { .. }), "{error}");
+    let UpdateError::Firmware { source, .. } = error else { panic!("{error}") };
+    assert!(matches!(source, SecureBootError::Stranger { .. }), "{source}");
     assert_eq!(node.log(), before);
-    node.set_variable(Variable::SecureBoot, &[0]);
+    node.set_variable(Variable::Db, &testing::db(&[&other, &ours]));
     assert_eq!(machine.roll_back().unwrap().name(), name("000003-b+3"));
 }
 

@@ -11,6 +11,7 @@ mod probes;
 mod tests;
 mod wait;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -101,24 +102,49 @@ pub enum Verdict {
     Failed(Failure),
 }
 
+/// How long a boot has lacked nothing but the API server's answer: the sum for all that judge it.
+#[derive(Debug, Default)]
+pub struct Silence(Mutex<Duration>);
+
+impl Silence {
+    fn total(&self) -> Duration {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What judged this boot before, in another process, has not ended it although its deadline is
+    /// over: so the time since then was silence, and enough to settle is left.
+    fn begin(&self, terms: Terms, uptime: Duration) {
+        let over = terms.deadline.and_then(|deadline| uptime.checked_sub(deadline));
+        let mut total = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(over) = over.filter(|_| total.is_zero()) {
+            *total = over + terms.settle * 2;
+        }
+    }
+
+    fn add(&self, time: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += time;
+    }
+}
+
 /// Asks all probes in rounds until the verdict, and shows each round to `observe`.
 pub async fn judge(
     probes: &[Box<dyn Probe>],
     terms: Terms,
+    silence: &Silence,
     clock: &dyn Clock,
     mut observe: impl FnMut(&Round),
 ) -> Verdict {
     let mut well_since = None;
     let mut last_failure = None;
-    let mut silent_for = Duration::ZERO;
     let mut round_before = clock.uptime();
+    silence.begin(terms, round_before);
     loop {
         let asked_at = clock.uptime();
         let answers = ask_all(probes, terms.pace.answer).await;
         match failure(&answers) {
             Some(failure) => {
                 if is_silence_alone(&failure) {
-                    silent_for += clock.uptime().saturating_sub(round_before);
+                    silence.add(clock.uptime().saturating_sub(round_before));
                 }
                 well_since = None;
                 last_failure = Some(failure);
@@ -131,7 +157,7 @@ pub async fn judge(
         let well_for = well_since.map(|since| uptime.saturating_sub(since));
         observe(&Round { answers, well_for });
         round_before = uptime;
-        let moved = silent_for.min(terms.api_server_grace);
+        let moved = silence.total().min(terms.api_server_grace);
         let is_over = terms.deadline.is_some_and(|deadline| uptime > deadline + moved);
         match well_for {
             Some(well_for) if well_for >= terms.settle && !is_over => return Verdict::Healthy,

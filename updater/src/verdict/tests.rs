@@ -69,7 +69,17 @@ async fn verdict(scripts: &[Script], terms: Terms) -> (Verdict, u64) {
 }
 
 async fn rounds(scripts: &[Script], terms: Terms) -> (Verdict, u64, Vec<Round>) {
-    let seconds = Seconds::default();
+    rounds_from(0, &Silence::default(), scripts, terms).await
+}
+
+/// With time and silence before.
+async fn rounds_from(
+    begin: u64,
+    silence: &Silence,
+    scripts: &[Script],
+    terms: Terms,
+) -> (Verdict, u64, Vec<Round>) {
+    let seconds = Seconds(Arc::new(begin.into()));
     let probe = |(name, missing): &Script| -> Box<dyn Probe> {
         Box::new(Scripted { name, seconds: seconds.clone(), missing: *missing })
     };
@@ -79,7 +89,7 @@ async fn rounds(scripts: &[Script], terms: Terms) -> (Verdict, u64, Vec<Round>) 
         seconds.0.fetch_add(1, Ordering::Relaxed);
         shown.lock().unwrap().push(round.clone());
     };
-    let verdict = judge(&probes, terms, &seconds, observe).await;
+    let verdict = judge(&probes, terms, silence, &seconds, observe).await;
     (verdict, seconds.now(), shown.into_inner().unwrap())
 }
 
@@ -190,6 +200,25 @@ async fn silence_is_forgiven_up_to_a_bound_and_nothing_else_is() {
     let (ended, at) = verdict(&worse, TERMS).await;
     assert_eq!(failed(ended).probe, "kubelet");
     assert!((700..705).contains(&at), "the 400 s of silence alone are forgiven: {at}");
+}
+
+#[tokio::test]
+async fn who_judges_on_after_the_deadline_knows_of_the_silence_before() {
+    let answers: [Script; 2] = [("kubelet", |_| None), (API_SERVER, |_| None)];
+    let silence = Silence::default();
+    silence.add(Duration::from_secs(400));
+    let (ended, at, _) = rounds_from(500, &silence, &answers, TERMS).await;
+    assert_eq!((ended, at / 5), (Verdict::Healthy, 530 / 5));
+
+    // Another process does not know, but there was one before it.
+    let (ended, at, _) = rounds_from(500, &Silence::default(), &answers, TERMS).await;
+    assert_eq!((ended, at / 5), (Verdict::Healthy, 530 / 5));
+
+    let bad: [Script; 1] = [("kubelet", |_| Some("refused"))];
+    let (ended, at, _) = rounds_from(500, &Silence::default(), &bad, TERMS).await;
+    assert_eq!((failed(ended).probe.as_str(), at / 5), ("kubelet", 560 / 5));
+    let (ended, at, _) = rounds_from(2000, &Silence::default(), &answers, TERMS).await;
+    assert_eq!((failed(ended).probe.as_str(), at / 5), ("settling", 2000 / 5), "no grace is left");
 }
 
 #[tokio::test]

@@ -161,6 +161,9 @@ impl Actor {
     /// The first time it is staged again at once, which is no problem for an operator to solve. A
     /// disk on which it happens time and again is one, and gets ever longer pauses.
     fn give_up_staged(&mut self, error: &StageError) {
+        if let StageError::Firmware(_) = error {
+            return self.give_up_staging(error);
+        }
         let again = self.spoiled;
         self.spoiled = again.saturating_add(1);
         if again > 0 {

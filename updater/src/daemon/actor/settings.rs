@@ -1,7 +1,8 @@
 //! Settings: taken from their sources, put into force, replaced by operators.
 //!
 //! In: documents. Out: the client of the channel, the API's port, the host name, files for
-//! systemd's network and time services and for kubelet. **Invariant:** settings that were refused change nothing.
+//! systemd's network and time services and for kubelet. **Invariant:** settings that were refused are
+//! not in force, and those before are.
 
 use std::time::Duration;
 
@@ -328,13 +329,18 @@ impl Actor {
             return Ok(restarted);
         };
         let message = format!("kubelet ends with these settings: {failure}");
+        let kept = settings::save(state.as_ref(), slot, &before);
         self.put_into_force(&before, &source).await;
-        let next = "correct the document; the settings before are in force again";
-        settings::save(state.as_ref(), slot, &before).map_err(|error| {
-            let message = format!("{message}; those before cannot be kept: {}", chain(&error));
-            ApiError::new(Code::Internal, message, "set them again")
-        })?;
-        Err(ApiError::new(Code::Invalid, message, next))
+        Err(match kept {
+            Ok(()) => {
+                let next = "correct the document; the settings before are in force again";
+                ApiError::new(Code::Invalid, message, next)
+            }
+            Err(error) => {
+                let message = format!("{message}; those before cannot be kept: {}", chain(&error));
+                ApiError::new(Code::Internal, message, "set them again")
+            }
+        })
     }
 }
 

@@ -186,9 +186,15 @@ async fn what_is_not_wanted_any_more_stays_staged() {
 #[tokio::test]
 async fn a_look_that_is_due_waits_for_what_is_under_way() {
     let mut actor = actor(&node());
+    actor.open_machine().await;
     actor.next_look = Instant::now() - Duration::from_secs(60);
     assert!(actor.next_round() <= Instant::now());
     let staging = tokio::spawn(std::future::pending());
     actor.work = Work::Staging(staging, "3.0.0".parse().unwrap());
+    assert!(actor.next_round() > Instant::now() + ROUND / 2, "the actor would spin");
+    // Nor is the channel asked while a boot is judged, or what runs is not known.
+    actor.work = Work::Judging(tokio::spawn(std::future::pending()), None);
+    assert!(actor.next_round() > Instant::now() + ROUND / 2, "the actor would spin");
+    (actor.work, actor.machine) = (Work::None, None);
     assert!(actor.next_round() > Instant::now() + ROUND / 2, "the actor would spin");
 }
