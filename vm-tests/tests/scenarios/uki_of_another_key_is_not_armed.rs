@@ -33,6 +33,7 @@ const PUBLISHING: [&str; 3] = ["release", "snapshot", "timestamp"];
 const STARTED: &str = "Linux version";
 
 #[test]
+#[ignore = "takes three minutes: run `make soak`"]
 fn uki_of_another_key_is_not_armed() {
     isolation::prepared(NAME, prepare, scenario);
 }
