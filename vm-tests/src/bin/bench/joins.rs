@@ -93,6 +93,8 @@ pub fn measure(folder: &Path) -> Result<String> {
         ..Hardware::default()
     };
     let disk = releases::place(folder, FIRST.1, FIRST.0).join("disk.raw");
+    // Pods need it, and a new cluster makes it in its first moments.
+    cluster.kubectl_within(BOOT_SECONDS, &["get", "serviceaccount", "default"])?;
     let mut joins = Vec::new();
     let mut machine = loop {
         eprintln!("bench: joins, node {} of {JOINS}", joins.len() + 1);
