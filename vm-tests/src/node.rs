@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use release::api::{Boot, Status};
+use release::api::{Boot, Fallback, Status};
 use serde_json::Value;
 
 use crate::image::slipway;
@@ -146,6 +146,20 @@ impl NodeAccess {
             status.running.version == version.parse().ok() && status.running.boot == Boot::Blessed
         };
         self.wait_for(machine, version, seconds, there)
+    }
+
+    /// Waits until the node has come back from the bad release `bad`, and gives what it tells of that.
+    ///
+    /// # Errors
+    /// After `seconds`, with the last answer and the console's tail.
+    pub fn falls_back(&self, machine: &Machine, bad: &str, seconds: u64) -> Result<Fallback> {
+        let is_back = |status: &Status| {
+            status.fallback.as_ref().is_some_and(|fallback| fallback.version == bad.parse().ok())
+        };
+        let status = self.wait_for(machine, "back", seconds, is_back)?;
+        let fallback = status.fallback.context("no fallback")?;
+        println!("{:.0} s: back: {}", machine.seconds(), fallback.cause);
+        Ok(fallback)
     }
 
     /// Asks for the status until `wanted` says yes, and gives that status.

@@ -9,7 +9,7 @@ use super::{
     ApiSettings, ChannelSettings, HealthSettings, Interface, MAX_SETTINGS_BYTES, NetworkSettings,
     Probe, ProxySettings, SCHEMA, Settings, registries,
 };
-use crate::group::{DEFAULT_DEADLINE, DEFAULT_SETTLE, is_grace};
+use crate::group::{DEFAULT_DEADLINE, DEFAULT_SETTLE, LONGEST_DEADLINE, is_grace};
 
 /// Longest list of anything.
 pub(super) const MAX_ENTRIES: usize = 64;
@@ -175,7 +175,7 @@ impl HealthSettings {
         if settle.is_negative() || settle >= deadline {
             return wrong("health.settle", "must be at least 0s and shorter than `deadline`");
         }
-        if deadline > SignedDuration::from_hours(24) {
+        if deadline > LONGEST_DEADLINE {
             return wrong("health.deadline", "must be at most 24h");
         }
         if self.api_server_grace.is_some_and(|grace| !is_grace(grace)) {

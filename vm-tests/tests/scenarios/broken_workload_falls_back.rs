@@ -2,8 +2,8 @@
 //! more: a program of the host that it mounts is gone. The node comes back on the release before,
 //! with that pod as the cause, and the pod is Ready again.
 
-use anyhow::{Context, Result, ensure};
-use release::api::{Reached, Status};
+use anyhow::{Result, ensure};
+use release::api::Reached;
 use serde_json::{Value, json};
 use vm_tests::cluster::{self, Cluster, is_ready};
 use vm_tests::machine::Hardware;
@@ -61,12 +61,7 @@ fn scenario() -> Result<()> {
 
     site.channel.point(settings::CHANNEL, BAD, &[])?;
     site.access.update();
-    let is_back = |status: &Status| {
-        status.fallback.as_ref().is_some_and(|fallback| fallback.version == BAD.parse().ok())
-    };
-    let status = site.access.wait_for(&machine, "back", 3 * BOOT_SECONDS, is_back)?;
-    let fallback = status.fallback.context("no fallback")?;
-    println!("{:.0} s: back: {}", machine.seconds(), fallback.cause);
+    let fallback = site.access.falls_back(&machine, BAD, 3 * BOOT_SECONDS)?;
     ensure!(fallback.reached == Reached::Probe, "the fallback is {fallback:?}");
     ensure!(fallback.cause.contains("DaemonSet default/agent"), "the fallback is {fallback:?}");
     ensure!(!fallback.cause.contains("(also:"), "more than that failed: {fallback:?}");

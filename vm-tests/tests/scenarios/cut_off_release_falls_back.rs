@@ -5,7 +5,6 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use release::api::Status;
 use vm_tests::cluster::{self, Cluster, is_ready};
 use vm_tests::machine::Hardware;
 use vm_tests::site::Site;
@@ -41,12 +40,7 @@ fn scenario() -> Result<()> {
 
     site.channel.point(settings::CHANNEL, BAD, &[])?;
     site.access.update();
-    let is_back = |status: &Status| {
-        status.fallback.as_ref().is_some_and(|fallback| fallback.version == BAD.parse().ok())
-    };
-    let status = site.access.wait_for(&machine, "back", 3 * BOOT_SECONDS, is_back)?;
-    let cause = status.fallback.map(|fallback| fallback.cause).unwrap_or_default();
-    println!("{:.0} s: back: {cause}", machine.seconds());
+    let cause = site.access.falls_back(&machine, BAD, 3 * BOOT_SECONDS)?.cause;
     ensure!(cause.starts_with("probe api-server"), "the cause is {cause}");
     cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
 

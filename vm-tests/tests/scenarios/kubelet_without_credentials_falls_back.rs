@@ -3,7 +3,6 @@
 //! that cause, and is Ready again.
 
 use anyhow::{Result, ensure};
-use release::api::Status;
 use vm_tests::cluster::{self, Cluster, is_ready};
 use vm_tests::machine::Hardware;
 use vm_tests::site::Site;
@@ -38,12 +37,7 @@ fn scenario() -> Result<()> {
 
     site.channel.point(settings::CHANNEL, BAD, &[])?;
     site.access.update();
-    let is_back = |status: &Status| {
-        status.fallback.as_ref().is_some_and(|fallback| fallback.version == BAD.parse().ok())
-    };
-    let status = site.access.wait_for(&machine, "back", 3 * BOOT_SECONDS, is_back)?;
-    let cause = status.fallback.map(|fallback| fallback.cause).unwrap_or_default();
-    println!("{:.0} s: back: {cause}", machine.seconds());
+    let cause = site.access.falls_back(&machine, BAD, 3 * BOOT_SECONDS)?.cause;
     ensure!(cause.contains("node-ready"), "the cause is {cause}");
     ensure!(cause.contains("cannot authenticate"), "the cause is {cause}");
     site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
