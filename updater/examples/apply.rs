@@ -2,11 +2,11 @@
 //! benchmarks start it as a process of its own, so that its memory is that of staging alone.
 //!
 //! ```text
-//! apply stage OFFER.json URL DIR    # into DIR/target-{root,verity} and DIR/temporary.efi
-//! apply floor ROOT DIR              # write and SHA-256 of the same bytes, on one core
+//! apply stage OFFER.json URL DIR    # into DIR/dev/{root,verity}-b and DIR/temporary.efi
+//! apply floor INPUT FILE            # write and SHA-256 of the same bytes, on one core
 //! ```
 //!
-//! The running slot is `DIR/booted-{root,verity}` and `DIR/booted.efi`, where they are there.
+//! The running slot is `DIR/dev/{root,verity}-a` and `DIR/booted.efi`, where they are there.
 //! The result is one line of JSON.
 
 use std::fs::{self, File, OpenOptions};
@@ -23,9 +23,10 @@ use release::{Offer, Slot, UkiName};
 use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
+use updater::effects::boot::{BootFacts, BootId};
+use updater::effects::slots::DiskSlots;
 use updater::effects::{
-    Area, BootedSlot, Clock, Disarmed, Effects, Esp, Firmware, Power, Slots, StateStore,
-    TargetSlot, Variable,
+    BootedSlot, Clock, Disarmed, Effects, Esp, Firmware, Power, StateStore, Variable,
 };
 use updater::staging::{Job, Limits, Progress, Stager};
 
@@ -35,8 +36,8 @@ fn main() -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut line = match words[..] {
         ["stage", offer, url, folder] => stage(Path::new(offer), url, Path::new(folder))?,
-        ["floor", root, folder] => floor(Path::new(root), Path::new(folder))?,
-        _ => bail!("usage: apply stage OFFER URL DIR | apply floor ROOT DIR"),
+        ["floor", input, file] => floor(Path::new(input), Path::new(file))?,
+        _ => bail!("usage: apply stage OFFER URL DIR | apply floor INPUT FILE"),
     };
     line["seconds"] = begun.elapsed().as_secs_f64().into();
     line["peak_bytes"] = peak_bytes()?.into();
@@ -46,9 +47,10 @@ fn main() -> anyhow::Result<()> {
 
 fn stage(offer: &Path, url: &str, folder: &Path) -> anyhow::Result<serde_json::Value> {
     let offer = Offer::from_json(&fs::read(offer)?)?;
-    let machine = Arc::new(Files::open(folder)?);
+    let booted = BootedSlot::from_command_line(Slot::A);
+    let machine = Arc::new(Files::open(folder, booted)?);
     let effects = Effects {
-        slots: machine.clone(),
+        slots: machine.slots.clone(),
         esp: machine.clone(),
         state: machine.clone(),
         power: machine.clone(),
@@ -59,7 +61,7 @@ fn stage(offer: &Path, url: &str, folder: &Path) -> anyhow::Result<serde_json::V
     let job = Job {
         offer: &offer,
         booted: machine.list()?.first().copied(),
-        disarmed: Disarmed::disarm(&*machine, BootedSlot::from_command_line(Slot::A).target())?,
+        disarmed: Disarmed::disarm(&*machine, booted.target())?,
         client: reqwest::Client::builder().no_proxy().build()?,
         mirrors: &[url.parse()?],
         progress: &progress,
@@ -74,9 +76,9 @@ fn stage(offer: &Path, url: &str, folder: &Path) -> anyhow::Result<serde_json::V
     }))
 }
 
-fn floor(root: &Path, folder: &Path) -> anyhow::Result<serde_json::Value> {
-    let mut from = File::open(root)?;
-    let to = writable(&folder.join("target-root"), from.metadata()?.len())?;
+fn floor(from: &Path, to: &Path) -> anyhow::Result<serde_json::Value> {
+    let mut from = File::open(from)?;
+    let to = writable(to, from.metadata()?.len())?;
     let (mut buffer, mut hasher, mut offset) = (vec![0; MIB as usize], Sha256::new(), 0);
     loop {
         let count = from.read(&mut buffer)?;
@@ -109,27 +111,36 @@ fn writable(path: &Path, bytes: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// A machine of files.
+/// A machine of files: the node's own code for slots, on a disk whose partitions are files.
 struct Files {
     folder: PathBuf,
-    root: File,
-    verity: File,
+    slots: Arc<DiskSlots>,
 }
 
 impl Files {
-    fn open(folder: &Path) -> io::Result<Self> {
-        Ok(Self {
-            root: writable(&folder.join("target-root"), ROOT_BYTES)?,
-            verity: writable(&folder.join("target-verity"), VERITY_BYTES)?,
-            folder: folder.to_owned(),
-        })
-    }
-
-    fn target(&self, area: Area) -> &File {
-        match area {
-            Area::Root => &self.root,
-            Area::Verity => &self.verity,
+    fn open(folder: &Path, booted: BootedSlot) -> anyhow::Result<Self> {
+        const DISK: &str = "disk";
+        for slot in [Slot::A, Slot::B] {
+            for label in [slot.root_label(), slot.verity_label()] {
+                let partition = folder.join("sys/class/block").join(DISK).join(&label);
+                fs::create_dir_all(&partition)?;
+                fs::write(partition.join("partition"), "")?;
+                fs::write(partition.join("uevent"), format!("PARTNAME={label}\n"))?;
+            }
         }
+        let (devices, target) = (folder.join("dev"), booted.target().slot());
+        fs::create_dir_all(&devices)?;
+        writable(&devices.join(target.root_label()), ROOT_BYTES)?;
+        writable(&devices.join(target.verity_label()), VERITY_BYTES)?;
+        let facts = BootFacts {
+            slot: booted,
+            root_hash: [0; 32].into(),
+            version: "0.0.0".parse()?,
+            boot_id: BootId::from_u128(0),
+            disk: DISK.to_owned(),
+        };
+        let slots = Arc::new(DiskSlots::new(folder, &facts));
+        Ok(Self { folder: folder.to_owned(), slots })
     }
 
     fn temporary(&self) -> io::Result<File> {
@@ -142,38 +153,6 @@ fn read_uncached(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> 
     file.read_exact_at(buffer, offset)?;
     let length = std::num::NonZero::new(buffer.len() as u64);
     Ok(fadvise(file, offset, length, Advice::DontNeed)?)
-}
-
-impl Slots for Files {
-    fn read_booted(&self, area: Area, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let name = match area {
-            Area::Root => "booted-root",
-            Area::Verity => "booted-verity",
-        };
-        File::open(self.folder.join(name))?.read_exact_at(buffer, offset)
-    }
-
-    fn read_target(
-        &self,
-        _: TargetSlot,
-        area: Area,
-        offset: u64,
-        buffer: &mut [u8],
-    ) -> io::Result<()> {
-        read_uncached(self.target(area), offset, buffer)
-    }
-
-    fn write_target(&self, _: TargetSlot, area: Area, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.target(area).write_all_at(bytes, offset)
-    }
-
-    fn sync_target(&self, _: TargetSlot) -> io::Result<()> {
-        self.root.sync_data()?;
-        self.verity.sync_data()?;
-        [&self.root, &self.verity]
-            .into_iter()
-            .try_for_each(|file| Ok(fadvise(file, 0, None, Advice::DontNeed)?))
-    }
 }
 
 impl Esp for Files {

@@ -6,6 +6,7 @@
 //! module opens a device, mounts, syncs or restarts.
 
 pub mod boot;
+pub mod buffer;
 pub mod clock;
 pub mod esp;
 #[cfg(test)]

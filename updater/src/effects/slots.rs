@@ -20,11 +20,10 @@ use release::Slot;
 use rustix::fs::OFlags;
 
 use super::boot::{BootFacts, partition_label};
+use super::buffer::{ALIGNMENT, Buffer, is_aligned};
 use super::{Area, BootedSlot, Slots, TargetSlot};
 
-/// Alignment that going past the cache needs, in bytes: the largest block size of a disk.
-const ALIGNMENT: usize = 4096;
-/// Most bytes that go past the cache at a time.
+/// Most bytes that are copied at a time, where a caller's memory is not what O_DIRECT wants.
 const PIECE: usize = 1 << 20;
 /// A run of the booted slot that goes past the cache. Shorter ones lie close together, so that
 /// reading ahead helps.
@@ -158,54 +157,66 @@ impl Slots for DiskSlots {
     }
 }
 
-/// Reads with O_DIRECT (open(2)): offset, length and memory must be aligned.
+/// Reads any bytes of a file that was opened with O_DIRECT (open(2)).
 fn read_past_cache(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-    let alignment = ALIGNMENT as u64;
-    let mut memory = vec![0; PIECE.min(buffer.len().next_multiple_of(ALIGNMENT)) + 2 * ALIGNMENT];
-    let space = aligned(&mut memory);
-    let usable = space.len() / ALIGNMENT * ALIGNMENT;
-    let mut done = 0;
-    while done < buffer.len() {
-        let at = offset + done as u64;
-        let skip = (at % alignment) as usize;
-        let wanted = (buffer.len() - done).min(usable - skip);
-        let length = (skip + wanted).next_multiple_of(ALIGNMENT);
-        let mut got = 0;
-        while got < skip + wanted {
-            let count =
-                again(|| file.read_at(&mut space[got..length], at - skip as u64 + got as u64))?;
-            // After a part that is not aligned nothing can follow: the device ends there.
-            if count == 0 || (got + count < skip + wanted && count % ALIGNMENT != 0) {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            got += count;
-        }
-        buffer[done..done + wanted].copy_from_slice(&space[skip..skip + wanted]);
-        done += wanted;
+    if is_aligned(buffer, offset) {
+        return read_blocks(file, offset, buffer, buffer.len());
+    }
+    let skip = (offset % ALIGNMENT as u64) as usize;
+    let mut space = Buffer::new(PIECE.min((skip + buffer.len()).next_multiple_of(ALIGNMENT)));
+    let (mut at, mut rest, mut skip) = (offset - skip as u64, buffer, skip);
+    while !rest.is_empty() {
+        let (piece, others) = rest.split_at_mut(rest.len().min(space.len() - skip));
+        let wanted = skip + piece.len();
+        read_blocks(file, at, &mut space[..wanted.next_multiple_of(ALIGNMENT)], wanted)?;
+        piece.copy_from_slice(&space[skip..wanted]);
+        (at, rest, skip) = (at + wanted as u64, others, 0);
     }
     Ok(())
 }
 
-/// Writes whole blocks with O_DIRECT.
+/// Reads into aligned memory, of which the first `wanted` bytes must be there.
+fn read_blocks(file: &File, offset: u64, space: &mut [u8], wanted: usize) -> io::Result<()> {
+    let mut done = 0;
+    while done < wanted {
+        let count = again(|| file.read_at(&mut space[done..], offset + done as u64))?;
+        // After a part that is not aligned nothing can follow: the device ends there.
+        if count == 0 || (done + count < wanted && count % ALIGNMENT != 0) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        done += count;
+    }
+    Ok(())
+}
+
+/// Writes whole blocks to a file that was opened with O_DIRECT.
 fn write_past_cache(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    if is_aligned(bytes, offset) {
+        return write_blocks(file, offset, bytes);
+    }
     if !offset.is_multiple_of(ALIGNMENT as u64) || !bytes.len().is_multiple_of(ALIGNMENT) {
         let text = format!("{} bytes at {offset} are not whole blocks", bytes.len());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    let mut memory = vec![0; PIECE.min(bytes.len()) + ALIGNMENT];
-    let space = aligned(&mut memory);
+    let mut space = Buffer::new(PIECE.min(bytes.len()));
     for (piece, at) in bytes.chunks(PIECE).zip((offset..).step_by(PIECE)) {
         let space = &mut space[..piece.len()];
         space.copy_from_slice(piece);
-        let mut done = 0;
-        while done < space.len() {
-            let count = again(|| file.write_at(&space[done..], at + done as u64))?;
-            if count == 0 || !count.is_multiple_of(ALIGNMENT) {
-                let text = format!("the device took {count} bytes at {}", at + done as u64);
-                return Err(io::Error::new(io::ErrorKind::WriteZero, text));
-            }
-            done += count;
+        write_blocks(file, at, space)?;
+    }
+    Ok(())
+}
+
+/// Writes aligned memory.
+fn write_blocks(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        let count = again(|| file.write_at(&bytes[done..], offset + done as u64))?;
+        if count == 0 || !count.is_multiple_of(ALIGNMENT) {
+            let text = format!("the device took {count} bytes at {}", offset + done as u64);
+            return Err(io::Error::new(io::ErrorKind::WriteZero, text));
         }
+        done += count;
     }
     Ok(())
 }
@@ -218,12 +229,6 @@ fn again(mut work: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
             other => return other,
         }
     }
-}
-
-/// The part of `memory` that begins where O_DIRECT wants it to.
-fn aligned(memory: &mut [u8]) -> &mut [u8] {
-    let unaligned = memory.as_ptr().align_offset(ALIGNMENT);
-    memory.get_mut(unaligned..).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::hash::lock;
 use super::index::{LeafIndex, Locations, leaf_of};
 use super::journal::{Journal, claim};
 use super::remote::Piece;
+use crate::effects::buffer::Buffer;
 
 /// Holds off the next staging until the last worker of this one is done: a worker cannot be
 /// called back, and would else write into what the next one has verified.
@@ -45,7 +46,7 @@ struct Record {
 /// What a worker needs for a frame; kept, because allocating it costs as much as hashing.
 struct Tools {
     decompressor: Decompressor<'static>,
-    content: Vec<u8>,
+    content: Buffer,
     hashes: Vec<u8>,
 }
 
@@ -259,12 +260,12 @@ impl Assembly {
             Some(tools) => tools,
             None => Tools {
                 decompressor: Decompressor::new().map_err(|_| WayError::Stopped)?,
-                content: Vec::new(),
+                content: Buffer::default(),
                 hashes: Vec::new(),
             },
         };
         tools.hashes.clear();
-        tools.content.resize(self.payload.frame_content_bytes(index) as usize, 0);
+        tools.content.resize(self.payload.frame_content_bytes(index) as usize);
         let offset = index as u64 * u64::from(self.payload.frame_bytes);
         let result = work(&mut tools, offset);
         lock(&self.tools).push(tools);

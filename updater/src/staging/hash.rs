@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use release::layout::MIB;
 use release::verity::{BLOCK, BlockHasher, HASH};
 
+use crate::effects::buffer::Buffer;
+
 /// Bytes that a thread works on at a time.
 pub const SEGMENT: usize = MIB as usize;
 
-/// Threads that hash, at most: each has its segment, and the device a copy of it, in the memory that
-/// this daemon may have.
+/// Threads that hash, at most: each has its segment in the memory that this daemon may have.
 const MOST_THREADS: usize = 8;
 
 /// Where in the run reading failed, and why.
@@ -60,7 +61,7 @@ pub fn on_cores<T: Send>(
     let failure = Mutex::new(None);
     let stop = AtomicBool::new(false);
     let run = || {
-        let mut buffer = vec![0; buffer_bytes];
+        let mut buffer = Buffer::new(buffer_bytes);
         while !stop.load(Ordering::Relaxed) {
             let Some((index, out)) = lock(&segments).next() else { break };
             let offset = index as u64 * SEGMENT as u64;
@@ -72,7 +73,8 @@ pub fn on_cores<T: Send>(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..cores().min(MOST_THREADS) {
+        // One more than there are cores, because one waits for the disk.
+        for _ in 0..cores().min(MOST_THREADS - 1) {
             scope.spawn(run);
         }
         run();

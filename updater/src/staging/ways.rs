@@ -90,11 +90,11 @@ impl Walker<'_> {
         Jobs::new((cores() + 1).min(most as usize))
     }
 
-    /// Bytes of the largest frame, packed and unpacked, and of the device's copy of a piece.
+    /// Bytes of the largest frame, packed and unpacked.
     fn frame_cost(&self) -> u64 {
         let payload = self.assembly.payload();
         let largest = payload.frames.iter().map(|frame| frame.bytes).max().unwrap_or_default();
-        u64::from(largest) + u64::from(payload.frame_bytes) + MIB
+        u64::from(largest) + u64::from(payload.frame_bytes)
     }
 
     async fn fetch_missing(&self) -> Result<(), WayError> {

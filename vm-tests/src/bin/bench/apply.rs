@@ -27,9 +27,7 @@ const MEGABYTE: f64 = 1e6;
 pub fn table(folder: &Path) -> Result<String> {
     let folder = folder.join("apply");
     let (least, slot) = (folder.join("floor"), folder.join("slot"));
-    for slot in [&least, &slot] {
-        fs::create_dir_all(slot)?;
-    }
+    fs::create_dir_all(&slot)?;
     let release = releases::node(folder.parent().context("no folder")?)?;
     let offered = Offered::new(&folder, &release)?;
     let input = same_bytes(&folder, &release)?;

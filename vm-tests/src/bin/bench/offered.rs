@@ -118,12 +118,12 @@ impl Offered {
     }
 }
 
-/// Writes `input` into the files of `slot`, hashes it once and syncs.
+/// Writes `input` into `file`, hashes it once and syncs.
 ///
 /// # Errors
 /// When it fails.
-pub fn floor(input: &Path, slot: &Path) -> Result<Applied> {
-    Ok(apply(&["floor", &text(input), &text(slot)], slot)?.0)
+pub fn floor(input: &Path, file: &Path) -> Result<Applied> {
+    Ok(apply(&["floor", &text(input), &text(file)], file)?.0)
 }
 
 /// Runs the example program; its last line is JSON.

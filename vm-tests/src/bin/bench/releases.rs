@@ -57,20 +57,21 @@ pub fn document(release: &Path) -> Result<ReleaseDocument> {
     Ok(ReleaseDocument::from_json(&bytes)?)
 }
 
-/// What slot `a` of a node that runs `release` holds, as files in `folder`: `booted-root`,
-/// `booted-verity` and `booted.efi`.
+/// What slot `a` of a node that runs `release` holds, as files in `folder`: `dev/root-a`,
+/// `dev/verity-a` and `booted.efi`.
 ///
 /// # Errors
 /// When the release's disk has no such partition.
 pub fn boot(release: &Path, folder: &Path) -> Result<()> {
-    for (name, from) in [("booted-root", "root.erofs"), ("booted.efi", "slipway-a.efi")] {
+    fs::create_dir_all(folder.join("dev"))?;
+    for (name, from) in [("dev/root-a", "root.erofs"), ("booted.efi", "slipway-a.efi")] {
         std::os::unix::fs::symlink(release.join(from), folder.join(name))?;
     }
     let disk = release.join("disk.raw");
     let (start, bytes) = partition(&disk, "verity-a")?;
     let mut disk = File::open(disk)?;
     disk.seek(SeekFrom::Start(start))?;
-    let copied = copy(&mut disk.take(bytes), &mut File::create(folder.join("booted-verity"))?)?;
+    let copied = copy(&mut disk.take(bytes), &mut File::create(folder.join("dev/verity-a"))?)?;
     ensure!(copied == bytes, "the disk ends within its partition verity-a");
     Ok(())
 }
