@@ -73,8 +73,8 @@ pub fn on_cores<T: Send>(
         }
     };
     std::thread::scope(|scope| {
-        // One more than there are cores, because one waits for the disk.
-        for _ in 0..cores().min(MOST_THREADS - 1) {
+        // Twice as many as there are cores, because as many wait for the device.
+        for _ in 1..(2 * cores()).min(MOST_THREADS) {
             scope.spawn(run);
         }
         run();

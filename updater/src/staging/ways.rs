@@ -84,10 +84,10 @@ impl Walker<'_> {
         self.fetch_missing().await
     }
 
-    /// Frames on worker threads: one more than there are cores, because one waits for the disk.
+    /// Frames on worker threads: twice as many as there are cores, because as many wait for the device.
     fn jobs(&self) -> Jobs {
         let most = FRAMES_IN_MEMORY * 2 / 3 / self.frame_cost();
-        Jobs::new((cores() + 1).min(most as usize))
+        Jobs::new((2 * cores()).min(most as usize))
     }
 
     /// Bytes of the largest frame, packed and unpacked.

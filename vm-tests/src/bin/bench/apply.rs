@@ -1,7 +1,8 @@
 //! Applying a whole release to a slot, beside the least that any program must do for it.
 //!
-//! Both run in turns, each as a process of its own, into files that are there already, as a
-//! partition is. The floor writes the same bytes, hashes them once and syncs.
+//! All run in turns, each as a process of its own, into files that are there already, as a
+//! partition is. The floor writes the same bytes, hashes them once and syncs; a second one also reads
+//! them back, as whoever wants to know what is on the disk must.
 
 use std::fs::{self, File};
 use std::io::copy;
@@ -12,11 +13,18 @@ use anyhow::{Context, Result, ensure};
 
 use crate::document::{head, row};
 use crate::measure::Spread;
-use crate::offered::{Applied, Offered, Way, floor};
+use crate::offered::{self, Applied, Offered, Way};
 use crate::releases;
 
 /// Measured rounds.
 const ROUNDS: usize = 7;
+
+/// One after the other, what each cost.
+struct Round {
+    floor: Applied,
+    read_back: Applied,
+    staged: Applied,
+}
 
 const MEGABYTE: f64 = 1e6;
 
@@ -31,20 +39,22 @@ pub fn table(folder: &Path) -> Result<String> {
     let release = releases::node(folder.parent().context("no folder")?)?;
     let offered = Offered::new(&folder, &release)?;
     let input = same_bytes(&folder, &release)?;
-    let rounds = || -> Result<(Applied, Applied)> {
+    let round = || -> Result<Round> {
         sync()?;
-        let least = floor(&input, &least)?;
+        let floor = offered::floor(&input, &least)?;
         sync()?;
-        Ok((least, offered.stage(Way::Full, &slot)?))
+        let read_back = offered::floor_read_back(&input, &least)?;
+        sync()?;
+        Ok(Round { floor, read_back, staged: offered.stage(Way::Full, &slot)? })
     };
     // Makes the files; not measured.
-    rounds()?;
-    let mut measured = Vec::new();
-    for round in 1..=ROUNDS {
-        eprintln!("bench: apply, round {round} of {ROUNDS}");
-        measured.push(rounds()?);
+    round()?;
+    let mut rounds = Vec::new();
+    for number in 1..=ROUNDS {
+        eprintln!("bench: apply, round {number} of {ROUNDS}");
+        rounds.push(round()?);
     }
-    lines(fs::metadata(&input)?.len(), &measured)
+    lines(fs::metadata(&input)?.len(), &rounds)
 }
 
 /// The bytes that staging writes and the floor too: the root and the UKI of a slot.
@@ -63,25 +73,21 @@ fn sync() -> Result<()> {
     Ok(())
 }
 
-fn lines(bytes: u64, rounds: &[(Applied, Applied)]) -> Result<String> {
+fn lines(bytes: u64, rounds: &[Round]) -> Result<String> {
     let mut text = head(&["", "seconds", "times the floor", "peak MiB"]);
     let bytes = bytes as f64 / MEGABYTE;
-    let seconds = |of: fn(&(Applied, Applied)) -> f64| Spread::of(rounds.iter().map(of));
-    let peak = |of: fn(&(Applied, Applied)) -> f64| -> Result<String> {
-        Ok(format!("{:.1}", Spread::of(rounds.iter().map(of))?.max))
+    let sent = rounds.first().map_or(0, |round| round.staged.sent) as f64 / MEGABYTE;
+    let mut add = |what: String, of: fn(&Round) -> Applied| -> Result<()> {
+        let seconds = Spread::of(rounds.iter().map(|round| of(round).seconds))?;
+        let times = Spread::of(rounds.iter().map(|round| of(round).seconds / round.floor.seconds))?;
+        let peak = Spread::of(rounds.iter().map(|round| of(round).peak))?.max;
+        text += &row(&[what, format!("{seconds:.2}"), format!("{times:.2}"), format!("{peak:.1}")]);
+        Ok(())
     };
-    text += &row(&[
-        format!("floor: write, SHA-256 and sync of the same {bytes:.1} MB"),
-        format!("{:.2}", seconds(|(least, _)| least.seconds)?),
-        "1".to_owned(),
-        peak(|(least, _)| least.peak)?,
-    ]);
-    let sent = rounds.first().map_or(0, |(_, staged)| staged.sent) as f64 / MEGABYTE;
-    text += &row(&[
-        format!("Slipway, *full*, {sent:.1} MB over loopback"),
-        format!("{:.2}", seconds(|(_, staged)| staged.seconds)?),
-        format!("{:.2}", seconds(|(least, staged)| staged.seconds / least.seconds)?),
-        peak(|(_, staged)| staged.peak)?,
-    ]);
+    add(format!("floor: write, SHA-256 and sync of the same {bytes:.1} MB"), |round| round.floor)?;
+    add("the floor, then read from the device and SHA-256 of that".to_owned(), |round| {
+        round.read_back
+    })?;
+    add(format!("Slipway, *full*, {sent:.1} MB over loopback"), |round| round.staged)?;
     Ok(text)
 }

@@ -126,6 +126,14 @@ pub fn floor(input: &Path, file: &Path) -> Result<Applied> {
     Ok(apply(&["floor", &text(input), &text(file)], file)?.0)
 }
 
+/// As [`floor`], and reads back from the device what it wrote, and hashes that.
+///
+/// # Errors
+/// When it fails, or other bytes come back.
+pub fn floor_read_back(input: &Path, file: &Path) -> Result<Applied> {
+    Ok(apply(&["floor-read-back", &text(input), &text(file)], file)?.0)
+}
+
 /// Runs the example program; its last line is JSON.
 fn apply(arguments: &[&str], slot: &Path) -> Result<(Applied, Value)> {
     let mut command = releases::program("examples/apply")?;
