@@ -47,7 +47,7 @@ soak: inputs ## the long forms: all bad releases and faults, 24 power cuts, what
 	$(WITH_IMAGE) export SLIPWAY_LONG=1 && { failed=0; \
 		$(CARGO) test --locked --workspace --test scenarios -- --ignored || failed=1; \
 		$(CARGO) test --locked --workspace --test scenarios -- \
-			network_faults clouds power_cuts || failed=1; \
+			network_faults clouds power_cuts node_drains || failed=1; \
 		exit $$failed; }
 
 bench: ## compare with peers, and write docs/benchmarks.md

@@ -39,6 +39,33 @@ pub struct BadSector {
     pub access: Access,
 }
 
+/// A machine's place in the network that machines of one scenario share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedNetwork {
+    /// Its number in the network, unlike that of every other.
+    pub host: u8,
+}
+
+impl SharedNetwork {
+    /// Name that the guest gives the card, by the slot that it is in.
+    pub const INTERFACE: &str = "enp0s16";
+
+    /// The machine's address; settings must give it, because nobody else does.
+    pub fn address(self) -> Ipv4Addr {
+        Ipv4Addr::new(192, 168, 56, self.host)
+    }
+
+    /// A card that speaks by multicast on the scenario's loopback.
+    fn arguments(self) -> [String; 4] {
+        let device = format!(
+            "virtio-net-pci,netdev=shared,romfile=,addr=0x10,mac=52:54:00:00:56:{:02x}",
+            self.host
+        );
+        let network = "socket,id=shared,mcast=230.0.0.1:5600,localaddr=127.0.0.1";
+        ["-netdev".to_owned(), network.to_owned(), "-device".to_owned(), device]
+    }
+}
+
 /// Everything that a scenario may change about its machine.
 #[derive(Debug, Clone, Default)]
 pub struct Hardware {
@@ -59,6 +86,8 @@ pub struct Hardware {
     pub ports_at: Option<Ipv4Addr>,
     /// An address of the scenario's loopback, under which the API server reaches kubelet.
     pub kubelet_address: Option<String>,
+    /// A second network card, in a network with all machines of the scenario that have one.
+    pub in_shared_network: Option<SharedNetwork>,
     /// Sectors that fail.
     pub bad_sectors: Vec<BadSector>,
     /// What the guest flushes outlives QEMU, so that it may be killed.
@@ -102,6 +131,9 @@ impl Hardware {
         if self.watchdog {
             add(["-device", "i6300esb"]);
             add(["-action", "watchdog=reset"]);
+        }
+        if let Some(network) = self.in_shared_network {
+            arguments.extend(network.arguments());
         }
         Ok(arguments)
     }

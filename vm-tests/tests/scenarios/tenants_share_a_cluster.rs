@@ -1,14 +1,15 @@
 //! Two tenants, each with a group of nodes of its own in one cluster: a tenant's pods run on its
-//! own nodes and nowhere else, and each group runs the release that its own document pins.
+//! own nodes and nowhere else, and each group runs the release that its own document pins. The
+//! nodes are neighbours in one network, and register with their addresses there.
 
 use std::net::Ipv4Addr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use vm_tests::cluster::{self, Cluster, is_ready};
-use vm_tests::machine::{Hardware, Machine};
+use vm_tests::machine::{Hardware, Machine, POD_PORT, SharedNetwork};
 use vm_tests::node::NodeAccess;
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, artefacts, faulty, image, isolation, ready, settings};
@@ -22,12 +23,21 @@ struct Tenant {
     name: &'static str,
     release: &'static str,
     ports_at: Ipv4Addr,
+    network: SharedNetwork,
 }
 
-const BLUE: Tenant =
-    Tenant { name: "blue", release: "0.1.0", ports_at: Ipv4Addr::new(127, 0, 0, 1) };
-const GREEN: Tenant =
-    Tenant { name: "green", release: "0.1.1", ports_at: Ipv4Addr::new(127, 0, 0, 2) };
+const BLUE: Tenant = Tenant {
+    name: "blue",
+    release: "0.1.0",
+    ports_at: Ipv4Addr::new(127, 0, 0, 1),
+    network: SharedNetwork { host: 11 },
+};
+const GREEN: Tenant = Tenant {
+    name: "green",
+    release: "0.1.1",
+    ports_at: Ipv4Addr::new(127, 0, 0, 2),
+    network: SharedNetwork { host: 12 },
+};
 
 #[test]
 #[ignore = "runs two machines: run `make soak`"]
@@ -54,7 +64,10 @@ fn scenario() -> Result<()> {
     blue_access.runs(&blue, BLUE.release, BOOT_SECONDS)?;
     println!("{:.0} s: each group runs its own release", green.seconds());
     for (machine, tenant) in [(&blue, &BLUE), (&green, &GREEN)] {
-        cluster.wait_for(machine, &["node", &tenant.node()], BOOT_SECONDS, is_ready)?;
+        let node = cluster.wait_for(machine, &["node", &tenant.node()], BOOT_SECONDS, is_ready)?;
+        let addresses = node["status"]["addresses"].as_array().context("no addresses")?;
+        let own = json!({"type": "InternalIP", "address": tenant.network.address()});
+        ensure!(addresses.contains(&own), "{addresses:?}");
     }
 
     for tenant in [&BLUE, &GREEN] {
@@ -66,6 +79,7 @@ fn scenario() -> Result<()> {
     for (machine, tenant) in [(&blue, &BLUE), (&green, &GREEN)] {
         for number in 1..=2 {
             let name = format!("{}-{number}", tenant.name);
+            // Ready also means that the neighbour's node answers.
             let found = cluster.wait_for(machine, &["pod", &name], BOOT_SECONDS, is_ready)?;
             ensure!(found["spec"]["nodeName"] == *tenant.node(), "{found:#}");
         }
@@ -85,6 +99,10 @@ impl Tenant {
     fn node(&self) -> String {
         format!("node-{}", self.name)
     }
+
+    fn neighbour(&self) -> &Tenant {
+        if self.name == BLUE.name { &GREEN } else { &BLUE }
+    }
 }
 
 fn start(site: &Site, cluster: &Cluster, tenant: &Tenant) -> Result<(Machine, NodeAccess)> {
@@ -96,11 +114,17 @@ fn start(site: &Site, cluster: &Cluster, tenant: &Tenant) -> Result<(Machine, No
     document["channel"]["group"] = tenant.name.into();
     document["kubernetes"] = cluster.settings();
     document["kubernetes"]["labels"] = json!({"example.com/tenant": tenant.name});
+    document["kubernetes"]["nodeIp"] = json!(tenant.network.address());
+    document["network"]["interfaces"] = json!([{
+        "match": SharedNetwork::INTERFACE,
+        "addresses": [format!("{}/24", tenant.network.address())],
+    }]);
     let taint = format!("example.com/tenant={}:NoSchedule", tenant.name);
     document["kubernetes"]["taints"] = json!([taint]);
     let hardware = Hardware {
         settings: Some(settings::text(&document)?),
         ports_at: Some(tenant.ports_at),
+        in_shared_network: Some(tenant.network),
         ..Hardware::default()
     };
     let name = format!("{NAME}-{}", tenant.name);
@@ -108,11 +132,16 @@ fn start(site: &Site, cluster: &Cluster, tenant: &Tenant) -> Result<(Machine, No
 }
 
 /// A pod that tolerates the nodes of `owner`, and asks for those of `wanted`, or else for them.
+/// It is Ready when its node reaches the static pod of the neighbour's.
 fn pod(name: &str, owner: Option<&Tenant>, wanted: Option<&Tenant>) -> String {
     let tolerations: Vec<Value> = owner
         .map(|tenant| json!({"key": "example.com/tenant", "value": tenant.name}))
         .into_iter()
         .collect();
+    let neighbour = owner.map(|tenant| {
+        let address = tenant.neighbour().network.address();
+        json!({"httpGet": {"host": address, "port": POD_PORT, "path": "/"}})
+    });
     let selector = wanted.or(owner).map(|tenant| json!({"example.com/tenant": tenant.name}));
     json!({
         "apiVersion": "v1",
@@ -125,6 +154,7 @@ fn pod(name: &str, owner: Option<&Tenant>, wanted: Option<&Tenant>) -> String {
                 "name": "hello",
                 "image": "localhost/slipway/hello:1",
                 "imagePullPolicy": "Never",
+                "readinessProbe": neighbour,
             }],
         },
     })

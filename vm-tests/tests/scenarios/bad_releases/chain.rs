@@ -20,6 +20,9 @@ const GOOD: u32 = 99;
 /// Deadline of a verdict: long enough for a slow host to start everything that a bad release
 /// still starts, so that the cause is the right one.
 const DEADLINE: &str = "90s";
+/// Seconds until the node is back: three starts of a release that only the last judge ends, five
+/// minutes behind the deadline of each.
+const LONGEST_FALLBACK: u64 = 6 * BOOT_SECONDS;
 /// Of the good one, which a slow host must not decide.
 const LATE_DEADLINE: &str = "10m";
 
@@ -63,9 +66,10 @@ pub fn prepare(test: &str, releases: &[BadRelease]) -> Result<()> {
     })
 }
 
-/// The group's document, with a deadline of verdicts.
+/// The group's document, with a deadline of verdicts. There is no API server to wait for.
 fn group(deadline: &str) -> String {
-    format!("channel: {}\nsettle: 10s\ndeadline: {deadline}", settings::CHANNEL)
+    let channel = settings::CHANNEL;
+    format!("channel: {channel}\nsettle: 10s\ndeadline: {deadline}\napiServerGrace: 0s")
 }
 
 /// Offers each release in turn.
@@ -110,7 +114,7 @@ fn falls_back(
         fallback.is_some_and(|fallback| fallback.version == tried)
             && status.running.boot == Boot::Blessed
     };
-    let status = site.access.wait_for(machine, "back", 3 * BOOT_SECONDS, back)?;
+    let status = site.access.wait_for(machine, "back", LONGEST_FALLBACK, back)?;
     let seconds = machine.seconds() - begin;
     ensure!(status.running.version == first.running.version, "it runs {:?}", status.running);
     ensure!(status.running.slot == first.running.slot, "it runs {:?}", status.running);

@@ -17,6 +17,7 @@ mod kubelet_crash_loops;
 mod kubelet_never_healthy;
 mod pid_1_dies;
 mod probe_fails;
+mod updater_does_not_start;
 mod wrong_root_hash;
 
 use chain::BadRelease;
@@ -60,6 +61,12 @@ fn releases_that_are_judged_bad() {
             probe_fails::RELEASE,
         ],
     );
+}
+
+#[test]
+#[ignore = "takes half an hour: run `make soak`"]
+fn release_that_nobody_judges() {
+    chain("release_that_nobody_judges", &[updater_does_not_start::RELEASE]);
 }
 
 fn chain(test: &str, releases: &[BadRelease]) {

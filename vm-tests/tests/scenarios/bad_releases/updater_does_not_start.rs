@@ -1,0 +1,14 @@
+//! slipwayd does not start, so nobody judges the boot: the last judge ends each of three.
+
+use release::api::Reached;
+
+use super::chain::BadRelease;
+
+pub const RELEASE: BadRelease = BadRelease {
+    name: "updater-does-not-start",
+    build: BadRelease::build_manifest,
+    while_it_starts: None,
+    reached: Reached::Userspace,
+    cause: "after the initrd",
+    starts: 3,
+};
