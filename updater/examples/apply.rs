@@ -1,4 +1,4 @@
-//! Stages a release into files and says what it cost; and the floor to compare with. The
+//! Stages a release into files and says what it cost; and the floors to compare with. The
 //! benchmarks start it as a process of its own, so that its memory is that of staging alone.
 //!
 //! ```text
@@ -37,8 +37,10 @@ fn main() -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut line = match words[..] {
         ["stage", offer, url, folder] => stage(Path::new(offer), url, Path::new(folder))?,
-        ["floor", input, file] => floor(Path::new(input), Path::new(file), false)?,
-        ["floor-read-back", input, file] => floor(Path::new(input), Path::new(file), true)?,
+        ["floor", input, file] => floor(Path::new(input), Path::new(file), Floor::Write)?,
+        ["floor-read-back", input, file] => {
+            floor(Path::new(input), Path::new(file), Floor::ReadBack)?
+        }
         _ => bail!("usage: apply stage OFFER URL DIR | apply floor[-read-back] INPUT FILE"),
     };
     line["seconds"] = begun.elapsed().as_secs_f64().into();
@@ -79,7 +81,14 @@ fn stage(offer: &Path, url: &str, folder: &Path) -> anyhow::Result<serde_json::V
     }))
 }
 
-fn floor(from: &Path, to: &Path, read_back: bool) -> anyhow::Result<serde_json::Value> {
+/// What cannot be left out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Floor {
+    Write,
+    ReadBack,
+}
+
+fn floor(from: &Path, to: &Path, what: Floor) -> anyhow::Result<serde_json::Value> {
     let mut from = File::open(from)?;
     let to = writable(to, from.metadata()?.len())?;
     let (mut buffer, mut hasher, mut offset) = (vec![0; MIB as usize], Sha256::new(), 0);
@@ -94,7 +103,7 @@ fn floor(from: &Path, to: &Path, read_back: bool) -> anyhow::Result<serde_json::
     }
     to.sync_data()?;
     let digest = hasher.finalize();
-    if read_back {
+    if what == Floor::ReadBack {
         fadvise(&to, 0, None, Advice::DontNeed)?;
         let mut hasher = Sha256::new();
         for at in (0..offset).step_by(buffer.len()) {

@@ -39,14 +39,14 @@ pub struct BadSector {
     pub access: Access,
 }
 
-/// A machine's place in the network that machines of one scenario share.
+/// A network card in the network that machines of one scenario share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SharedNetwork {
-    /// Its number in the network, unlike that of every other.
+pub struct SharedNetworkCard {
+    /// Last byte of its address; each machine has another.
     pub host: u8,
 }
 
-impl SharedNetwork {
+impl SharedNetworkCard {
     /// Name that the guest gives the card, by the slot that it is in.
     pub const INTERFACE: &str = "enp0s16";
 
@@ -87,7 +87,7 @@ pub struct Hardware {
     /// An address of the scenario's loopback, under which the API server reaches kubelet.
     pub kubelet_address: Option<String>,
     /// A second network card, in a network with all machines of the scenario that have one.
-    pub in_shared_network: Option<SharedNetwork>,
+    pub second_card: Option<SharedNetworkCard>,
     /// Sectors that fail.
     pub bad_sectors: Vec<BadSector>,
     /// What the guest flushes outlives QEMU, so that it may be killed.
@@ -132,8 +132,8 @@ impl Hardware {
             add(["-device", "i6300esb"]);
             add(["-action", "watchdog=reset"]);
         }
-        if let Some(network) = self.in_shared_network {
-            arguments.extend(network.arguments());
+        if let Some(card) = self.second_card {
+            arguments.extend(card.arguments());
         }
         Ok(arguments)
     }

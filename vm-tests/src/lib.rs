@@ -40,10 +40,10 @@ pub const HEALTHY: &str = "slipway: node healthy";
 /// What the journal says behind the version of a release that was found good.
 pub const BLESSED: &str = " is blessed";
 
-/// Variable that asks for the long form of a sweep, see `make soak`.
+/// Variable that asks for the long form of a scenario, see `make soak`.
 pub const LONG: &str = "SLIPWAY_LONG";
 
-/// Is the long form of a sweep wanted?
+/// Is the long form of a scenario wanted?
 pub fn is_long() -> bool {
     std::env::var_os(LONG).is_some()
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{accelerator, artefacts, http, qmp};
 
-pub use crate::hardware::{Access, BadSector, Hardware, OnReset, SharedNetwork};
+pub use crate::hardware::{Access, BadSector, Hardware, OnReset, SharedNetworkCard};
 
 /// Port of the test probe, in the guest and on loopback.
 pub const PROBE_PORT: u16 = 9100;

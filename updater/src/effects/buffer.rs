@@ -1,19 +1,22 @@
 //! Memory that a device reads into and writes from by itself, without a copy.
+//!
+//! **Invariant:** it begins at a multiple of [`ALIGNMENT`] for as long as it lives; so it cannot be
+//! cloned.
 
 use std::ops::{Deref, DerefMut};
 
-/// What O_DIRECT (open(2)) wants of place, length and memory, in bytes: the largest block of a disk.
+/// What O_DIRECT (open(2)) wants of place, length and memory: bytes of a disk's largest block.
 pub const ALIGNMENT: usize = 4096;
 
 /// Bytes that begin at a multiple of [`ALIGNMENT`].
 #[derive(Default)]
-pub struct Buffer {
+pub struct AlignedBuffer {
     memory: Vec<u8>,
     start: usize,
     length: usize,
 }
 
-impl Buffer {
+impl AlignedBuffer {
     /// Zeros.
     pub fn new(bytes: usize) -> Self {
         let mut buffer = Self::default();
@@ -21,7 +24,7 @@ impl Buffer {
         buffer
     }
 
-    /// Gives it another length. What it holds after that is not defined.
+    /// Changes the length; the content is then unspecified.
     pub fn resize(&mut self, bytes: usize) {
         if self.start + bytes > self.memory.len() {
             self.memory = vec![0; bytes + ALIGNMENT];
@@ -32,16 +35,16 @@ impl Buffer {
     }
 }
 
-impl Deref for Buffer {
+impl Deref for AlignedBuffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        self.memory.get(self.start..self.start + self.length).unwrap_or_default()
+        &self.memory[self.start..self.start + self.length]
     }
 }
 
-impl DerefMut for Buffer {
+impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.memory.get_mut(self.start..self.start + self.length).unwrap_or_default()
+        &mut self.memory[self.start..self.start + self.length]
     }
 }
 
@@ -58,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_buffer_of_any_length_is_aligned() {
-        let mut buffer = Buffer::new(3 * ALIGNMENT);
+        let mut buffer = AlignedBuffer::new(3 * ALIGNMENT);
         assert!(is_aligned(&buffer, 0) && buffer.iter().all(|byte| *byte == 0));
         for bytes in [ALIGNMENT, 1, 7 * ALIGNMENT, 0, 2 * ALIGNMENT] {
             buffer.resize(bytes);
@@ -66,6 +69,6 @@ mod tests {
             buffer.fill(1);
             assert_eq!(is_aligned(&buffer, 8192), bytes != 1);
         }
-        assert!(!is_aligned(&buffer, 1) && !is_aligned(&buffer[1..], 0));
+        assert!(!is_aligned(&buffer, 1) && !is_aligned(&buffer[1..=ALIGNMENT], 0));
     }
 }

@@ -20,7 +20,7 @@ use release::Slot;
 use rustix::fs::OFlags;
 
 use super::boot::{BootFacts, partition_label};
-use super::buffer::{ALIGNMENT, Buffer, is_aligned};
+use super::buffer::{ALIGNMENT, AlignedBuffer, is_aligned};
 use super::{Area, BootedSlot, Slots, TargetSlot};
 
 /// Most bytes that are copied at a time, where a caller's memory is not what O_DIRECT wants.
@@ -163,7 +163,8 @@ fn read_past_cache(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()
         return read_blocks(file, offset, buffer, buffer.len());
     }
     let skip = (offset % ALIGNMENT as u64) as usize;
-    let mut space = Buffer::new(PIECE.min((skip + buffer.len()).next_multiple_of(ALIGNMENT)));
+    let mut space =
+        AlignedBuffer::new(PIECE.min((skip + buffer.len()).next_multiple_of(ALIGNMENT)));
     let (mut at, mut rest, mut skip) = (offset - skip as u64, buffer, skip);
     while !rest.is_empty() {
         let (piece, others) = rest.split_at_mut(rest.len().min(space.len() - skip));
@@ -198,7 +199,7 @@ fn write_past_cache(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let text = format!("{} bytes at {offset} are not whole blocks", bytes.len());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    let mut space = Buffer::new(PIECE.min(bytes.len()));
+    let mut space = AlignedBuffer::new(PIECE.min(bytes.len()));
     for (piece, at) in bytes.chunks(PIECE).zip((offset..).step_by(PIECE)) {
         let space = &mut space[..piece.len()];
         space.copy_from_slice(piece);
@@ -287,6 +288,26 @@ mod tests {
             let device = fs::read(folder.path().join("dev").join(untouched)).unwrap();
             assert!(device.iter().all(|byte| *byte == device[0]), "{untouched}");
         }
+    }
+
+    #[test]
+    fn aligned_memory_goes_to_the_device_and_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let slots = machine(folder.path());
+        let target = slots.booted.target();
+        let mut written = AlignedBuffer::new(PIECE + 3 * BLOCK);
+        written.iter_mut().enumerate().for_each(|(index, byte)| *byte = (index % 251) as u8);
+        assert!(is_aligned(&written, BLOCK as u64));
+        slots.write_target(target, Area::Root, BLOCK as u64, &written).unwrap();
+        let mut read = AlignedBuffer::new(written.len());
+        slots.read_target(target, Area::Root, BLOCK as u64, &mut read).unwrap();
+        assert!(read[..] == written[..]);
+        let device = fs::read(folder.path().join("dev/vdb3")).unwrap();
+        let (before, rest) = device.split_at(BLOCK);
+        let (there, behind) = rest.split_at(written.len());
+        assert!(there == &written[..] && before.iter().chain(behind).all(|byte| *byte == 2));
+        let past = slots.read_target(target, Area::Root, (3 << 20) - BLOCK as u64, &mut read);
+        assert_eq!(past.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::hash::lock;
 use super::index::{LeafIndex, Locations, leaf_of};
 use super::journal::{Journal, claim};
 use super::remote::Piece;
-use crate::effects::buffer::Buffer;
+use crate::effects::buffer::AlignedBuffer;
 
 /// Holds off the next staging until the last worker of this one is done: a worker cannot be
 /// called back, and would else write into what the next one has verified.
@@ -46,7 +46,7 @@ struct Record {
 /// What a worker needs for a frame; kept, because allocating it costs as much as hashing.
 struct Tools {
     decompressor: Decompressor<'static>,
-    content: Buffer,
+    content: AlignedBuffer,
     hashes: Vec<u8>,
 }
 
@@ -260,7 +260,7 @@ impl Assembly {
             Some(tools) => tools,
             None => Tools {
                 decompressor: Decompressor::new().map_err(|_| WayError::Stopped)?,
-                content: Buffer::default(),
+                content: AlignedBuffer::default(),
                 hashes: Vec::new(),
             },
         };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use release::layout::MIB;
 use release::verity::{BLOCK, BlockHasher, HASH};
 
-use crate::effects::buffer::Buffer;
+use crate::effects::buffer::AlignedBuffer;
 
 /// Bytes that a thread works on at a time.
 pub const SEGMENT: usize = MIB as usize;
@@ -61,7 +61,7 @@ pub fn on_cores<T: Send>(
     let failure = Mutex::new(None);
     let stop = AtomicBool::new(false);
     let run = || {
-        let mut buffer = Buffer::new(buffer_bytes);
+        let mut buffer = AlignedBuffer::new(buffer_bytes);
         while !stop.load(Ordering::Relaxed) {
             let Some((index, out)) = lock(&segments).next() else { break };
             let offset = index as u64 * SEGMENT as u64;
@@ -73,7 +73,7 @@ pub fn on_cores<T: Send>(
         }
     };
     std::thread::scope(|scope| {
-        // Twice as many as there are cores, because as many wait for the device.
+        // Two for each core: while one works, the other waits for the device.
         for _ in 1..(2 * cores()).min(MOST_THREADS) {
             scope.spawn(run);
         }
@@ -85,7 +85,7 @@ pub fn on_cores<T: Send>(
     }
 }
 
-/// Threads that are worth starting.
+/// Processors that this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

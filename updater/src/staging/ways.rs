@@ -84,7 +84,7 @@ impl Walker<'_> {
         self.fetch_missing().await
     }
 
-    /// Frames on worker threads: twice as many as there are cores, because as many wait for the device.
+    /// Frames on worker threads, two for each core: while one works, the other waits for the device.
     fn jobs(&self) -> Jobs {
         let most = FRAMES_IN_MEMORY * 2 / 3 / self.frame_cost();
         Jobs::new((2 * cores()).min(most as usize))

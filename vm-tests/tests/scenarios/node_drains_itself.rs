@@ -24,13 +24,13 @@ channel: stable
 settle: 5s
 deadline: 5m
 drain:
-  deadline: 30s
+  deadline: 45s
   then: wait
 ";
 /// The node's mark.
 const MARK: &str = "slipway.dev/cordoned-for";
-/// Longer than the node takes to take a cordon away.
-const WHILE: Duration = Duration::from_secs(15);
+/// Longer than slipwayd's round of 15 s, in which it would take a cordon away.
+const WHILE: Duration = Duration::from_secs(20);
 
 #[test]
 fn node_drains_itself() {

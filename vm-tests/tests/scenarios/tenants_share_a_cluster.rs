@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use vm_tests::cluster::{self, Cluster, is_ready};
-use vm_tests::machine::{Hardware, Machine, POD_PORT, SharedNetwork};
+use vm_tests::machine::{Hardware, Machine, POD_PORT, SharedNetworkCard};
 use vm_tests::node::NodeAccess;
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, artefacts, faulty, image, isolation, ready, settings};
@@ -23,20 +23,20 @@ struct Tenant {
     name: &'static str,
     release: &'static str,
     ports_at: Ipv4Addr,
-    network: SharedNetwork,
+    card: SharedNetworkCard,
 }
 
 const BLUE: Tenant = Tenant {
     name: "blue",
     release: "0.1.0",
     ports_at: Ipv4Addr::new(127, 0, 0, 1),
-    network: SharedNetwork { host: 11 },
+    card: SharedNetworkCard { host: 11 },
 };
 const GREEN: Tenant = Tenant {
     name: "green",
     release: "0.1.1",
     ports_at: Ipv4Addr::new(127, 0, 0, 2),
-    network: SharedNetwork { host: 12 },
+    card: SharedNetworkCard { host: 12 },
 };
 
 #[test]
@@ -66,7 +66,7 @@ fn scenario() -> Result<()> {
     for (machine, tenant) in [(&blue, &BLUE), (&green, &GREEN)] {
         let node = cluster.wait_for(machine, &["node", &tenant.node()], BOOT_SECONDS, is_ready)?;
         let addresses = node["status"]["addresses"].as_array().context("no addresses")?;
-        let own = json!({"type": "InternalIP", "address": tenant.network.address()});
+        let own = json!({"type": "InternalIP", "address": tenant.card.address()});
         ensure!(addresses.contains(&own), "{addresses:?}");
     }
 
@@ -114,17 +114,17 @@ fn start(site: &Site, cluster: &Cluster, tenant: &Tenant) -> Result<(Machine, No
     document["channel"]["group"] = tenant.name.into();
     document["kubernetes"] = cluster.settings();
     document["kubernetes"]["labels"] = json!({"example.com/tenant": tenant.name});
-    document["kubernetes"]["nodeIp"] = json!(tenant.network.address());
+    document["kubernetes"]["nodeIp"] = json!(tenant.card.address());
     document["network"]["interfaces"] = json!([{
-        "match": SharedNetwork::INTERFACE,
-        "addresses": [format!("{}/24", tenant.network.address())],
+        "match": SharedNetworkCard::INTERFACE,
+        "addresses": [format!("{}/24", tenant.card.address())],
     }]);
     let taint = format!("example.com/tenant={}:NoSchedule", tenant.name);
     document["kubernetes"]["taints"] = json!([taint]);
     let hardware = Hardware {
         settings: Some(settings::text(&document)?),
         ports_at: Some(tenant.ports_at),
-        in_shared_network: Some(tenant.network),
+        second_card: Some(tenant.card),
         ..Hardware::default()
     };
     let name = format!("{NAME}-{}", tenant.name);
@@ -132,14 +132,14 @@ fn start(site: &Site, cluster: &Cluster, tenant: &Tenant) -> Result<(Machine, No
 }
 
 /// A pod that tolerates the nodes of `owner`, and asks for those of `wanted`, or else for them.
-/// It is Ready when its node reaches the static pod of the neighbour's.
+/// It is Ready when its node reaches the neighbour's static pod.
 fn pod(name: &str, owner: Option<&Tenant>, wanted: Option<&Tenant>) -> String {
     let tolerations: Vec<Value> = owner
         .map(|tenant| json!({"key": "example.com/tenant", "value": tenant.name}))
         .into_iter()
         .collect();
     let neighbour = owner.map(|tenant| {
-        let address = tenant.neighbour().network.address();
+        let address = tenant.neighbour().card.address();
         json!({"httpGet": {"host": address, "port": POD_PORT, "path": "/"}})
     });
     let selector = wanted.or(owner).map(|tenant| json!({"example.com/tenant": tenant.name}));

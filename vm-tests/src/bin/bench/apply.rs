@@ -1,8 +1,8 @@
 //! Applying a whole release to a slot, beside the least that any program must do for it.
 //!
 //! All run in turns, each as a process of its own, into files that are there already, as a
-//! partition is. The floor writes the same bytes, hashes them once and syncs; a second one also reads
-//! them back, as whoever wants to know what is on the disk must.
+//! partition is. The floor writes the same bytes, hashes them once and syncs; a second one also
+//! reads them back, as whoever wants to know what is on the disk must.
 
 use std::fs::{self, File};
 use std::io::copy;
@@ -34,7 +34,7 @@ const MEGABYTE: f64 = 1e6;
 /// When the release cannot be built, published or staged.
 pub fn table(folder: &Path) -> Result<String> {
     let folder = folder.join("apply");
-    let (least, slot) = (folder.join("floor"), folder.join("slot"));
+    let (least, slot) = (folder.join("floor.img"), folder.join("slot"));
     fs::create_dir_all(&slot)?;
     let release = releases::node(folder.parent().context("no folder")?)?;
     let offered = Offered::new(&folder, &release)?;

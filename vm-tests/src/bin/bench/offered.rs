@@ -48,7 +48,7 @@ pub struct Applied {
     pub seconds: f64,
     /// Resident memory at its peak, in MiB.
     pub peak: f64,
-    /// Bytes of blobs that nginx sent; none for the floor.
+    /// Bytes of blobs that nginx sent; none for floors.
     pub sent: u64,
 }
 
@@ -135,10 +135,10 @@ pub fn floor_read_back(input: &Path, file: &Path) -> Result<Applied> {
 }
 
 /// Runs the example program; its last line is JSON.
-fn apply(arguments: &[&str], slot: &Path) -> Result<(Applied, Value)> {
+fn apply(arguments: &[&str], place: &Path) -> Result<(Applied, Value)> {
     let mut command = releases::program("examples/apply")?;
     command.args(arguments);
-    let log = slot.with_extension("log");
+    let log = place.with_extension("log");
     run(&command, &log)?;
     let output = fs::read_to_string(&log)?;
     let last = output.lines().next_back().context("`apply` said nothing")?;

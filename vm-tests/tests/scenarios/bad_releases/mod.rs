@@ -2,9 +2,9 @@
 //! old slot without hands, within the tries that the loader counts, knows how far the new one
 //! got and why it failed, does not try it again, and takes a good newer one.
 //!
-//! One file for each release says what is wrong with it. Those that die are tried three times
-//! by the loader; those that run are judged once. Each kind shares one machine, and `make test`
-//! offers some of both to another.
+//! One file for each release says what is wrong with it. Those that die, and the one that nobody
+//! judges, are tried three times by the loader; those that are judged, once. Each kind has a machine
+//! of its own, and `make test` offers some to another.
 
 mod chain;
 mod containerd_broken;
