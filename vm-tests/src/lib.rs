@@ -14,6 +14,7 @@ pub mod http;
 pub mod image;
 pub mod isolation;
 pub mod machine;
+pub mod member;
 pub mod metadata;
 pub mod nginx;
 pub mod node;

@@ -34,7 +34,7 @@ pub const API_SERVER_PORT: u16 = 6443;
 pub const NODE_ADDRESS: &str = "10.0.2.15";
 /// Addresses that the cluster divides among its nodes, for their pods.
 const POD_ADDRESSES: &str = "10.244.0.0/16";
-/// Name of the node of [`Cluster::with_node`].
+/// Name of the node of a scenario that has one.
 pub const NODE: &str = "node-a";
 /// A token with which a node may join.
 pub const TOKEN: &str = "abcdef.0123456789abcdef";

@@ -6,13 +6,13 @@
 
 use anyhow::{Result, ensure};
 use release::api::{Boot, Status};
-use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, is_ready};
-use vm_tests::machine::{Hardware, Machine};
+use vm_tests::cluster::{self, Cluster, NODE, is_ready};
+use vm_tests::machine::Machine;
+use vm_tests::member::Member;
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
+use vm_tests::{BOOT_SECONDS, isolation, settings};
 
 const NAME: &str = "api_server_outage_is_forgiven";
-const NODE: &str = "node-a";
 /// Of a boot, and how much silence may add to it.
 const DEADLINE_SECONDS: u64 = 100;
 const GRACE_SECONDS: u64 = 20;
@@ -30,18 +30,11 @@ fn api_server_outage_is_forgiven() {
 }
 
 fn scenario() -> Result<()> {
-    let site = Site::open(NAME)?;
-    let mut cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
-    let mut document = site.settings()?;
-    document["hostname"] = NODE.into();
-    document["mode"] = "automatic".into();
-    document["health"]["deadline"] = format!("{DEADLINE_SECONDS}s").into();
-    document["health"]["apiServerGrace"] = format!("{GRACE_SECONDS}s").into();
-    document["kubernetes"] = cluster.settings();
-    let hardware =
-        Hardware { kubelet_address: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
-    let mut machine = site.start(&image::test_image()?, &document, hardware)?;
-    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    let Member { site, mut cluster, mut machine, .. } = Member::start(NAME, |settings| {
+        settings["mode"] = "automatic".into();
+        settings["health"]["deadline"] = format!("{DEADLINE_SECONDS}s").into();
+        settings["health"]["apiServerGrace"] = format!("{GRACE_SECONDS}s").into();
+    })?;
     site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
 
     waits_for_its_answer(&site, &mut cluster, &mut machine)?;

@@ -5,13 +5,11 @@
 use anyhow::{Result, ensure};
 use release::api::Reached;
 use serde_json::{Value, json};
-use vm_tests::cluster::{self, Cluster, is_ready};
-use vm_tests::machine::Hardware;
+use vm_tests::member::Member;
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
+use vm_tests::{BOOT_SECONDS, cluster, isolation, settings};
 
 const NAME: &str = "broken_workload_falls_back";
-const NODE: &str = "node-a";
 const BAD: &str = "0.1.1";
 const AGENT: &str = r#"
 apiVersion: apps/v1
@@ -43,16 +41,11 @@ fn broken_workload_falls_back() {
 }
 
 fn scenario() -> Result<()> {
-    let site = Site::open(NAME)?;
-    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
-    let mut document = site.settings()?;
-    document["hostname"] = NODE.into();
-    document["health"]["deadline"] = "4m".into();
-    // The program that goes would answer it.
-    document["health"]["probes"] = json!([]);
-    document["kubernetes"] = cluster.settings();
-    let machine = site.start(&image::test_image()?, &document, Hardware::default())?;
-    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    let Member { site, cluster, machine, .. } = Member::start(NAME, |settings| {
+        settings["health"]["deadline"] = "4m".into();
+        // The program that goes would answer it.
+        settings["health"]["probes"] = json!([]);
+    })?;
     cluster.apply(AGENT)?;
     let agent = ["daemonset", "agent"];
     let is_there = |set: &Value| set["status"]["numberReady"] == 1;

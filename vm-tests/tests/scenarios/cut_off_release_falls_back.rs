@@ -5,13 +5,12 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use vm_tests::cluster::{self, Cluster, is_ready};
-use vm_tests::machine::Hardware;
+use vm_tests::cluster::{self, NODE, is_ready};
+use vm_tests::member::Member;
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
+use vm_tests::{BOOT_SECONDS, isolation, settings};
 
 const NAME: &str = "cut_off_release_falls_back";
-const NODE: &str = "node-a";
 const BAD: &str = "0.1.1";
 /// Longer than an API server must be silent to be down for everybody.
 const OUTAGE: Duration = Duration::from_secs(150);
@@ -27,15 +26,10 @@ fn cut_off_release_falls_back() {
 }
 
 fn scenario() -> Result<()> {
-    let site = Site::open(NAME)?;
-    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
-    let mut document = site.settings()?;
-    document["hostname"] = NODE.into();
-    document["health"]["deadline"] = "100s".into();
-    document["health"]["apiServerGrace"] = "20s".into();
-    document["kubernetes"] = cluster.settings();
-    let machine = site.start(&image::test_image()?, &document, Hardware::default())?;
-    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    let Member { site, cluster, machine, .. } = Member::start(NAME, |settings| {
+        settings["health"]["deadline"] = "100s".into();
+        settings["health"]["apiServerGrace"] = "20s".into();
+    })?;
     site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
 
     site.channel.point(settings::CHANNEL, BAD, &[])?;

@@ -3,13 +3,12 @@
 //! that cause, and is Ready again.
 
 use anyhow::{Result, ensure};
-use vm_tests::cluster::{self, Cluster, is_ready};
-use vm_tests::machine::Hardware;
+use vm_tests::cluster::{self, NODE, is_ready};
+use vm_tests::member::Member;
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
+use vm_tests::{BOOT_SECONDS, isolation, settings};
 
 const NAME: &str = "kubelet_without_credentials_falls_back";
-const NODE: &str = "node-a";
 const BAD: &str = "0.1.1";
 
 #[test]
@@ -23,14 +22,8 @@ fn kubelet_without_credentials_falls_back() {
 }
 
 fn scenario() -> Result<()> {
-    let site = Site::open(NAME)?;
-    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
-    let mut document = site.settings()?;
-    document["hostname"] = NODE.into();
-    document["health"]["deadline"] = "150s".into();
-    document["kubernetes"] = cluster.settings();
-    let machine = site.start(&image::test_image()?, &document, Hardware::default())?;
-    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    let Member { site, cluster, machine, .. } =
+        Member::start(NAME, |settings| settings["health"]["deadline"] = "150s".into())?;
     site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
     // Every good cluster ends its tokens soon.
     cluster.kubectl(&["delete", "secret", "--namespace", "kube-system", "--all"])?;

@@ -9,14 +9,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use release::api::{Phase, Rule, Status};
 use serde_json::Value;
-use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, is_ready};
-use vm_tests::machine::{Hardware, Machine};
+use vm_tests::cluster::{self, Cluster, NODE, is_ready};
+use vm_tests::machine::Machine;
+use vm_tests::member::Member;
 use vm_tests::settings::{CHANNEL, GROUP};
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, image, is_long, isolation};
+use vm_tests::{BOOT_SECONDS, image, is_long, isolation};
 
 const NAME: &str = "node_drains_itself";
-const NODE: &str = "node-a";
 /// A pod that may not go, and one that is on every node.
 const OBJECTS: &str = include_str!("../../cluster/budget.yaml");
 const SPEC: &str = "\
@@ -36,23 +36,18 @@ const WHILE: Duration = Duration::from_secs(20);
 fn node_drains_itself() {
     let prepare = || {
         cluster::build()?;
-        Site::prepare_versions(NAME, 1, "0.1.0")
+        Site::prepare(NAME, |channel| {
+            channel.publish(&image::newer(1)?)?;
+            channel.point(CHANNEL, "0.1.0", &[])?;
+            channel.group(GROUP, SPEC)
+        })
     };
     isolation::prepared(NAME, prepare, scenario);
 }
 
 fn scenario() -> Result<()> {
-    let site = Site::open(NAME)?;
-    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
-    site.channel.group(GROUP, SPEC)?;
-    let mut document = site.settings()?;
-    document["hostname"] = NODE.into();
-    document["mode"] = "automatic".into();
-    document["kubernetes"] = cluster.settings();
-    let hardware =
-        Hardware { kubelet_address: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
-    let machine = site.start(&image::test_image()?, &document, hardware)?;
-    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    let Member { site, cluster, machine, .. } =
+        Member::start(NAME, |settings| settings["mode"] = "automatic".into())?;
     cluster.apply(OBJECTS)?;
     wait_for_pods(&cluster, &machine)?;
     println!("{:.0} s: the pods are Ready", machine.seconds());

@@ -7,13 +7,12 @@ use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, has_condition, is_ready};
-use vm_tests::machine::Hardware;
+use vm_tests::cluster::{self, NODE, has_condition, is_ready};
+use vm_tests::member::Member;
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
+use vm_tests::{BOOT_SECONDS, artefacts, isolation, settings};
 
 const NAME: &str = "node_joins_a_cluster";
-const NODE: &str = "node-a";
 /// A pod that only nodes with the taint's toleration get.
 const POD: &str = r#"
 apiVersion: v1
@@ -40,21 +39,13 @@ fn node_joins_a_cluster() {
 }
 
 fn scenario() -> Result<()> {
-    let old = image::test_image()?;
-    let site = Site::open(NAME)?;
-    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
-    let mut document = site.settings()?;
-    document["hostname"] = NODE.into();
-    document["mode"] = "automatic".into();
-    document["kubernetes"] = cluster.settings();
-    document["kubernetes"]["labels"] = json!({"example.com/tenant": "blue"});
-    document["kubernetes"]["taints"] = json!(["example.com/tenant=blue:NoSchedule"]);
-    document["kubernetes"]["kubelet"] = json!({"maxPods": 20});
-    let hardware =
-        Hardware { kubelet_address: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
-    let machine = site.start(&old, &document, hardware)?;
-
-    let node = cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    let Member { site, cluster, machine, mut settings } = Member::start(NAME, |settings| {
+        settings["mode"] = "automatic".into();
+        settings["kubernetes"]["labels"] = json!({"example.com/tenant": "blue"});
+        settings["kubernetes"]["taints"] = json!(["example.com/tenant=blue:NoSchedule"]);
+        settings["kubernetes"]["kubelet"] = json!({"maxPods": 20});
+    })?;
+    let node = cluster.get(&["node", NODE])?;
     println!("{:.0} s: Ready", machine.seconds());
     ensure!(node["metadata"]["labels"]["example.com/tenant"] == "blue", "{node:#}");
     let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
@@ -69,7 +60,7 @@ fn scenario() -> Result<()> {
     let logs = cluster.kubectl_within(BOOT_SECONDS, &["logs", "greeter"])?;
     ensure!(logs.contains("listening"), "the pod's log is {logs:?}");
 
-    takes_back_what_ends_kubelet(&site, &mut document)?;
+    takes_back_what_ends_kubelet(&site, &mut settings)?;
     println!("{:.0} s: settings that end kubelet are taken back", machine.seconds());
 
     let before = boot_id(&node)?;

@@ -9,14 +9,14 @@ use builder::container_image::{ImageSpec, layout};
 use builder::tree::Content;
 use release::Architecture;
 use serde_json::{Value, json};
-use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, is_ready};
-use vm_tests::machine::{HOST, Hardware, Machine, PROBE_PORT};
+use vm_tests::cluster::{self, is_ready};
+use vm_tests::machine::{HOST, Machine, PROBE_PORT};
+use vm_tests::member::Member;
 use vm_tests::registry::{self, PASSWORD, Registry, USERNAME};
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, image, isolation};
+use vm_tests::{BOOT_SECONDS, artefacts, isolation};
 
 const NAME: &str = "pod_comes_from_a_mirror";
-const NODE: &str = "node-a";
 const REPOSITORY: &str = "slipway/hello";
 /// Nobody knows this host: a scenario's machine has no name server.
 const POD: &str = "
@@ -43,17 +43,10 @@ fn pod_comes_from_a_mirror() {
 }
 
 fn scenario() -> Result<()> {
-    let site = Site::open(NAME)?;
-    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
     let mut registry = Registry::start(&artefacts().join(format!("{NAME}-registry")))?;
-    let mut document = site.settings()?;
-    document["hostname"] = NODE.into();
-    document["kubernetes"] = cluster.settings();
-    document["registries"] = registries(&registry, WRONG);
-    let hardware =
-        Hardware { kubelet_address: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
-    let mut machine = site.start(&image::test_image()?, &document, hardware)?;
-    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    let member =
+        Member::start(NAME, |settings| settings["registries"] = registries(&registry, WRONG))?;
+    let Member { site, cluster, mut machine, mut settings } = member;
     let pushed = push(&mut registry, &mut machine)?;
     println!("{:.0} s: Ready, and the registry has {pushed}", machine.seconds());
 
@@ -68,9 +61,9 @@ fn scenario() -> Result<()> {
     println!("{:.0} s: {}", machine.seconds(), waiting(&shown));
 
     let before = started(&mut machine, "containerd")?;
-    document["registries"] = registries(&registry, PASSWORD);
+    settings["registries"] = registries(&registry, PASSWORD);
     let file = artefacts().join(format!("{NAME}-site/good.json"));
-    fs::write(&file, document.to_string())?;
+    fs::write(&file, settings.to_string())?;
     let file = file.display().to_string();
     site.access.ask(&["settings", "set", "--dry-run", &file])?;
     site.access.ask(&["settings", "set", &file])?;
