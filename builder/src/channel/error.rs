@@ -97,9 +97,17 @@ pub enum ChannelError {
     },
     /// Throw-away keys are not replaced by real ones or the other way round.
     #[error(
-        "one of the channel and the new keys is for development and the other is not: make a new channel with `slipway channel init`"
+        "one of the channel and the new keys is for development and the other is not: folders of throw-away keys hold the file DEVELOPMENT, and only a channel that was made with such keys takes them"
     )]
     MixedKeys,
+    /// A key that would be replaced by itself.
+    #[error(
+        "{name}.key is the same in both folders: there is nothing to replace; make other keys with `slipway keys new`"
+    )]
+    SameKey {
+        /// Name of the key.
+        name: &'static str,
+    },
     /// The release is not in the channel.
     #[error("the channel has no release {version}: publish it first with `slipway publish`; it has {}", listed(.known))]
     UnknownRelease {

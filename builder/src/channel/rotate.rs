@@ -46,7 +46,7 @@ pub async fn rotate(
     now: Timestamp,
 ) -> Result<u64, ChannelError> {
     let rotation = Rotation { request, folder, now };
-    rotation.check_purpose().await?;
+    rotation.check_new_keys().await?;
     rotation.check_keys().await?;
     if request.roles.iter().any(|key| rotation.new_role(*key)) {
         rotation.add_keys().await?;
@@ -85,8 +85,9 @@ impl Rotation<'_> {
         }
     }
 
-    /// Throw-away keys must not get into a real channel unseen.
-    async fn check_purpose(&self) -> Result<(), ChannelError> {
+    /// Throw-away keys must not get into a real channel unseen, and no key is replaced by itself:
+    /// whoever is told to destroy the old one would destroy the only one.
+    async fn check_new_keys(&self) -> Result<(), ChannelError> {
         let Some(folder) = &self.request.new_keys else { return Ok(()) };
         let wanted: Vec<_> = self.request.roles.iter().copied().collect();
         if !folder.is_dir() {
@@ -95,6 +96,13 @@ impl Rotation<'_> {
         let new = ChannelKeys::open_present(folder, &wanted)?;
         if new.is_development() != self.state().await?.is_development() {
             return Err(ChannelError::MixedKeys);
+        }
+        for key in wanted {
+            // The old one may be lost.
+            let old = public_key(&self.request.keys, key).ok();
+            if old == Some(public_key(folder, key)?) {
+                return Err(ChannelError::SameKey { name: key.stem() });
+            }
         }
         Ok(())
     }

@@ -126,6 +126,7 @@ fn group_text(group: &NodeGroup) -> String {
         (None, Some(channel)) => format!("channel {channel}"),
         (None, None) => String::new(),
     };
+    let waves = spec.waves.as_ref().map(|waves| format!(", waves {waves}")).unwrap_or_default();
     let maximum = spec.maximum_version.as_ref().map(|version| format!(", at most {version}"));
     let windows: Vec<_> = spec.windows.iter().map(ToString::to_string).collect();
     let windows = match windows.as_slice() {
@@ -142,7 +143,7 @@ fn group_text(group: &NodeGroup) -> String {
     let drain = drain.unwrap_or_default();
     let paused = spec.paused.as_ref().map(|why| format!(", paused: {why}")).unwrap_or_default();
     format!(
-        "  {:<10} {wanted}{}{windows}{drain}{paused}\n",
+        "  {:<10} {wanted}{}{waves}{windows}{drain}{paused}\n",
         group.metadata.name.as_str(),
         maximum.unwrap_or_default()
     )

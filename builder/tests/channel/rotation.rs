@@ -139,6 +139,16 @@ async fn throw_away_keys_do_not_get_into_a_real_channel() {
 }
 
 #[tokio::test]
+async fn no_key_is_replaced_by_itself() {
+    let bench = bench().await;
+    for key in [ChannelKey::Root1, ChannelKey::Targets, ChannelKey::Groups] {
+        let error = rotate(&bench, keys(), Some(keys()), &[key]).await.unwrap_err();
+        assert!(matches!(error, ChannelError::SameKey { name } if name == key.stem()), "{error}");
+    }
+    assert_eq!(channel::verify(&bench.channel(), None).await.unwrap().root_version, 1);
+}
+
+#[tokio::test]
 async fn what_has_expired_is_renewed_by_each_key_holder_alone() {
     let folder = tempfile::tempdir().unwrap();
     let bench = bench().await;
