@@ -102,7 +102,7 @@ pub enum ChannelError {
     MixedKeys,
     /// A key that would be replaced by itself.
     #[error(
-        "{name}.key is the same in both folders: there is nothing to replace; make other keys with `slipway keys new`"
+        "{name}.key is the same in both folders: leave its role out, or make another with `slipway keys new`"
     )]
     SameKey {
         /// Name of the key.
