@@ -91,12 +91,12 @@ pub fn build_with(
     Ok(out.to_owned())
 }
 
-/// A copy of `manifests/`, in which `from` is `to` in the manifest of the node: for what an
-/// extending manifest cannot take away. Gives the copy's manifest of the test image.
+/// A copy of `manifests/`, in which `from` is `to` in one file: for what an extending manifest cannot
+/// change. Gives the copy.
 ///
 /// # Errors
-/// When `from` is not there.
-pub fn changed_manifest(name: &str, from: &str, to: &str) -> Result<PathBuf> {
+/// When `from` is not there once.
+pub fn changed_manifests(name: &str, file: &str, from: &str, to: &str) -> Result<PathBuf> {
     let copy = artefacts().join(format!("manifests-{name}"));
     if copy.exists() {
         fs::remove_dir_all(&copy)?;
@@ -104,11 +104,11 @@ pub fn changed_manifest(name: &str, from: &str, to: &str) -> Result<PathBuf> {
     let status =
         Command::new("cp").arg("-r").args([&workspace().join("manifests"), &copy]).status()?;
     ensure!(status.success(), "cannot copy the manifests: check that the disk is not full");
-    let node = copy.join("images/node.toml");
-    let text = fs::read_to_string(&node)?;
-    ensure!(text.matches(from).count() == 1, "node.toml has not one `{from}`");
-    fs::write(&node, text.replace(from, to))?;
-    Ok(copy.join("images/test.toml"))
+    let changed = copy.join(file);
+    let text = fs::read_to_string(&changed)?;
+    ensure!(text.matches(from).count() == 1, "{file} has not one `{from}`");
+    fs::write(&changed, text.replace(from, to))?;
+    Ok(copy)
 }
 
 /// The binary beside this test's, run in the repository.

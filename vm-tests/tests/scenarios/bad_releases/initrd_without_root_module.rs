@@ -19,6 +19,7 @@ pub const RELEASE: BadRelease = BadRelease {
 
 /// An extending manifest can only add to the initrd.
 fn build(release: &BadRelease, version: &str, out: PathBuf) -> Result<PathBuf> {
-    let manifest = image::changed_manifest(release.name, "\"erofs\", \"loop\"", "\"loop\"")?;
-    image::build_as(&manifest, &out, Some(version))
+    let (all, rest) = ("\"erofs\", \"loop\"", "\"loop\"");
+    let manifests = image::changed_manifests(release.name, "images/node.toml", all, rest)?;
+    image::build_as(&manifests.join("images/test.toml"), &out, Some(version))
 }

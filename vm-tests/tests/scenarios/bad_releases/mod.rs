@@ -11,6 +11,7 @@ mod containerd_broken;
 mod flipped_block;
 mod hangs;
 mod healthy_for_a_moment;
+mod initrd_hangs;
 mod initrd_without_root_module;
 mod kernel_panics;
 mod kubelet_crash_loops;
@@ -43,6 +44,7 @@ fn releases_that_die_before_a_verdict() {
             flipped_block::RELEASE,
             wrong_root_hash::RELEASE,
             initrd_without_root_module::RELEASE,
+            initrd_hangs::RELEASE,
             pid_1_dies::RELEASE,
         ],
     );
