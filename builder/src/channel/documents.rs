@@ -140,6 +140,64 @@ pub async fn set_group(
     Ok(group)
 }
 
+/// Takes a channel away that no group follows. Nodes whose settings follow it stay where they are.
+///
+/// # Errors
+/// [`ChannelError::NothingToRemove`], [`ChannelError::Followed`], or whatever keeps the change from
+/// being written.
+pub async fn remove_channel(
+    folder: &Folder,
+    name: &ChannelName,
+    key_folder: &Path,
+    lifetimes: Lifetimes,
+    now: Timestamp,
+) -> Result<(), ChannelError> {
+    let keys = open_keys(key_folder, ChannelKey::Targets)?;
+    let state = State::load(folder.path(), ExpirationEnforcement::Unsafe).await?;
+    check_is_there("channel", name, state.channels()?.into_keys())?;
+    let groups = state.groups()?.into_iter();
+    let followers = groups.filter(|(_, group)| group.spec.channel.as_ref() == Some(name));
+    let groups: Vec<_> = followers.map(|(group, _)| group).collect();
+    if !groups.is_empty() {
+        return Err(ChannelError::Followed { name: name.clone(), groups });
+    }
+    let mut change = Change::default();
+    change.unlist(TargetsRole::Targets, &state, &targets::channel(name))?;
+    commit(folder, &state, change, &signing(&keys, lifetimes, now)).await
+}
+
+/// Takes a group away. Its nodes follow the channel of their settings, or stay where they are.
+///
+/// # Errors
+/// [`ChannelError::NothingToRemove`], or whatever keeps the change from being written.
+pub async fn remove_group(
+    folder: &Folder,
+    name: &GroupName,
+    key_folder: &Path,
+    lifetimes: Lifetimes,
+    now: Timestamp,
+) -> Result<(), ChannelError> {
+    let keys = open_keys(key_folder, ChannelKey::Groups)?;
+    let state = State::load(folder.path(), ExpirationEnforcement::Unsafe).await?;
+    check_is_there("group", name, state.groups()?.into_keys())?;
+    let mut change = Change::default();
+    change.unlist(TargetsRole::Groups, &state, &targets::group(name))?;
+    commit(folder, &state, change, &signing(&keys, lifetimes, now)).await
+}
+
+fn check_is_there<N: PartialEq + ToString>(
+    kind: &'static str,
+    name: &N,
+    known: impl Iterator<Item = N>,
+) -> Result<(), ChannelError> {
+    let known: Vec<_> = known.collect();
+    if known.contains(name) {
+        return Ok(());
+    }
+    let known = known.iter().map(ToString::to_string).collect();
+    Err(ChannelError::NothingToRemove { kind, name: name.to_string(), known })
+}
+
 fn read_group(file: &Path) -> Result<NodeGroup, ChannelError> {
     let bytes = match read_bounded(file, MAX_GROUP_BYTES) {
         Err(ChannelError::Io(path, error)) => return Err(GroupFileError::Io(path, error).into()),

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use release::{ChannelName, Digest, ReleaseVersion, RootHash};
+use release::{ChannelName, Digest, GroupName, ReleaseVersion, RootHash};
 
 use super::client::ClientError;
 use super::metadata::MetadataError;
@@ -123,6 +123,24 @@ pub enum ChannelError {
         name: ChannelName,
         /// Those that are there.
         known: Vec<ChannelName>,
+    },
+    /// What is to be removed is not there.
+    #[error("there is no {kind} `{name}` to remove: check its name; there is {}", listed(.known))]
+    NothingToRemove {
+        /// Channel or group.
+        kind: &'static str,
+        /// The name that was given.
+        name: String,
+        /// Those that are there.
+        known: Vec<String>,
+    },
+    /// A channel that is to be removed has followers.
+    #[error("the channel `{name}` is followed by {}: give these groups another with `slipway group set`, or remove them first with `slipway group remove`", listed(.groups))]
+    Followed {
+        /// The channel.
+        name: ChannelName,
+        /// Groups that follow it.
+        groups: Vec<GroupName>,
     },
     /// A group file is wrong.
     #[error(transparent)]

@@ -28,7 +28,9 @@ mod verify;
 use std::path::Path;
 
 pub use commit::Lifetimes;
-pub use documents::{ChannelSet, ChannelSetting, Pause, set_channel, set_group};
+pub use documents::{
+    ChannelSet, ChannelSetting, Pause, remove_channel, remove_group, set_channel, set_group,
+};
 pub use error::{ChannelError, Fault};
 pub use folder::Folder;
 pub use init::{RootKeys, create, init, root};

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use release::ChannelName;
 use serde_json::json;
 
 use super::channel_arguments::{ChannelCommand, InitArguments, SetArguments, SigningArguments};
@@ -20,6 +21,9 @@ pub async fn channel(command: ChannelCommand) -> Result<Answer, Failed> {
         ChannelCommand::Verify { channel, root } => verify(&channel, root.as_deref()).await,
         ChannelCommand::Refresh { channel, signing } => refresh(&channel, &signing).await,
         ChannelCommand::Set(arguments) => set(arguments).await,
+        ChannelCommand::Remove { channel, name, signing } => {
+            remove(&channel, &name, &signing).await
+        }
         ChannelCommand::Prune { channel, keep, signing } => {
             let lifetimes = signing.lifetimes();
             prune(&channel, &PruneRequest { keep, keys: signing.keys, lifetimes }).await
@@ -124,6 +128,20 @@ async fn set(arguments: SetArguments) -> Result<Answer, Failed> {
         ),
         json: json!(document),
     })
+}
+
+async fn remove(
+    path: &Path,
+    name: &ChannelName,
+    signing: &SigningArguments,
+) -> Result<Answer, Failed> {
+    let (keys, lifetimes) = (&signing.keys, signing.lifetimes());
+    let folder = channel::open(path)?;
+    channel::remove_channel(&folder, name, keys, lifetimes, Timestamp::now()).await?;
+    let text = format!(
+        "The channel {name} is gone. Nodes whose settings follow it stay where they are.\n"
+    );
+    Ok(Answer { text, json: json!({ "removed": name }) })
 }
 
 async fn prune(path: &Path, request: &PruneRequest) -> Result<Answer, Failed> {

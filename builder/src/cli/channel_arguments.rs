@@ -38,6 +38,15 @@ pub enum ChannelCommand {
     },
     /// Point a channel at a release.
     Set(SetArguments),
+    /// Remove a channel that no group follows.
+    Remove {
+        /// The channel's folder.
+        channel: PathBuf,
+        /// Name of the channel.
+        name: ChannelName,
+        #[command(flatten)]
+        signing: SigningArguments,
+    },
     /// Remove releases that nothing points at, and files that belong to nothing.
     Prune {
         /// The channel's folder.
@@ -75,7 +84,8 @@ pub struct SetArguments {
     /// 10%@0s,50%@4h,100%@24h; by default all at once.
     #[arg(long, value_name = "WAVES")]
     pub waves: Option<Waves>,
-    /// When the waves start, such as 2026-12-01T08:00:00Z; by default now.
+    /// When the waves start, such as 2026-12-01T08:00:00Z; by default now for another release, and
+    /// as before for the same.
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
     pub since: Option<Timestamp>,
     /// No node may start an update, for this reason.
@@ -119,6 +129,15 @@ pub enum GroupCommand {
         /// The file: YAML.
         #[arg(short, long, value_name = "FILE")]
         file: PathBuf,
+        #[command(flatten)]
+        signing: SigningArguments,
+    },
+    /// Remove a node group: its nodes follow the channel of their settings, or stay where they are.
+    Remove {
+        /// The channel's folder.
+        channel: PathBuf,
+        /// Name of the group.
+        name: GroupName,
         #[command(flatten)]
         signing: SigningArguments,
     },

@@ -141,6 +141,37 @@ async fn what_operators_get_wrong_is_told_with_the_next_step() {
 }
 
 #[tokio::test]
+async fn channels_and_groups_are_removed_when_nothing_needs_them() {
+    let bench = folder().await;
+    let at = bench.path();
+    let with_keys = |words: &[&'static str]| [words, &["--keys", "keys"]].concat();
+    let run = |words: &[&'static str]| succeeds(at, &with_keys(words));
+    run(&["channel", "init", "channel"]);
+    run(&["publish", "channel", "r1", "r2", "--level", "1"]);
+    run(&["channel", "set", "channel", "stable", "1.0.0"]);
+    run(&["channel", "set", "channel", "beta", "1.1.0"]);
+    fs::write(at.join("lab.yaml"), group_yaml("lab", "channel: stable")).unwrap();
+    run(&["group", "set", "channel", "lab", "-f", "lab.yaml"]);
+
+    let remove_stable = with_keys(&["channel", "remove", "channel", "stable"]);
+    refuses(at, &remove_stable, 3, &["`stable` is followed by lab", "slipway group set"]);
+    let typo = with_keys(&["channel", "remove", "channel", "betta"]);
+    refuses(at, &typo, 3, &["no channel `betta`", "there is beta, stable"]);
+    let typo = with_keys(&["group", "remove", "channel", "lap"]);
+    refuses(at, &typo, 3, &["no group `lap`", "there is lab"]);
+
+    let out = run(&["channel", "remove", "channel", "beta"]);
+    assert!(out.contains("channel beta is gone"), "{out}");
+    let out = run(&["group", "remove", "channel", "lab"]);
+    assert!(out.contains("group lab is gone"), "{out}");
+    succeeds(at, &remove_stable);
+    let out = succeeds(at, &["channel", "verify", "channel"]);
+    assert!(out.contains("channels (0) and groups (0)"), "{out}");
+    let out = run(&["channel", "prune", "channel", "--keep", "0"]);
+    assert!(out.contains("removed 1.0.0") && out.contains("removed 1.1.0"), "{out}");
+}
+
+#[tokio::test]
 async fn a_wrong_group_points_at_its_line() {
     let bench = folder().await;
     let at = bench.path();
