@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use release::api::{Boot, MAX_LOG_LINES, Reached, Rule, Status};
+use release::api::{Boot, Reached, Rule, Status};
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, artefacts, image, settings, workspace};
@@ -80,20 +80,11 @@ pub fn run(test: &str, releases: &[BadRelease]) -> Result<()> {
     let mut machine = site.start(&old, &site.settings()?, hardware)?;
     let running = |status: &Status| status.running.boot == Boot::Blessed;
     let first = site.access.wait_for(&machine, "up", BOOT_SECONDS, running)?;
-    initrd_feeds_the_watchdog(&site)?;
     for (release, version) in releases.iter().zip(versions()) {
         falls_back(&site, &mut machine, release, &version, &first)
             .with_context(|| release.name.to_owned())?;
     }
     takes_the_good_one(&site, &machine)
-}
-
-/// PID 1 of the initrd does it already, so that a hang before the root starts is ended too.
-fn initrd_feeds_the_watchdog(site: &Site) -> Result<()> {
-    let journal = site.access.logs(MAX_LOG_LINES)?;
-    let (initrd, _) = journal.split_once("Switching root").context("no switch to the root")?;
-    ensure!(initrd.contains("Using hardware watchdog"), "the initrd's journal:\n{initrd}");
-    Ok(())
 }
 
 /// Versions between the test image's and the good one's.
