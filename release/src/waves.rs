@@ -73,6 +73,21 @@ impl Waves {
         let after = wave.or(self.0.last()).map_or(SignedDuration::ZERO, |wave| wave.after);
         since.checked_add(after).unwrap_or(Timestamp::MAX)
     }
+
+    /// The share of the nodes that may start at `now`, from 0 to 1.
+    pub fn open_share(&self, since: Timestamp, now: Timestamp) -> f64 {
+        let passed = now.duration_since(since);
+        if self.0.is_empty() {
+            return if passed.is_negative() { 0.0 } else { 1.0 };
+        }
+        let open = self.0.iter().take_while(|wave| wave.after <= passed);
+        open.last().map_or(0.0, |wave| wave.share)
+    }
+}
+
+/// A share in percent: 0.07 * 100 is not quite 7.
+pub fn percent(share: f64) -> f64 {
+    (share * 1e8).round() / 1e6
 }
 
 impl TryFrom<Vec<Wave>> for Waves {
@@ -130,9 +145,7 @@ impl fmt::Display for Waves {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, wave) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            // 0.07 * 100 is not quite 7.
-            let percent = (wave.share * 1e8).round() / 1e6;
-            write!(f, "{comma}{percent}%@{:#}", wave.after)?;
+            write!(f, "{comma}{}%@{:#}", percent(wave.share), wave.after)?;
         }
         Ok(())
     }
@@ -166,6 +179,18 @@ mod tests {
         let hours = |position| waves.opens(position, since).duration_since(since).as_hours();
         assert_eq!([hours(0.05), hours(0.1), hours(0.49), hours(0.99)], [0, 4, 4, 24]);
         assert_eq!(Waves::default().opens(0.99, since), since);
+    }
+
+    #[test]
+    fn the_share_that_may_start_grows_with_the_waves() {
+        let since: Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
+        let waves = waves(&[(0.1, 1), (0.5, 4), (1.0, 24)]).unwrap();
+        let share = |waves: &Waves, hours| {
+            waves.open_share(since, since + SignedDuration::from_hours(hours))
+        };
+        let shares = [-1, 0, 1, 3, 4, 23, 24, 99].map(|hours| share(&waves, hours));
+        assert_eq!(shares, [0.0, 0.0, 0.1, 0.1, 0.5, 0.5, 1.0, 1.0]);
+        assert_eq!([-1, 0].map(|hours| share(&Waves::default(), hours)), [0.0, 1.0]);
     }
 
     #[test]

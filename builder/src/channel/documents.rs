@@ -21,8 +21,8 @@ use crate::keys::{ChannelKey, ChannelKeys};
 pub struct ChannelSetting {
     /// Its name; it is made when it is not there.
     pub name: ChannelName,
-    /// The release that its nodes run.
-    pub release: ReleaseVersion,
+    /// The release that its nodes run; a new channel needs one.
+    pub release: Option<ReleaseVersion>,
     /// Its waves; those of another release are not kept.
     pub waves: Option<Waves>,
     /// When the waves start: by default now, when the release is another.
@@ -45,8 +45,10 @@ pub enum Pause {
 pub struct ChannelSet {
     /// What it is.
     pub document: ChannelDocument,
-    /// True when it was not there before.
-    pub is_new: bool,
+    /// What it was, if it was there.
+    pub before: Option<ChannelDocument>,
+    /// The other channels.
+    pub others: Vec<ChannelName>,
 }
 
 /// Points a channel at a release that is there.
@@ -62,10 +64,16 @@ pub async fn set_channel(
 ) -> Result<ChannelSet, ChannelError> {
     let keys = open_keys(key_folder, ChannelKey::Targets)?;
     let state = State::load(folder.path(), ExpirationEnforcement::Unsafe).await?;
-    check_release(&state, &setting.release)?;
-    let before = state.channels()?.remove(&setting.name);
-    let is_new = before.is_none();
-    let document = next_document(setting, before, now)?;
+    let mut channels = state.channels()?;
+    let before = channels.remove(&setting.name);
+    let others: Vec<_> = channels.into_keys().collect();
+    let present = before.as_ref().map(|before| &before.release);
+    let Some(release) = setting.release.as_ref().or(present) else {
+        let (name, known) = (setting.name.clone(), others);
+        return Err(ChannelError::NewWithoutRelease { name, known });
+    };
+    check_release(&state, release)?;
+    let document = next_document(setting, release, before.as_ref(), now)?;
     let mut change = Change::default();
     let bytes = document.to_json()?.into_bytes();
     // As a node will read it.
@@ -75,16 +83,17 @@ pub async fn set_channel(
     })?;
     change.list(TargetsRole::Targets, &state, &targets::channel(&setting.name), bytes)?;
     commit(folder, &state, change, &signing(&keys, lifetimes, now)).await?;
-    Ok(ChannelSet { document, is_new })
+    Ok(ChannelSet { document, before, others })
 }
 
 fn next_document(
     setting: &ChannelSetting,
-    before: Option<ChannelDocument>,
+    release: &ReleaseVersion,
+    before: Option<&ChannelDocument>,
     now: Timestamp,
 ) -> Result<ChannelDocument, ChannelError> {
     // Waves and their start belong to a release: another one starts anew.
-    let same = before.as_ref().filter(|before| before.release == setting.release);
+    let same = before.filter(|before| before.release == *release);
     let whole_seconds =
         Timestamp::from_second(now.as_second()).map_err(|_| ChannelError::Expiry)?;
     let since = setting.since.or(same.map(|before| before.since)).unwrap_or(whole_seconds);
@@ -92,12 +101,12 @@ fn next_document(
     let paused = match &setting.pause {
         Some(Pause::Paused(reason)) => Some(reason.clone()),
         Some(Pause::Resumed) => None,
-        None => before.and_then(|before| before.paused),
+        None => before.and_then(|before| before.paused.clone()),
     };
     Ok(ChannelDocument {
         schema: SCHEMA,
         channel: setting.name.clone(),
-        release: setting.release.clone(),
+        release: release.clone(),
         since,
         waves: setting.waves.clone().unwrap_or(kept),
         paused,
@@ -154,7 +163,10 @@ pub async fn remove_channel(
 ) -> Result<(), ChannelError> {
     let keys = open_keys(key_folder, ChannelKey::Targets)?;
     let state = State::load(folder.path(), ExpirationEnforcement::Unsafe).await?;
-    check_is_there("channel", name, state.channels()?.into_keys())?;
+    let channels = state.channels()?;
+    if !channels.contains_key(name) {
+        return Err(nothing_to_remove("channel", name, channels.keys()));
+    }
     let groups = state.groups()?.into_iter();
     let followers = groups.filter(|(_, group)| group.spec.channel.as_ref() == Some(name));
     let groups: Vec<_> = followers.map(|(group, _)| group).collect();
@@ -166,7 +178,8 @@ pub async fn remove_channel(
     commit(folder, &state, change, &signing(&keys, lifetimes, now)).await
 }
 
-/// Takes a group away. Its nodes follow the channel of their settings, or stay where they are.
+/// Takes a group away; gives what it was. Its nodes follow the channel of their settings, or stay
+/// where they are.
 ///
 /// # Errors
 /// [`ChannelError::NothingToRemove`], or whatever keeps the change from being written.
@@ -176,26 +189,26 @@ pub async fn remove_group(
     key_folder: &Path,
     lifetimes: Lifetimes,
     now: Timestamp,
-) -> Result<(), ChannelError> {
+) -> Result<NodeGroup, ChannelError> {
     let keys = open_keys(key_folder, ChannelKey::Groups)?;
     let state = State::load(folder.path(), ExpirationEnforcement::Unsafe).await?;
-    check_is_there("group", name, state.groups()?.into_keys())?;
+    let mut groups = state.groups()?;
+    let Some(group) = groups.remove(name) else {
+        return Err(nothing_to_remove("group", name, groups.keys()));
+    };
     let mut change = Change::default();
     change.unlist(TargetsRole::Groups, &state, &targets::group(name))?;
-    commit(folder, &state, change, &signing(&keys, lifetimes, now)).await
+    commit(folder, &state, change, &signing(&keys, lifetimes, now)).await?;
+    Ok(group)
 }
 
-fn check_is_there<N: PartialEq + ToString>(
+fn nothing_to_remove<'a, N: ToString + 'a>(
     kind: &'static str,
     name: &N,
-    known: impl Iterator<Item = N>,
-) -> Result<(), ChannelError> {
-    let known: Vec<_> = known.collect();
-    if known.contains(name) {
-        return Ok(());
-    }
-    let known = known.iter().map(ToString::to_string).collect();
-    Err(ChannelError::NothingToRemove { kind, name: name.to_string(), known })
+    known: impl Iterator<Item = &'a N>,
+) -> ChannelError {
+    let known = known.map(ToString::to_string).collect();
+    ChannelError::NothingToRemove { kind, name: name.to_string(), known }
 }
 
 fn read_group(file: &Path) -> Result<NodeGroup, ChannelError> {

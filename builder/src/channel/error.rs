@@ -42,8 +42,17 @@ pub enum ChannelError {
         limit: u64,
     },
     /// A client refuses the channel as it is.
-    #[error("a node would refuse the channel {}: restore the folder from its backup, or see `slipway channel verify`", .folder.display())]
+    #[error("a node would refuse the channel {}: restore the folder from its backup", .folder.display())]
     Refused {
+        /// The folder.
+        folder: PathBuf,
+        /// What the client says.
+        #[source]
+        source: ClientError,
+    },
+    /// A client that starts from another root refuses the channel.
+    #[error("a node whose settings hold the given root would refuse the channel {}: is it the root.json of another channel?", .folder.display())]
+    OtherRoot {
         /// The folder.
         folder: PathBuf,
         /// What the client says.
@@ -88,7 +97,7 @@ pub enum ChannelError {
         problem: String,
     },
     /// A key that is not the one that the channel trusts.
-    #[error("{}/{name}.key is not the channel's key of that name: give the right folder with --keys, or see `slipway keys rotate`", .folder.display())]
+    #[error("{}/{name}.key is not the channel's key of that name: give the folder of the channel's keys with --keys", .folder.display())]
     WrongKey {
         /// The key folder.
         folder: PathBuf,
@@ -116,6 +125,14 @@ pub enum ChannelError {
         /// Those that are there.
         known: Vec<ReleaseVersion>,
     },
+    /// A new channel that would point at nothing.
+    #[error("there is no channel `{name}`: give the release that a new one points at; there is {}", listed(.known))]
+    NewWithoutRelease {
+        /// The channel.
+        name: ChannelName,
+        /// Those that are there.
+        known: Vec<ChannelName>,
+    },
     /// A group follows a channel that is not there.
     #[error("the channel `{name}` does not exist: set it first with `slipway channel set`; there is {}", listed(.known))]
     UnknownChannel {
@@ -135,7 +152,7 @@ pub enum ChannelError {
         known: Vec<String>,
     },
     /// A channel that is to be removed has followers.
-    #[error("the channel `{name}` is followed by {}: give these groups another with `slipway group set`, or remove them first with `slipway group remove`", listed(.groups))]
+    #[error("the channel `{name}` is followed by {}: whoever has groups.key gives these groups another with `slipway group set`, or removes them with `slipway group remove`", listed(.groups))]
     Followed {
         /// The channel.
         name: ChannelName,

@@ -93,7 +93,7 @@ pub fn create(path: &Path) -> Result<Folder, ChannelError> {
     Ok(folder)
 }
 
-/// Makes an empty channel in a folder of [`create`].
+/// Makes an empty channel in a folder of [`create`]; true when its keys are throw-away ones.
 ///
 /// # Errors
 /// [`ChannelError`], such as that of a missing key; the folder is no channel then.
@@ -102,7 +102,7 @@ pub async fn init(
     key_folder: &Path,
     lifetimes: Lifetimes,
     now: Timestamp,
-) -> Result<(), ChannelError> {
+) -> Result<bool, ChannelError> {
     let roots = ChannelKeys::open_roots(key_folder)?;
     let roles = TargetsRole::ALL.map(TargetsRole::key);
     let needed = [&roles[..], &[ChannelKey::Snapshot, ChannelKey::Timestamp]].concat();
@@ -132,7 +132,8 @@ pub async fn init(
         let inner = path.join(name);
         fs::create_dir_all(&inner).map_err(|error| ChannelError::Io(inner, error))?;
     }
-    signed.write(folder)
+    signed.write(folder)?;
+    Ok(roots.is_development())
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), ChannelError> {

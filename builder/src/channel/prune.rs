@@ -21,7 +21,7 @@ use crate::keys::{ChannelKey, ChannelKeys};
 /// What is kept, and with which keys.
 #[derive(Debug, Clone)]
 pub struct PruneRequest {
-    /// Newest releases to keep besides those that something points at.
+    /// How many of the newest releases stay, whether something points at them or not.
     pub keep: usize,
     /// The key folder; needed only when a release goes.
     pub keys: PathBuf,
@@ -29,11 +29,13 @@ pub struct PruneRequest {
     pub lifetimes: Lifetimes,
 }
 
-/// What was removed.
+/// What was removed, and what was not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Releases.
     pub releases: BTreeSet<ReleaseId>,
+    /// Versions that stay.
+    pub kept: BTreeSet<ReleaseVersion>,
     /// Files, by their names below the channel's folder.
     pub files: BTreeSet<String>,
     /// Their size together, in bytes.
@@ -79,7 +81,7 @@ pub async fn prune(
     let blobs = offers.values().flat_map(|offer| offer.blobs());
     named.extend(blobs.map(|blob| targets::blob(&blob.sha256)));
     let (files, bytes) = sweep(folder, &named)?;
-    Ok(Pruned { releases, files, bytes })
+    Ok(Pruned { releases, kept, files, bytes })
 }
 
 /// Versions that must stay.

@@ -18,7 +18,9 @@ use super::ChannelError;
 use super::commit::{Change, Lifetimes, Signing, TargetsRole, commit, trusts};
 use super::folder::Folder;
 use super::payload::{self, Encoded, Encoding, KnownFrames, PayloadError};
-use super::release_folder::{ROOT_FILE, ReleaseFolder, Signers};
+use super::release_folder::{
+    ROOT_FILE, ReleaseFolder, ReleaseFolderError, Signers, claims_development,
+};
 use super::state::{ReleaseId, State};
 use crate::keys::{ChannelKey, ChannelKeys};
 use crate::progress::{Progress, Task};
@@ -51,7 +53,7 @@ pub struct PublishRequest {
 pub struct PublishedRelease {
     /// Its offer.
     pub offer: Offer,
-    /// True when it was there already.
+    /// True when it was there already; blobs that were missing or damaged are whole again.
     pub unchanged: bool,
     /// Frames in all.
     pub frames: usize,
@@ -130,7 +132,15 @@ fn open_releases(
         offers.iter().map(|(id, offer)| (id.clone(), offer.release.clone())).collect();
     let mut releases: Vec<ReleaseFolder> = Vec::new();
     for path in paths {
-        let release = ReleaseFolder::open(path, signers)?;
+        let release = ReleaseFolder::open(path, signers).map_err(|error| match error {
+            // The better advice: other keys would not help.
+            ReleaseFolderError::Signature(_)
+                if !state.is_development() && claims_development(path) =>
+            {
+                ChannelError::Development(path.clone())
+            }
+            error => error.into(),
+        })?;
         let document = &release.document;
         if document.development && !state.is_development() {
             return Err(ChannelError::Development(release.path));

@@ -161,6 +161,13 @@ impl ReleaseFolder {
     }
 }
 
+/// True when the folder says that it was signed with throw-away keys, whoever says so.
+pub fn claims_development(folder: &Path) -> bool {
+    let bytes = read_bounded(&folder.join(RELEASE_FILE), MAX_DOCUMENT_BYTES);
+    let document = bytes.ok().and_then(|bytes| ReleaseDocument::from_json(&bytes).ok());
+    document.is_some_and(|document| document.development)
+}
+
 fn check_signature(
     folder: &Path,
     document: &[u8],

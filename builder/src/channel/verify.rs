@@ -37,9 +37,15 @@ pub struct Verified {
 /// # Errors
 /// [`ChannelError`].
 pub async fn verify(path: &Path, root: Option<Vec<u8>>) -> Result<Verified, ChannelError> {
+    let own = State::load(path, ExpirationEnforcement::Safe).await?;
     let state = match root {
-        Some(root) => State::load_from(path, root, ExpirationEnforcement::Safe).await?,
-        None => State::load(path, ExpirationEnforcement::Safe).await?,
+        None => own,
+        Some(root) => match State::load_from(path, root, ExpirationEnforcement::Safe).await {
+            Err(ChannelError::Refused { folder, source }) => {
+                return Err(ChannelError::OtherRoot { folder, source });
+            }
+            state => state?,
+        },
     };
     let (offers, channels, groups) = (state.offers()?, state.channels()?, state.groups()?);
     let known: Vec<_> = offers.keys().map(|(version, _)| version.clone()).collect();

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use release::ChannelName;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::channel_arguments::{ChannelCommand, InitArguments, SetArguments, SigningArguments};
-use super::describe::size;
+use super::describe::{channel_terms, size};
 use super::show::show;
 use super::{Answer, Failed};
 use crate::channel::state::{INITIAL_ROOT, MAX_ROOT_BYTES};
-use crate::channel::{self, ChannelSetting, Lifetimes, Pause, PruneRequest, folder};
+use crate::channel::{self, ChannelSet, ChannelSetting, Lifetimes, Pause, PruneRequest, folder};
 
 /// Runs one of the commands.
 pub async fn channel(command: ChannelCommand) -> Result<Answer, Failed> {
@@ -35,16 +35,21 @@ async fn init(arguments: &InitArguments) -> Result<Answer, Failed> {
     let lifetimes = Lifetimes { root: arguments.root_lifetime, ..arguments.signing.lifetimes() };
     let path = arguments.channel.as_path();
     let folder = channel::create(path)?;
-    channel::init(&folder, &arguments.signing.keys, lifetimes, Timestamp::now()).await?;
+    let keys = &arguments.signing.keys;
+    let development = channel::init(&folder, keys, lifetimes, Timestamp::now()).await?;
     let root = path.join(INITIAL_ROOT);
+    let kind = match development {
+        true => "Its keys are throw-away keys: it takes development builds.",
+        false => "Its keys are real keys: it takes no development builds.",
+    };
     Ok(Answer {
         text: format!(
             "The channel is in {}. Serve the folder with any web server.\n\
-             Nodes need {} in their settings: it says whom they trust.\n",
+             Nodes need {} in their settings: it says whom they trust.\n{kind}\n",
             path.display(),
             root.display()
         ),
-        json: json!({ "channel": path, "root": root }),
+        json: json!({ "channel": path, "root": root, "development": development }),
     })
 }
 
@@ -107,27 +112,34 @@ async fn set(arguments: SetArguments) -> Result<Answer, Failed> {
     let now = Timestamp::now();
     let folder = channel::open(&arguments.channel)?;
     let set = channel::set_channel(&folder, &setting, keys, lifetimes, now).await?;
-    let document = set.document;
-    // A typing error makes a channel that no node follows.
-    let new = match set.is_new {
-        true => format!("{} is a new channel.\n", document.channel),
-        false => String::new(),
+    Ok(Answer { text: set_text(&set, now), json: set_json(&set) })
+}
+
+fn set_text(set: &ChannelSet, now: Timestamp) -> String {
+    let document = &set.document;
+    let new = match (&set.before, set.others.as_slice()) {
+        (Some(_), _) => String::new(),
+        (None, []) => format!("{} is a new channel.\n", document.channel),
+        // A typing error makes a channel that no node follows.
+        (None, others) => {
+            let others: Vec<_> = others.iter().map(ToString::to_string).collect();
+            format!("{} is a new channel, beside {}.\n", document.channel, others.join(", "))
+        }
     };
-    let waves = match document.waves.is_empty() {
-        true => "all nodes at once".to_owned(),
-        false => format!("waves {}", document.waves),
-    };
-    let paused = document.paused.as_ref().map(|why| format!(", paused: {why}"));
-    Ok(Answer {
-        text: format!(
-            "{new}{} is {} since {}, {waves}{}\n",
-            document.channel,
-            document.release,
-            document.since,
-            paused.unwrap_or_default()
-        ),
-        json: json!(document),
-    })
+    let before = set.before.as_ref().filter(|before| before.release != document.release);
+    let was = before.map(|before| format!(" (was {})", before.release)).unwrap_or_default();
+    let terms = channel_terms(document, now);
+    format!(
+        "{new}{} is {}{was} since {}, {terms}\n",
+        document.channel, document.release, document.since
+    )
+}
+
+fn set_json(set: &ChannelSet) -> Value {
+    let mut json = json!(set.document);
+    json["new"] = json!(set.before.is_none());
+    json["before"] = json!(set.before);
+    json
 }
 
 async fn remove(
@@ -149,7 +161,13 @@ async fn prune(path: &Path, request: &PruneRequest) -> Result<Answer, Failed> {
     let releases: Vec<_> =
         pruned.releases.iter().map(|(version, on)| format!("{version} ({on})")).collect();
     let mut text: String = releases.iter().map(|release| format!("removed {release}\n")).collect();
+    text += &pruned.kept.iter().map(|version| format!("kept {version}\n")).collect::<String>();
     text += &format!("{} files, {}, are gone\n", pruned.files.len(), size(pruned.bytes));
-    let json = json!({ "releases": releases, "files": pruned.files, "bytes": pruned.bytes });
+    let json = json!({
+        "releases": releases,
+        "kept": pruned.kept,
+        "files": pruned.files,
+        "bytes": pruned.bytes,
+    });
     Ok(Answer { text, json })
 }

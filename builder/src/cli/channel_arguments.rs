@@ -51,7 +51,7 @@ pub enum ChannelCommand {
     Prune {
         /// The channel's folder.
         channel: PathBuf,
-        /// Newest releases to keep besides those that channels and groups point at.
+        /// How many of the newest releases stay; those that channels and groups point at stay too.
         #[arg(long, value_name = "N")]
         keep: usize,
         #[command(flatten)]
@@ -78,14 +78,15 @@ pub struct SetArguments {
     pub channel: PathBuf,
     /// Name of the channel, such as stable; made when it is not there.
     pub name: ChannelName,
-    /// The release that its nodes run.
-    pub release: ReleaseVersion,
+    /// The release that its nodes run; by default the present one.
+    #[arg(required_unless_present_any = ["pause", "resume", "waves", "since"])]
+    pub release: Option<ReleaseVersion>,
     /// Which share of the nodes may start how long after --since, such as
     /// 10%@0s,50%@4h,100%@24h; by default all at once.
     #[arg(long, value_name = "WAVES")]
     pub waves: Option<Waves>,
-    /// When the waves start, such as 2026-12-01T08:00:00Z; by default now for another release, and
-    /// as before for the same.
+    /// When the waves start, such as 2026-12-01T08:00:00Z, or now; by default now for another
+    /// release, and as before for the same.
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
     pub since: Option<Timestamp>,
     /// No node may start an update, for this reason.
@@ -270,9 +271,13 @@ fn parse_lifetime(text: &str) -> Result<SignedDuration, String> {
     }
 }
 
-/// A time with its offset from UTC.
+/// A time with its offset from UTC, or `now`; in whole seconds.
 fn parse_since(text: &str) -> Result<Timestamp, String> {
-    text.parse().map_err(|_| "give a time such as 2026-12-01T08:00:00Z".to_owned())
+    let wrong = |_| "give a time such as 2026-12-01T08:00:00Z, or now".to_owned();
+    match text {
+        "now" => Timestamp::from_second(Timestamp::now().as_second()).map_err(wrong),
+        text => text.parse().map_err(wrong),
+    }
 }
 
 /// A reason that says something.

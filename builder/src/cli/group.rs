@@ -7,6 +7,7 @@ use release::GroupName;
 use serde_json::json;
 
 use super::channel_arguments::{GroupCommand, SigningArguments};
+use super::describe::group_terms;
 use super::{Answer, Failed};
 use crate::channel;
 
@@ -29,12 +30,8 @@ async fn set(
     let (keys, lifetimes) = (&signing.keys, signing.lifetimes());
     let folder = channel::open(path)?;
     let group = channel::set_group(&folder, name, file, keys, lifetimes, Timestamp::now()).await?;
-    let wanted = match (&group.spec.release, &group.spec.channel) {
-        (Some(release), _) => format!("is pinned to release {release}"),
-        (None, Some(channel)) => format!("follows the channel {channel}"),
-        (None, None) => "follows nothing".to_owned(),
-    };
-    Ok(Answer { text: format!("The group {name} {wanted}.\n"), json: json!(group) })
+    let text = format!("The group {name} is set: {}.\n", group_terms(&group));
+    Ok(Answer { text, json: json!(group) })
 }
 
 async fn remove(
@@ -44,10 +41,12 @@ async fn remove(
 ) -> Result<Answer, Failed> {
     let (keys, lifetimes) = (&signing.keys, signing.lifetimes());
     let folder = channel::open(path)?;
-    channel::remove_group(&folder, name, keys, lifetimes, Timestamp::now()).await?;
+    let group = channel::remove_group(&folder, name, keys, lifetimes, Timestamp::now()).await?;
     let text = format!(
-        "The group {name} is gone. Its nodes follow the channel that their settings name, or stay \
-         where they are.\n"
+        "The group {name} is gone, with all that it said: {}.\n\
+         Its nodes follow the channel that their settings name from now on, without these limits,\n\
+         or stay where they are.\n",
+        group_terms(&group)
     );
-    Ok(Answer { text, json: json!({ "removed": name }) })
+    Ok(Answer { text, json: json!({ "removed": group }) })
 }

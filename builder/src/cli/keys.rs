@@ -55,7 +55,8 @@ fn new(folder: &Path, progress: &Progress) -> Result<Answer, Failed> {
              db.key signs what boots, release.key signs releases; CI needs these two.\n\
              root-1.key to root-3.key own channels: keep them offline, each with another person.\n\
              targets.key moves channels and groups.key node groups; snapshot.key and\n\
-             timestamp.key are needed by all who publish. See keys/README.md.\n\
+             timestamp.key are needed by all who change a channel: docs/channels.md of the\n\
+             project says who gets which.\n\
              Back the folder up: keys that are lost cannot be made again.\n",
             folder.display()
         ),

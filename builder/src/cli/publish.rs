@@ -40,7 +40,8 @@ fn describe(release: &PublishedRelease) -> String {
     let document = &release.offer.release;
     let name = format!("{} {} ({})", document.image, document.version, document.architecture);
     if release.unchanged {
-        return format!("{name} is there already\n");
+        let mended = if release.frames > 0 { "; what was missing is written anew" } else { "" };
+        return format!("{name} is there already{mended}\n");
     }
     let (whole, root) = (size(whole_bytes(release)), size(document.root.bytes));
     format!("{name} is published: {whole} to move for a root of {root}\n")

@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
-use release::group::DrainPolicy;
 use release::{ChannelDocument, NodeGroup, Offer};
 use serde_json::json;
 use tough::ExpirationEnforcement;
 use tough::schema::RoleType;
 
-use super::describe::size;
+use super::describe::{channel_terms, group_terms, size};
 use super::{Answer, Failed};
 use crate::channel::State;
 use crate::channel::commit::TargetsRole;
@@ -32,7 +31,7 @@ pub async fn show(path: &Path, now: Timestamp) -> Result<Answer, Failed> {
     let mark = if state.is_development() { "  (development: throw-away keys)" } else { "" };
     let mut text = format!("channel folder {}{mark}\nroles\n", path.display());
     text += &roles.iter().map(|role| role_text(role, now)).collect::<String>();
-    text += &section("channels", channels.values().map(channel_text));
+    text += &section("channels", channels.values().map(|channel| channel_text(channel, now)));
     text += &section("groups", groups.values().map(group_text));
     text += &section("releases", offers.values().map(offer_text));
     let roles: Vec<_> = roles
@@ -105,48 +104,13 @@ fn section(title: &str, lines: impl Iterator<Item = String>) -> String {
     format!("{title}\n{lines}")
 }
 
-fn channel_text(channel: &ChannelDocument) -> String {
-    let waves = match channel.waves.is_empty() {
-        true => String::new(),
-        false => format!(", waves {}", channel.waves),
-    };
-    let paused = channel.paused.as_ref().map(|why| format!(", paused: {why}")).unwrap_or_default();
-    format!(
-        "  {:<10} {} since {}{waves}{paused}\n",
-        channel.channel.as_str(),
-        channel.release,
-        channel.since
-    )
+fn channel_text(channel: &ChannelDocument, now: Timestamp) -> String {
+    let (name, terms) = (channel.channel.as_str(), channel_terms(channel, now));
+    format!("  {name:<10} {} since {}, {terms}\n", channel.release, channel.since)
 }
 
 fn group_text(group: &NodeGroup) -> String {
-    let spec = &group.spec;
-    let wanted = match (&spec.release, &spec.channel) {
-        (Some(release), _) => format!("release {release}"),
-        (None, Some(channel)) => format!("channel {channel}"),
-        (None, None) => String::new(),
-    };
-    let waves = spec.waves.as_ref().map(|waves| format!(", waves {waves}")).unwrap_or_default();
-    let maximum = spec.maximum_version.as_ref().map(|version| format!(", at most {version}"));
-    let windows: Vec<_> = spec.windows.iter().map(ToString::to_string).collect();
-    let windows = match windows.as_slice() {
-        [] => String::new(),
-        windows => format!(", restarts {}", windows.join(" or ")),
-    };
-    let drain = spec.drain.map(|drain| {
-        let then = match drain.then {
-            DrainPolicy::Wait => "waits",
-            DrainPolicy::Restart => "restarts",
-        };
-        format!(", drains for up to {:#} and then {then}", drain.deadline)
-    });
-    let drain = drain.unwrap_or_default();
-    let paused = spec.paused.as_ref().map(|why| format!(", paused: {why}")).unwrap_or_default();
-    format!(
-        "  {:<10} {wanted}{}{waves}{windows}{drain}{paused}\n",
-        group.metadata.name.as_str(),
-        maximum.unwrap_or_default()
-    )
+    format!("  {:<10} {}\n", group.metadata.name.as_str(), group_terms(group))
 }
 
 fn offer_text(offer: &Offer) -> String {

@@ -50,7 +50,7 @@ async fn the_operator_guide_from_the_first_command_to_the_last() {
     let at = bench.path();
     let run = |arguments: &[&str]| succeeds(at, &[arguments, &["--keys", "keys"]].concat());
     let out = run(&["channel", "init", "channel"]);
-    assert!(out.contains("channel/root.json"), "{out}");
+    assert!(out.contains("channel/root.json") && out.contains("real keys"), "{out}");
     let out = run(&["publish", "channel", "r1", "r2", "--level", "3"]);
     assert!(out.contains("tiny 1.1.0 (x86_64) is published"), "{out}");
     let waves = "10%@0s,50%@4h,100%@24h";
@@ -59,15 +59,16 @@ async fn the_operator_guide_from_the_first_command_to_the_last() {
     assert!(out.contains("stable is a new channel"), "{out}");
     fs::write(at.join("workers.yaml"), group_yaml("workers", "channel: stable")).unwrap();
     let out = run(&["group", "set", "channel", "workers", "-f", "workers.yaml"]);
-    assert!(out.contains("workers follows the channel stable"), "{out}");
-    let out = run(&["channel", "set", "channel", "stable", "1.0.0", "--pause", "a bad disk"]);
-    assert!(out.contains("paused: a bad disk") && out.contains("waves"), "{out}");
+    assert!(out.contains("workers is set: channel stable"), "{out}");
+    let out = run(&["channel", "set", "channel", "stable", "--pause", "a bad disk"]);
+    assert!(out.contains("open now: 10%), paused: a bad disk"), "{out}");
     assert!(!out.contains("new channel"), "{out}");
     let out = run(&["channel", "set", "channel", "stable", "1.1.0", "--resume"]);
     assert!(!out.contains("paused") && out.contains("all nodes at once"), "{out}");
+    assert!(out.contains("stable is 1.1.0 (was 1.0.0) since"), "{out}");
     run(&["channel", "refresh", "channel"]);
     let out = run(&["channel", "prune", "channel", "--keep", "1"]);
-    assert!(out.contains("removed 1.0.0 (x86_64)"), "{out}");
+    assert!(out.contains("removed 1.0.0 (x86_64)\nkept 1.1.0\n"), "{out}");
     succeeds(at, &["keys", "new", "new-keys"]);
     let rotate = ["--role", "targets", "--role", "timestamp", "--new", "new-keys"];
     let out = run(&[&["keys", "rotate", "channel"], &rotate[..]].concat());
@@ -95,6 +96,9 @@ async fn every_command_answers_in_json() {
     assert_eq!(published["published"][0]["version"], "1.0.0");
     let set = run_keys(&["channel", "set", "channel", "stable", "1.0.0"]);
     assert_eq!((&set["channel"], &set["release"]), (&"stable".into(), &"1.0.0".into()));
+    assert_eq!((&set["new"], &set["before"]), (&true.into(), &Value::Null));
+    let set = run_keys(&["channel", "set", "channel", "stable", "--pause", "a bad disk"]);
+    assert_eq!((&set["new"], &set["before"]["release"]), (&false.into(), &"1.0.0".into()));
     fs::write(at.join("lab.yaml"), group_yaml("lab", "release: 1.0.0")).unwrap();
     let group = run_keys(&["group", "set", "channel", "lab", "-f", "lab.yaml"]);
     assert_eq!(group["spec"]["release"], "1.0.0");
@@ -127,7 +131,11 @@ async fn what_operators_get_wrong_is_told_with_the_next_step() {
     let pause = [&set("1.0.0")[..], &["--pause", ""]].concat();
     refuses(at, &pause, 2, &["say why"]);
     let since = [&set("1.0.0")[..], &["--since", "tomorrow"]].concat();
-    refuses(at, &since, 2, &["give a time such as 2026-12-01T08:00:00Z"]);
+    refuses(at, &since, 2, &["give a time such as 2026-12-01T08:00:00Z, or now"]);
+    let set_only = |words: &[&'static str]| [&["channel", "set", "channel"], words].concat();
+    let pause = ["beta", "--pause", "a bad disk", "--keys", "keys"];
+    refuses(at, &set_only(&pause), 3, &["no channel `beta`", "give the release"]);
+    refuses(at, &set_only(&["stable", "--keys", "keys"]), 2, &["<RELEASE>"]);
     let forgotten = ["channel", "set", "channel", "stable", "1.0.0"];
     refuses(at, &forgotten, 3, &["there is no folder keys/dev", "give yours with --keys"]);
     let typo = ["--role", "targets", "--keys", "keys", "--new", "typo"];
@@ -136,8 +144,37 @@ async fn what_operators_get_wrong_is_told_with_the_next_step() {
     refuses(at, &["channel", "show", "keys"], 3, &["no channel folder", "slipway channel init"]);
     let into_keys = ["channel", "init", "keys", "--keys", "keys"];
     refuses(at, &into_keys, 3, &["which is no part of a channel", "new or empty folder"]);
+    succeeds(at, &["channel", "init", "other", "--keys", "keys"]);
+    let (channel, root) = (at.join("channel"), at.join("other/root.json"));
+    succeeds(&channel, &["channel", "verify", ".", "--root", "../other/root.json"]);
+    let stranger = crate::fixture::Bench::with_keys(crate::fixture::other_keys()).await;
+    fs::copy(stranger.channel().join("root.json"), &root).unwrap();
+    let verify = ["channel", "verify", "channel", "--root", "other/root.json"];
+    refuses(at, &verify, 3, &["the root.json of another channel?"]);
     let rotate = ["keys", "rotate", "channel", "--keys", "keys", "--role", "targets"];
     refuses(at, &rotate, 2, &["--new"]);
+}
+
+#[tokio::test]
+async fn waves_are_told_as_they_are_now() {
+    let bench = folder().await;
+    let at = bench.path();
+    let run = |arguments: &[&str]| succeeds(at, &[arguments, &["--keys", "keys"]].concat());
+    run(&["channel", "init", "channel"]);
+    run(&["publish", "channel", "r1", "--level", "1"]);
+    let set = |rest: &[&str]| run(&[&["channel", "set", "channel", "stable"], rest].concat());
+    let out = set(&["1.0.0", "--since", "2099-12-01T08:00:00Z"]);
+    assert!(out.contains("all nodes at once (none before 2099-12-01T08:00:00Z)"), "{out}");
+    let out = set(&["--waves", "7%@0s,100%@4h", "--since", "2026-11-01T08:00:00Z"]);
+    assert!(out.contains("7%@0s,100%@4h (open now: 100%)"), "{out}");
+    // What a pause had held back does not start all at once, with a new start.
+    let out = set(&["--resume", "--since", "now"]);
+    assert!(out.contains("(open now: 7%)"), "{out}");
+    let out = succeeds(at, &["channel", "show", "channel"]);
+    assert!(out.contains("(open now: 7%)"), "{out}");
+    // Beside another one, a name that is not there yet may be a typing error.
+    let out = run(&["channel", "set", "channel", "satble", "1.0.0"]);
+    assert!(out.contains("satble is a new channel, beside stable."), "{out}");
 }
 
 #[tokio::test]
@@ -163,7 +200,7 @@ async fn channels_and_groups_are_removed_when_nothing_needs_them() {
     let out = run(&["channel", "remove", "channel", "beta"]);
     assert!(out.contains("channel beta is gone"), "{out}");
     let out = run(&["group", "remove", "channel", "lab"]);
-    assert!(out.contains("group lab is gone"), "{out}");
+    assert!(out.contains("group lab is gone, with all that it said: channel stable"), "{out}");
     succeeds(at, &remove_stable);
     let out = succeeds(at, &["channel", "verify", "channel"]);
     assert!(out.contains("channels (0) and groups (0)"), "{out}");

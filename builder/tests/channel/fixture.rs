@@ -151,7 +151,7 @@ impl Bench {
 pub fn setting(name: &str, version: &str) -> ChannelSetting {
     ChannelSetting {
         name: name.parse().unwrap(),
-        release: version.parse().unwrap(),
+        release: Some(version.parse().unwrap()),
         waves: None,
         since: None,
         pause: None,

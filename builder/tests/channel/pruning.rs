@@ -36,6 +36,8 @@ async fn channels_pins_and_the_newest_stay() {
     let pruned = prune(&bench, 1).await.unwrap();
     let gone: Vec<_> = pruned.releases.iter().map(|(version, _)| version.to_string()).collect();
     assert_eq!(gone, ["1.2.0", "1.3.0"]);
+    let kept: Vec<_> = pruned.kept.iter().map(ToString::to_string).collect();
+    assert_eq!(kept, ["1.0.0", "1.1.0", "1.4.0-rc.1"]);
     assert_eq!(releases(&bench).await, ["1.0.0", "1.1.0", "1.4.0-rc.1"]);
     assert!(blobs(&bench) < before);
     assert_eq!(node.stable(&bench.channel()).await.unwrap(), "1.1.0");
@@ -66,7 +68,7 @@ async fn a_second_run_removes_old_metadata_and_needs_no_keys() {
     let pruned = channel::prune(&bench.folder(), &request, now()).await.unwrap();
     assert!(pruned.releases.is_empty() && !pruned.files.is_empty(), "{pruned:?}");
     let again = channel::prune(&bench.folder(), &request, now()).await.unwrap();
-    assert_eq!(again, Pruned::default());
+    assert!(again.releases.is_empty() && again.files.is_empty(), "{again:?}");
     let metadata = fs::read_dir(bench.channel().join("metadata")).unwrap().count();
     // Root, timestamp, snapshot, and the three roles that list documents.
     assert_eq!(metadata, 6);

@@ -89,7 +89,8 @@ async fn a_lost_blob_is_made_again() {
     fs::write(bench.channel().join(&blob), "damaged").unwrap();
     let error = channel::verify(&bench.channel(), None).await.unwrap_err();
     assert!(matches!(error, ChannelError::Blob { .. }), "{error}");
-    bench.publish(&[folder]).await.unwrap();
+    let again = bench.publish(&[folder]).await.unwrap();
+    assert!(again[0].unchanged && again[0].frames > 0, "{again:?}");
     channel::verify(&bench.channel(), None).await.unwrap();
 }
 
@@ -214,6 +215,12 @@ async fn a_development_release_stays_out_of_a_real_channel() {
     let mut document = ReleaseDocument::from_json(&text).unwrap();
     document.development = true;
     sign_document(&folder, &document, &KeyFolder::open(keys()).unwrap());
+    let error = bench.publish(&[folder]).await.unwrap_err();
+    assert!(matches!(error, ChannelError::Development(_)), "{error}");
+    // Signed with the throw-away keys themselves, which other keys would not mend.
+    let folder = bench.release("1.1.0", 2);
+    document.version = "1.1.0".parse().unwrap();
+    sign_document(&folder, &document, &KeyFolder::open(development_keys()).unwrap());
     let error = bench.publish(&[folder]).await.unwrap_err();
     assert!(matches!(error, ChannelError::Development(_)), "{error}");
 
