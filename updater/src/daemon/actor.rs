@@ -13,7 +13,7 @@ use release::settings::{ApiSettings, Settings};
 use release::{ReleaseVersion, RootHash};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::board::Board;
 use super::front::Request;
@@ -43,6 +43,8 @@ const REOPEN: Duration = Duration::from_secs(30);
 /// Time between arming and the restart, in which answers reach those who asked for it: the
 /// restart ends this program first, and the network soon after.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
+/// How long a channel may take before a good boot is blessed all the same.
+const FIRST_LOOK: Duration = Duration::from_secs(30);
 /// Time between two looks at the holds, the health and the seed of a node that waits.
 const ROUND: Duration = Duration::from_secs(15);
 /// The same, while pods leave the node.
@@ -271,7 +273,13 @@ impl Actor {
     async fn finish(&mut self, finished: Finished) {
         self.work = Work::None;
         match finished {
-            Finished::Verdict(pending, Verdict::Healthy) => self.bless(pending).await,
+            Finished::Verdict(pending, Verdict::Healthy) => {
+                // A slipwayd that dies of its channel must die while there is a way back.
+                if pending.can_fall_back() {
+                    let _ = timeout(FIRST_LOOK, self.look()).await;
+                }
+                self.bless(pending).await;
+            }
             Finished::Verdict(pending, Verdict::Failed(failure)) => {
                 self.condemn(pending, failure).await;
             }

@@ -225,11 +225,12 @@ impl Journal {
     /// # Errors
     /// When the state partition fails.
     pub fn give_up(store: &dyn StateStore) -> Result<(), UpdateError> {
-        if let Some(bytes) = store.load(DOCUMENT).map_err(UpdateError::Load)? {
-            store.save(GIVEN_UP, &bytes).map_err(UpdateError::Save)?;
-            store.remove(DOCUMENT).map_err(UpdateError::Save)?;
+        match store.load(DOCUMENT) {
+            Ok(None) => return Ok(()),
+            Ok(Some(bytes)) => store.save(GIVEN_UP, &bytes).map_err(UpdateError::Save)?,
+            Err(error) => tracing::warn!(%error, "the journal that is given up has no copy"),
         }
-        Ok(())
+        store.remove(DOCUMENT).map_err(UpdateError::Save)
     }
 
     /// Saves the journal.

@@ -133,7 +133,11 @@ impl Machine {
     /// As [`Machine::open`].
     pub fn standing(&mut self) -> Result<Standing, UpdateError> {
         let ukis = self.list()?;
-        let marks = Marks::load(self.effects.state.as_ref()).map_err(UpdateError::Load)?;
+        // They only explain: a bad block in them must not stop updates.
+        let marks = Marks::load(self.effects.state.as_ref()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the initrds' marks cannot be read");
+            Marks::default()
+        });
         let (journal, facts) = (&self.journal, &self.facts);
         let settled = Evidence { journal, ukis: &ukis, facts, marks: &marks }.settle();
         let can_fall_back = fallback(&ukis, facts.slot).is_some();

@@ -168,6 +168,7 @@ impl Evidence<'_> {
         let own = self.own().filter(|name| name.tries.is_some());
         let target = self.facts.slot.target().slot();
         let untested = |name: &&UkiName| name.slot == target && name.tries.is_some();
+        let exhausted = |name: &&UkiName| name.tries.is_some_and(|tries| tries.left == 0);
         match own {
             Some(name) => {
                 let installation = Installation {
@@ -180,7 +181,9 @@ impl Evidence<'_> {
                     Phase::Steady => Phase::Pending { installation, failing: None },
                     other => other,
                 };
-                Settled { phase, next: Next::Judge(name), fell_back: None, remove: Vec::new() }
+                // When this slot has no tries left either, the loader would take the newer one.
+                let remove = self.ukis.iter().filter(untested).filter(exhausted).copied().collect();
+                Settled { phase, next: Next::Judge(name), fell_back: None, remove }
             }
             // A proven slot runs. A UKI of the other one that is neither proven nor armed
             // would be taken at the next restart: it must go.

@@ -233,12 +233,12 @@ impl Machine {
         }
     }
 
-    /// A boot that was never found good and has no tries left would rank behind a newer one
+    /// A boot that was never found good and has used its tries would rank behind a newer one
     /// that fails too: what is able to update must stay a fallback.
     fn renew_own_tries(&self, ukis: &[UkiName]) -> Result<(), UpdateError> {
         // Without a UKI of its own this slot is no fallback, and an update the only cure.
         match own(ukis, self.facts.slot) {
-            Some(name) if name.tries.is_some_and(|tries| tries.left == 0) => {
+            Some(name) if name.tries.is_some_and(|tries| tries.left < FIRST_TRIES) => {
                 self.rename(&name, &first_name(name.generation, name.slot))
             }
             Some(_) | None => Ok(()),

@@ -4,7 +4,7 @@ use release::uki_name::MAX_GENERATION;
 use release::{Slot, UkiName};
 
 use super::journal::{Condition, DAMAGED, DOCUMENT, MAX_EVENTS};
-use super::marks::Marks;
+use super::marks::{self, Marks};
 use super::power_cuts::{Behaviour, Image, facts};
 use super::settle::Evidence;
 use super::*;
@@ -199,6 +199,36 @@ fn a_boot_without_a_fallback_goes_on_and_can_be_updated() {
     let _armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
     // With its tries renewed the old one is a fallback, although it was never found good.
     assert_eq!(node.ukis(), [name("000001-a+3"), name("000002-b+3")]);
+}
+
+#[test]
+fn a_boot_that_was_never_found_good_outlives_a_bad_update_and_many_restarts() {
+    let node = booted("000001-a+2-1");
+    let (mut machine, _) = pending(&node);
+    let staged = stage(&mut machine, &node);
+    let _armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
+    for tries in ["+2-1", "+1-2", "+0-3"] {
+        assert_eq!(node.boot().unwrap().name, name(&format!("000002-b{tries}")));
+        node.cut_power_after(0);
+    }
+    for _ in 0..5 {
+        assert_eq!(node.boot().unwrap().name.slot, Slot::A);
+        let (machine, _) = pending(&node);
+        assert!(machine.journal().refusal(&new().id).is_some());
+    }
+    assert_eq!(node.ukis(), [name("000001-a+0-5")]);
+}
+
+#[test]
+fn documents_that_the_device_cannot_read_do_not_end_updates() {
+    let node = booted("000001-a");
+    node.make_unreadable(marks::DOCUMENT);
+    let _machine = steady(&node);
+    node.make_unreadable(DOCUMENT);
+    let opened = Machine::open(node.effects(), facts(Slot::A, &old().id, node.boot_id()));
+    assert!(matches!(opened, Err(UpdateError::Load(_))));
+    Journal::give_up(&node).unwrap();
+    let _machine = steady(&node);
 }
 
 #[test]

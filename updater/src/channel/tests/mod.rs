@@ -18,7 +18,7 @@ mod attacks;
 mod documents;
 mod memory;
 mod mirrors;
-mod repository;
+pub(crate) mod repository;
 
 use repository::{Files, Repository as Maker};
 

@@ -274,6 +274,13 @@ impl Actor {
         if let Some(cluster) = &checked.settings().kubernetes {
             cluster::check(cluster).map_err(invalid)?;
         }
+        // Settings that close the port, or reach no channel, could not be corrected from afar.
+        if let Some(api) = &checked.settings().api {
+            crate::api::server_config(api)
+                .map_err(|error| invalid(format!("api: {}", chain(&error))))?;
+        }
+        crate::http::client(&checked.settings().network)
+            .map_err(|error| invalid(format!("network: {}", chain(&error))))?;
         let renamed = checked.settings().hostname.as_deref() != Some(&Identity::hostname());
         if checked.settings().kubernetes.is_some() && renamed && cluster::has_joined() {
             let message = format!(

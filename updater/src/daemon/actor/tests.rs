@@ -1,7 +1,7 @@
 //! The actor over a node in memory: what it answers, and what it does before and after.
 
 use jiff::Timestamp;
-use release::api::{Action, Started};
+use release::api::{Action, SettingsMode, Started};
 use release::{Architecture, Digest, RootHash, Slot};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
@@ -9,10 +9,11 @@ use vm_tests::metadata as stand_in;
 
 use super::*;
 use crate::channel::RunningImage;
+use crate::channel::tests::repository::Repository;
 use crate::effects::fake::{Effect, FakeNode, Sizes};
 use crate::effects::{BootedSlot, Disarmed};
 use crate::secure_boot::SecureBootError;
-use crate::settings::{Cloud, MetadataService};
+use crate::settings::{Cloud, MetadataService, NodeSettings};
 use crate::staging::Part;
 use crate::update::{Journal, ReleaseId, SlotRecord};
 
@@ -197,4 +198,86 @@ async fn a_look_that_is_due_waits_for_what_is_under_way() {
     assert!(actor.next_round() > Instant::now() + ROUND / 2, "the actor would spin");
     (actor.work, actor.machine) = (Work::None, None);
     assert!(actor.next_round() > Instant::now() + ROUND / 2, "the actor would spin");
+}
+
+/// A channel's server that ends each connection, and keeps what the node had done before it.
+fn hangs_up(node: &FakeNode) -> (u16, Arc<Mutex<Vec<Vec<Effect>>>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (node, seen) = (node.clone(), Arc::new(Mutex::new(Vec::new())));
+    let log = Arc::clone(&seen);
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            log.lock().unwrap().push(node.log());
+            drop(connection);
+        }
+    });
+    (port, seen)
+}
+
+#[tokio::test]
+async fn the_channel_is_asked_before_a_good_boot_loses_its_way_back() {
+    let node = FakeNode::new(0, Sizes::default());
+    for name in ["slipway-000001-b.efi", "slipway-000002-a+3.efi"] {
+        node.install_uki(name.parse().unwrap(), b"uki");
+    }
+    node.boot().unwrap();
+    let (port, seen) = hangs_up(&node);
+    let scratch = tempfile::tempdir().unwrap();
+    let mut actor = actor(&node);
+    actor.setting.places.scratch = scratch.path().join("tuf");
+    let mirror = format!("http://127.0.0.1:{port}");
+    let settings = serde_json::json!({"schema": 2, "channel": {
+        "mirrors": [mirror], "root": Repository::new().initial_root(), "follow": "stable"}});
+    let settings = NodeSettings::from_bytes(settings.to_string().into_bytes()).unwrap();
+    crate::settings::save(&node, actor.setting.facts.slot, &settings).unwrap();
+    actor.load_settings().await;
+    actor.open_machine().await;
+    let Work::Judging(task, pending) = std::mem::replace(&mut actor.work, Work::None) else {
+        panic!("this boot is not judged")
+    };
+    task.abort();
+    assert!(seen.lock().unwrap().is_empty(), "the channel was asked before the verdict");
+    actor.finish(Finished::Verdict(pending.unwrap(), Verdict::Healthy)).await;
+    let blessed = |effect: &Effect| matches!(effect, Effect::Rename(..));
+    let first = seen.lock().unwrap().first().cloned().expect("the channel was not asked");
+    assert!(!first.iter().any(blessed), "{first:?}");
+    assert!(
+        node.log().iter().any(blessed),
+        "a channel that is silent keeps no boot from its verdict"
+    );
+}
+
+#[tokio::test]
+async fn settings_that_would_close_the_port_or_reach_no_channel_are_refused() {
+    let node = node();
+    let mut actor = actor(&node);
+    actor.open_machine().await;
+    let authority = crate::api::testing::Authority::new();
+    let (good, other) = (authority.access(), authority.access());
+    let api = |key: &release::settings::Secret| {
+        serde_json::json!({"schema": 2, "api": {"certificate": good.certificate,
+            "clientAuthority": good.client_authority, "key": key.expose()}})
+    };
+    let frame = "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n";
+    let certificates = serde_json::json!({"schema": 2, "network": {"certificates": [frame]}});
+    for (document, words) in [
+        (api(&other.key), "api: the node's key does not fit its certificate"),
+        (certificates, "network: "),
+    ] {
+        let document = document.to_string().into();
+        for mode in [SettingsMode::DryRun, SettingsMode::Apply] {
+            let error = actor.replace_settings(&document, mode).await.unwrap_err();
+            assert_eq!(error.code, Code::Invalid);
+            assert!(error.message.contains(words), "{}", error.message);
+        }
+    }
+    assert!(
+        !node
+            .log()
+            .iter()
+            .any(|effect| matches!(effect, Effect::Save(name) if name.contains("settings")))
+    );
+    let good = api(&good.key).to_string().into();
+    assert!(actor.replace_settings(&good, SettingsMode::DryRun).await.is_ok());
 }

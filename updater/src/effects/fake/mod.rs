@@ -10,7 +10,7 @@ mod esp;
 mod loader;
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -130,6 +130,7 @@ struct Parts {
     devices: BTreeMap<(Slot, AreaKey), Device>,
     esp: Fat,
     documents: BTreeMap<String, Vec<u8>>,
+    unreadable: BTreeSet<String>,
     sizes: Sizes,
     booted: Slot,
     boots: u128,
@@ -179,6 +180,7 @@ impl FakeNode {
             devices: devices.collect(),
             esp: Fat::new(sizes.esp),
             documents: BTreeMap::new(),
+            unreadable: BTreeSet::new(),
             sizes,
             booted: Slot::A,
             boots: 0,
@@ -228,6 +230,11 @@ impl FakeNode {
     /// Asks `disturb` before each effect whether, and how, it fails. Ends with a boot.
     pub fn disturb(&self, disturb: impl FnMut(&Effect) -> Option<Fault> + Send + 'static) {
         self.parts().disturb = Some(Box::new(disturb));
+    }
+
+    /// From now on the device fails where this document is, until it is removed.
+    pub fn make_unreadable(&self, name: &str) {
+        self.parts().unreadable.insert(name.to_owned());
     }
 
     /// Switches the power on: what was not synced may be lost (after a cut), the loader takes
@@ -379,6 +386,9 @@ impl StateStore for FakeNode {
     fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let parts = self.parts();
         parts.check_power()?;
+        if parts.unreadable.contains(name) {
+            return Err(Fault::Device.error());
+        }
         Ok(parts.documents.get(name).cloned())
     }
 
@@ -397,6 +407,7 @@ impl StateStore for FakeNode {
     fn remove(&self, name: &str) -> io::Result<()> {
         self.perform(Effect::RemoveDocument(name.to_owned()), |parts, _| {
             parts.documents.remove(name);
+            parts.unreadable.remove(name);
             Ok(())
         })
     }

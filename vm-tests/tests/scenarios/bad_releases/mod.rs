@@ -2,7 +2,7 @@
 //! old slot without hands, within the tries that the loader counts, knows how far the new one
 //! got and why it failed, does not try it again, and takes a good newer one.
 //!
-//! One file for each release says what is wrong with it. Those that die, and the one that nobody
+//! One file for each release says what is wrong with it. Those that die, and those that nobody
 //! judges, are tried three times by the loader; those that are judged, once. Each kind has a machine
 //! of its own, and `make test` offers some to another.
 
@@ -18,6 +18,7 @@ mod kubelet_crash_loops;
 mod kubelet_never_healthy;
 mod pid_1_dies;
 mod probe_fails;
+mod root_hangs;
 mod updater_does_not_start;
 mod wrong_root_hash;
 
@@ -69,6 +70,12 @@ fn releases_that_are_judged_bad() {
 #[ignore = "takes half an hour: run `make soak`"]
 fn release_that_nobody_judges() {
     chain("release_that_nobody_judges", &[updater_does_not_start::RELEASE]);
+}
+
+#[test]
+#[ignore = "takes half an hour: run `make soak`"]
+fn release_that_never_comes_to_its_updater() {
+    chain("release_that_never_comes_to_its_updater", &[root_hangs::RELEASE]);
 }
 
 fn chain(test: &str, releases: &[BadRelease]) {
