@@ -3,7 +3,8 @@
 //! In: the document as an earlier boot, perhaps of another release, left it. Out: the same,
 //! one step further. **Invariant:** a document of a later schema is never overwritten. So a
 //! release that raises [`SCHEMA`] must write the old one until it is blessed, or its fallback
-//! cannot read what happened.
+//! cannot read what happened. A field that a later release added is passed over, for the same
+//! reason; a phase, an event or a cause that it added needs another schema.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -32,7 +33,6 @@ pub const MAX_REFUSALS: usize = 50;
 
 /// A release as this node tells it from others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ReleaseId {
     /// Its version.
     pub version: ReleaseVersion,
@@ -48,7 +48,6 @@ impl fmt::Display for ReleaseId {
 
 /// A release in a slot under a generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Installation {
     /// The release.
     pub release: ReleaseId,
@@ -62,7 +61,7 @@ pub struct Installation {
 
 /// Where an update stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "phase", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "phase", rename_all = "kebab-case")]
 pub enum Phase {
     /// Nothing is under way.
     Steady,
@@ -103,7 +102,6 @@ pub enum Phase {
 
 /// What is known of a slot's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SlotRecord {
     /// The release that it holds.
     pub release: ReleaseId,
@@ -117,7 +115,7 @@ pub struct SlotRecord {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Happening {
     /// The other slot was verified.
     Staged,
@@ -151,7 +149,6 @@ pub enum Happening {
 
 /// An entry of the history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Event {
     /// When, by the node's clock, right or wrong.
     pub at: Timestamp,
@@ -163,7 +160,6 @@ pub struct Event {
 
 /// What both slots know of updates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Journal {
     /// Format version, [`SCHEMA`].
     pub schema: u32,

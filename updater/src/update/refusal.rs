@@ -12,7 +12,6 @@ pub const MAX_TEXT: usize = 400;
 
 /// What a probe said when the time was over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Failure {
     /// Which probe.
     pub probe: String,
@@ -36,7 +35,7 @@ impl fmt::Display for Failure {
 
 /// Why a release is refused, in the order of how far it got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "reached", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "reached", rename_all = "kebab-case")]
 pub enum Cause {
     /// The loader did not try it, or could not count.
     Loader,
@@ -79,7 +78,6 @@ impl fmt::Display for Cause {
 
 /// A release that this node does not take again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Refusal {
     /// The release; what counts is its root hash.
     pub release: ReleaseId,

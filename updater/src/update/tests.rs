@@ -361,6 +361,41 @@ fn a_journal_of_a_later_schema_is_refused_and_stays() {
     assert_eq!(node.document(journal::GIVEN_UP).unwrap(), later);
 }
 
+/// A bad release that knew more must not be tried again for what it wrote.
+#[test]
+fn fields_of_a_later_release_are_passed_over() {
+    fn add_fields(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::Object(object) => {
+                object.values_mut().for_each(add_fields);
+                // The keys of this one are slots.
+                if !object.contains_key("b") {
+                    object.insert("later".to_owned(), "2.0.0".into());
+                }
+            }
+            serde_json::Value::Array(array) => array.iter_mut().for_each(add_fields),
+            _ => {}
+        }
+    }
+    let node = booted("000001-a");
+    let mut machine = steady(&node);
+    let staged = stage(&mut machine, &node);
+    let _armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
+    let mut journal = machine.journal().clone();
+    let failure = Failure::new("kubelet", "no answer");
+    let Phase::Armed { installation } = journal.phase.clone() else { panic!() };
+    let (release, at) = (installation.release.clone(), node.effects().clock.now());
+    journal.record(at, &release, Happening::Condemned { failure: failure.clone() });
+    let cause = Cause::Userspace { tries: 3, judging: true };
+    journal.refuse(Refusal { release, cause, at });
+    journal.phase = Phase::Condemned { installation, failure };
+    let mut document = serde_json::to_value(&journal).unwrap();
+    add_fields(&mut document);
+    node.effects().state.save(DOCUMENT, document.to_string().as_bytes()).unwrap();
+    let (found, condition) = Journal::load(&node).unwrap();
+    assert_eq!((found, condition), (journal, Condition::Good));
+}
+
 #[test]
 fn a_damaged_journal_is_set_aside_and_said() {
     for damage in ["", "{", "[]", r#"{"schema": 1, "unknown": 1}"#, "\0\0\0"] {
