@@ -1,13 +1,13 @@
 //! A node that may update itself finds a new release in its channel, writes it to the other slot
 //! while its pod answers, restarts into it and blesses it, and the pod is back. It then runs what was
-//! signed, and says so to who asks for drift and metrics.
+//! signed, and says so to who asks for drift and metrics, and on its screen.
 
 use std::fs;
 
 use anyhow::{Result, ensure};
 use release::Slot;
 use release::api::{Boot, Drift, Outcome, Phase, Status};
-use vm_tests::machine::{Hardware, Machine, POD_PORT};
+use vm_tests::machine::{Hardware, Machine, POD_PORT, PROBE_PORT};
 use vm_tests::node::NodeAccess;
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
@@ -56,12 +56,25 @@ fn scenario() -> Result<()> {
         "UKIs: {ukis}"
     );
     pod_answers(&mut machine)?;
-    is_what_was_signed(&site.access)
+    is_what_was_signed(&site.access)?;
+    screen_shows_it(&mut machine)
 }
 
 fn pod_answers(machine: &mut Machine) -> Result<()> {
     let answer = machine.get(POD_PORT, "/", BOOT_SECONDS)?;
     ensure!(answer == b"pod is up\n", "the pod says {:?}", String::from_utf8_lossy(&answer));
+    Ok(())
+}
+
+/// The cells of the first virtual terminal, as the kernel holds them.
+fn screen_shows_it(machine: &mut Machine) -> Result<()> {
+    let cells = machine.get(PROBE_PORT, "/read?path=/dev/vcs1", BOOT_SECONDS)?;
+    let screen = String::from_utf8_lossy(&cells);
+    let running = "test 0.1.1 in slot b, generation 2, blessed";
+    for words in ["Slipway", running, "channel stable", "10.0.2.15"] {
+        ensure!(screen.contains(words), "no `{words}` on the screen: {screen}");
+    }
+    ensure!(!screen.contains("login"), "somebody may log in: {screen}");
     Ok(())
 }
 
