@@ -26,9 +26,18 @@ pub struct ChannelSetting {
     /// Its waves; those of another release are not kept.
     pub waves: Option<Waves>,
     /// When the waves start: by default now, when the release is another.
-    pub since: Option<Timestamp>,
+    pub since: Option<Since>,
     /// Whether nodes may start.
     pub pause: Option<Pause>,
+}
+
+/// When the waves of a channel start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// With the change.
+    Now,
+    /// At this time.
+    At(Timestamp),
 }
 
 /// Whether nodes may start an update.
@@ -96,7 +105,11 @@ fn next_document(
     let same = before.filter(|before| before.release == *release);
     let whole_seconds =
         Timestamp::from_second(now.as_second()).map_err(|_| ChannelError::Expiry)?;
-    let since = setting.since.or(same.map(|before| before.since)).unwrap_or(whole_seconds);
+    let since = match (setting.since, same) {
+        (Some(Since::At(time)), _) => time,
+        (None, Some(before)) => before.since,
+        (Some(Since::Now), _) | (None, None) => whole_seconds,
+    };
     let kept = same.map(|before| before.waves.clone()).unwrap_or_default();
     let paused = match &setting.pause {
         Some(Pause::Paused(reason)) => Some(reason.clone()),
@@ -149,7 +162,8 @@ pub async fn set_group(
     Ok(group)
 }
 
-/// Takes a channel away that no group follows. Nodes whose settings follow it stay where they are.
+/// Takes a channel away that no group follows; gives what it was. Nodes whose settings follow it stay
+/// where they are.
 ///
 /// # Errors
 /// [`ChannelError::NothingToRemove`], [`ChannelError::Followed`], or whatever keeps the change from
@@ -160,13 +174,13 @@ pub async fn remove_channel(
     key_folder: &Path,
     lifetimes: Lifetimes,
     now: Timestamp,
-) -> Result<(), ChannelError> {
+) -> Result<ChannelDocument, ChannelError> {
     let keys = open_keys(key_folder, ChannelKey::Targets)?;
     let state = State::load(folder.path(), ExpirationEnforcement::Unsafe).await?;
-    let channels = state.channels()?;
-    if !channels.contains_key(name) {
+    let mut channels = state.channels()?;
+    let Some(channel) = channels.remove(name) else {
         return Err(nothing_to_remove("channel", name, channels.keys()));
-    }
+    };
     let groups = state.groups()?.into_iter();
     let followers = groups.filter(|(_, group)| group.spec.channel.as_ref() == Some(name));
     let groups: Vec<_> = followers.map(|(group, _)| group).collect();
@@ -175,7 +189,8 @@ pub async fn remove_channel(
     }
     let mut change = Change::default();
     change.unlist(TargetsRole::Targets, &state, &targets::channel(name))?;
-    commit(folder, &state, change, &signing(&keys, lifetimes, now)).await
+    commit(folder, &state, change, &signing(&keys, lifetimes, now)).await?;
+    Ok(channel)
 }
 
 /// Takes a group away; gives what it was. Its nodes follow the channel of their settings, or stay

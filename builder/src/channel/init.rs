@@ -93,7 +93,16 @@ pub fn create(path: &Path) -> Result<Folder, ChannelError> {
     Ok(folder)
 }
 
-/// Makes an empty channel in a folder of [`create`]; true when its keys are throw-away ones.
+/// What the keys of a channel are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// Machines that matter.
+    Real,
+    /// To be thrown away: the channel takes development builds.
+    Development,
+}
+
+/// Makes an empty channel in a folder of [`create`].
 ///
 /// # Errors
 /// [`ChannelError`], such as that of a missing key; the folder is no channel then.
@@ -102,7 +111,7 @@ pub async fn init(
     key_folder: &Path,
     lifetimes: Lifetimes,
     now: Timestamp,
-) -> Result<bool, ChannelError> {
+) -> Result<KeyKind, ChannelError> {
     let roots = ChannelKeys::open_roots(key_folder)?;
     let roles = TargetsRole::ALL.map(TargetsRole::key);
     let needed = [&roles[..], &[ChannelKey::Snapshot, ChannelKey::Timestamp]].concat();
@@ -133,7 +142,7 @@ pub async fn init(
         fs::create_dir_all(&inner).map_err(|error| ChannelError::Io(inner, error))?;
     }
     signed.write(folder)?;
-    Ok(roots.is_development())
+    Ok(if roots.is_development() { KeyKind::Development } else { KeyKind::Real })
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), ChannelError> {

@@ -29,11 +29,11 @@ use std::path::Path;
 
 pub use commit::Lifetimes;
 pub use documents::{
-    ChannelSet, ChannelSetting, Pause, remove_channel, remove_group, set_channel, set_group,
+    ChannelSet, ChannelSetting, Pause, Since, remove_channel, remove_group, set_channel, set_group,
 };
 pub use error::{ChannelError, Fault};
 pub use folder::Folder;
-pub use init::{RootKeys, create, init, root};
+pub use init::{KeyKind, RootKeys, create, init, root};
 pub use prune::{PruneRequest, Pruned, prune};
 pub use publish::{DEFAULT_LEVEL, MINIMUM_UPDATER, PublishRequest, PublishedRelease, publish};
 pub use refresh::refresh;

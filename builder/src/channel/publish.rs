@@ -18,9 +18,7 @@ use super::ChannelError;
 use super::commit::{Change, Lifetimes, Signing, TargetsRole, commit, trusts};
 use super::folder::Folder;
 use super::payload::{self, Encoded, Encoding, KnownFrames, PayloadError};
-use super::release_folder::{
-    ROOT_FILE, ReleaseFolder, ReleaseFolderError, Signers, claims_development,
-};
+use super::release_folder::{ROOT_FILE, ReleaseFolder, ReleaseFolderError, Signers};
 use super::state::{ReleaseId, State};
 use crate::keys::{ChannelKey, ChannelKeys};
 use crate::progress::{Progress, Task};
@@ -133,9 +131,9 @@ fn open_releases(
     let mut releases: Vec<ReleaseFolder> = Vec::new();
     for path in paths {
         let release = ReleaseFolder::open(path, signers).map_err(|error| match error {
-            // The better advice: other keys would not help.
-            ReleaseFolderError::Signature(_)
-                if !state.is_development() && claims_development(path) =>
+            // Other keys would not help.
+            ReleaseFolderError::Signature { claims_development: true, .. }
+                if !state.is_development() =>
             {
                 ChannelError::Development(path.clone())
             }

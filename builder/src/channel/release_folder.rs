@@ -44,8 +44,13 @@ pub enum ReleaseFolderError {
     #[error("{} is wrong: build the release again", .0.display())]
     Document(PathBuf, #[source] InvalidDocument),
     /// Signed by nobody, or by another key.
-    #[error("{} is not signed by release.key of the key folder: build it with these keys, or give the right folder with --keys", .0.display())]
-    Signature(PathBuf),
+    #[error("{} is not signed by release.key of the key folder: build it with these keys, or give the right folder with --keys", .file.display())]
+    Signature {
+        /// The document.
+        file: PathBuf,
+        /// Whether it says of itself that throw-away keys have signed it.
+        claims_development: bool,
+    },
     /// A file that is missing from the document, or other than it says.
     #[error("{} is not the file that release.json describes: do not use this release; build it again", .0.display())]
     File(PathBuf),
@@ -161,19 +166,16 @@ impl ReleaseFolder {
     }
 }
 
-/// True when the folder says that it was signed with throw-away keys, whoever says so.
-pub fn claims_development(folder: &Path) -> bool {
-    let bytes = read_bounded(&folder.join(RELEASE_FILE), MAX_DOCUMENT_BYTES);
-    let document = bytes.ok().and_then(|bytes| ReleaseDocument::from_json(&bytes).ok());
-    document.is_some_and(|document| document.development)
-}
-
 fn check_signature(
     folder: &Path,
     document: &[u8],
     public: &PublicKey,
 ) -> Result<(), ReleaseFolderError> {
-    let refused = || ReleaseFolderError::Signature(folder.join(RELEASE_FILE));
+    let refused = || ReleaseFolderError::Signature {
+        file: folder.join(RELEASE_FILE),
+        claims_development: ReleaseDocument::from_json(document)
+            .is_ok_and(|document| document.development),
+    };
     let text = read_small(&folder.join(SIGNATURE_FILE))?;
     let text = String::from_utf8(text).map_err(|_| refused())?;
     let signature = text.trim().parse::<Signature>().map_err(|_| refused())?;

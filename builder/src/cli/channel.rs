@@ -11,7 +11,9 @@ use super::describe::{channel_terms, size};
 use super::show::show;
 use super::{Answer, Failed};
 use crate::channel::state::{INITIAL_ROOT, MAX_ROOT_BYTES};
-use crate::channel::{self, ChannelSet, ChannelSetting, Lifetimes, Pause, PruneRequest, folder};
+use crate::channel::{
+    self, ChannelSet, ChannelSetting, KeyKind, Lifetimes, Pause, PruneRequest, folder,
+};
 
 /// Runs one of the commands.
 pub async fn channel(command: ChannelCommand) -> Result<Answer, Failed> {
@@ -36,20 +38,20 @@ async fn init(arguments: &InitArguments) -> Result<Answer, Failed> {
     let path = arguments.channel.as_path();
     let folder = channel::create(path)?;
     let keys = &arguments.signing.keys;
-    let development = channel::init(&folder, keys, lifetimes, Timestamp::now()).await?;
+    let kind = channel::init(&folder, keys, lifetimes, Timestamp::now()).await?;
     let root = path.join(INITIAL_ROOT);
-    let kind = match development {
-        true => "Its keys are throw-away keys: it takes development builds.",
-        false => "Its keys are real keys: it takes no development builds.",
+    let keys = match kind {
+        KeyKind::Development => "Its keys are throw-away keys: it takes development builds.",
+        KeyKind::Real => "Its keys are real keys: it takes no development builds.",
     };
     Ok(Answer {
         text: format!(
             "The channel is in {}. Serve the folder with any web server.\n\
-             Nodes need {} in their settings: it says whom they trust.\n{kind}\n",
+             Nodes need {} in their settings: it says whom they trust.\n{keys}\n",
             path.display(),
             root.display()
         ),
-        json: json!({ "channel": path, "root": root, "development": development }),
+        json: json!({ "channel": path, "root": root, "development": kind == KeyKind::Development }),
     })
 }
 
@@ -149,11 +151,12 @@ async fn remove(
 ) -> Result<Answer, Failed> {
     let (keys, lifetimes) = (&signing.keys, signing.lifetimes());
     let folder = channel::open(path)?;
-    channel::remove_channel(&folder, name, keys, lifetimes, Timestamp::now()).await?;
+    let before = channel::remove_channel(&folder, name, keys, lifetimes, Timestamp::now()).await?;
     let text = format!(
-        "The channel {name} is gone. Nodes whose settings follow it stay where they are.\n"
+        "The channel {name} is gone. Nodes whose settings follow it stay where they are.\n\
+         Releases that nothing points at any more go with `slipway channel prune`.\n"
     );
-    Ok(Answer { text, json: json!({ "removed": name }) })
+    Ok(Answer { text, json: json!({ "removed": name, "before": before }) })
 }
 
 async fn prune(path: &Path, request: &PruneRequest) -> Result<Answer, Failed> {

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 use release::waves::Waves;
 use release::{ChannelName, GroupName, ReleaseVersion};
 use semver::Version;
 
-use crate::channel::{DEFAULT_LEVEL, Lifetimes, MINIMUM_UPDATER};
+use crate::channel::{DEFAULT_LEVEL, Lifetimes, MINIMUM_UPDATER, Since};
 use crate::keys::ChannelKey;
 
 /// `slipway channel`.
@@ -88,7 +88,7 @@ pub struct SetArguments {
     /// When the waves start, such as 2026-12-01T08:00:00Z, or now; by default now for another
     /// release, and as before for the same.
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
-    pub since: Option<Timestamp>,
+    pub since: Option<Since>,
     /// No node may start an update, for this reason.
     #[arg(long, value_name = "REASON", conflicts_with = "resume", value_parser = parse_reason)]
     pub pause: Option<String>,
@@ -271,13 +271,13 @@ fn parse_lifetime(text: &str) -> Result<SignedDuration, String> {
     }
 }
 
-/// A time with its offset from UTC, or `now`; in whole seconds.
-fn parse_since(text: &str) -> Result<Timestamp, String> {
-    let wrong = |_| "give a time such as 2026-12-01T08:00:00Z, or now".to_owned();
-    match text {
-        "now" => Timestamp::from_second(Timestamp::now().as_second()).map_err(wrong),
-        text => text.parse().map_err(wrong),
+/// A time with its offset from UTC, or `now`.
+fn parse_since(text: &str) -> Result<Since, String> {
+    if text == "now" {
+        return Ok(Since::Now);
     }
+    let time = text.parse().map_err(|_| "give a time such as 2026-12-01T08:00:00Z, or now")?;
+    Ok(Since::At(time))
 }
 
 /// A reason that says something.

@@ -48,5 +48,5 @@ async fn remove(
          or stay where they are.\n",
         group_terms(&group)
     );
-    Ok(Answer { text, json: json!({ "removed": group }) })
+    Ok(Answer { text, json: json!({ "removed": name, "before": group }) })
 }

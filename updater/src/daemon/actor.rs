@@ -43,7 +43,7 @@ const REOPEN: Duration = Duration::from_secs(30);
 /// Time between arming and the restart, in which answers reach those who asked for it: the
 /// restart ends this program first, and the network soon after.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
-/// How long a channel may take before a good boot is blessed all the same.
+/// See [`Actor`].
 const FIRST_LOOK: Duration = Duration::from_secs(30);
 /// Time between two looks at the holds, the health and the seed of a node that waits.
 const ROUND: Duration = Duration::from_secs(15);
@@ -110,6 +110,8 @@ struct Look {
 pub struct Actor {
     setting: Setting,
     machine: Option<Arc<Mutex<Machine>>>,
+    /// How long the channel may take before a good boot is blessed all the same.
+    first_look: Duration,
     work: Work,
     settings: Option<Settings>,
     /// Why there are no settings.
@@ -143,6 +145,7 @@ impl Actor {
         Self {
             setting,
             machine: None,
+            first_look: FIRST_LOOK,
             work: Work::None,
             settings: None,
             lack: None,
@@ -274,9 +277,14 @@ impl Actor {
         self.work = Work::None;
         match finished {
             Finished::Verdict(pending, Verdict::Healthy) => {
-                // A slipwayd that dies of its channel must die while there is a way back.
+                // A slipwayd that dies of what its channel says must die while there is a way back.
                 if pending.can_fall_back() {
-                    let _ = timeout(FIRST_LOOK, self.look()).await;
+                    if timeout(self.first_look, self.look()).await.is_err() {
+                        tracing::warn!(
+                            "slipway: the channel takes long: this boot is blessed without it"
+                        );
+                    }
+                    drop(self.decide(None).await);
                 }
                 self.bless(pending).await;
             }

@@ -13,7 +13,10 @@ use crate::secure_boot::SecureBootError;
 #[derive(Debug, thiserror::Error)]
 pub enum UpdateError {
     /// The journal cannot be read.
-    #[error("cannot read {DOCUMENT} on the state partition")]
+    #[error(
+        "cannot read {DOCUMENT} on the state partition: give it up with `slipway node clear`, or \
+         install the node anew when its disk fails"
+    )]
     Load(#[source] io::Error),
     /// The journal is of a later generation of this software. It stays as it is.
     #[error(

@@ -192,7 +192,7 @@ impl Journal {
     /// says so.
     ///
     /// # Errors
-    /// [`UpdateError::Schema`] for one of a later generation, which stays as it is.
+    /// [`UpdateError::Load`]; [`UpdateError::Schema`] for one of a later generation, which stays as it is.
     pub fn load(store: &dyn StateStore) -> Result<(Self, Condition), UpdateError> {
         let Some(bytes) = store.load(DOCUMENT).map_err(UpdateError::Load)? else {
             return Ok((Self::new(), Condition::Good));
@@ -209,14 +209,17 @@ impl Journal {
         match serde_json::from_slice(&bytes) {
             Ok(journal) => Ok((journal, Condition::Good)),
             Err(_) => {
-                store.save(DAMAGED, &bytes).map_err(UpdateError::Save)?;
+                // A full partition must not keep a boot from being judged.
+                if let Err(error) = store.save(DAMAGED, &bytes) {
+                    tracing::warn!(%error, "the damaged journal has no copy");
+                }
                 Ok((Self::new(), Condition::Damaged))
             }
         }
     }
 
-    /// Moves a journal aside that this program cannot read, so that the node starts afresh.
-    /// Refusals are lost with it.
+    /// Moves a journal aside that this program cannot read, so that the node starts afresh; one
+    /// that the device cannot read goes without a copy. Refusals are lost with it.
     ///
     /// # Errors
     /// When the state partition fails.

@@ -154,8 +154,10 @@ impl Machine {
         }
         self.fell_back |= settled.fell_back.is_some();
         self.remove(&settled.remove)?;
-        if !self.unsaved {
-            marks.trim(self.effects.state.as_ref()).map_err(UpdateError::Save)?;
+        if !self.unsaved
+            && let Err(error) = marks.trim(self.effects.state.as_ref())
+        {
+            tracing::warn!(%error, "the initrds' marks cannot be cut");
         }
         Ok(match settled.next {
             Next::Rest => Standing::Steady,

@@ -233,8 +233,8 @@ impl Machine {
         }
     }
 
-    /// A boot that was never found good and has used its tries would rank behind a newer one
-    /// that fails too: what is able to update must stay a fallback.
+    /// A boot that was never found good gets all its tries back before an update: without any it
+    /// would rank behind a newer one that fails too, and what is able to update must stay a fallback.
     fn renew_own_tries(&self, ukis: &[UkiName]) -> Result<(), UpdateError> {
         // Without a UKI of its own this slot is no fallback, and an update the only cure.
         match own(ukis, self.facts.slot) {

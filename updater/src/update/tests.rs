@@ -9,6 +9,7 @@ use super::power_cuts::{Behaviour, Image, facts};
 use super::settle::Evidence;
 use super::*;
 use crate::effects::Variable;
+use crate::effects::boot::BootId;
 use crate::effects::fake::{Effect, FakeNode, Fault, Sizes};
 use crate::secure_boot::{SecureBootError, testing};
 
@@ -58,13 +59,17 @@ fn stage(machine: &mut Machine, node: &FakeNode) -> crate::effects::Staged {
     new().stage(&node.effects(), disarmed).unwrap()
 }
 
+fn boot_id(number: u128) -> BootId {
+    BootId::from_u128(number)
+}
+
 fn installation(text: &str, armed_in: u128) -> Installation {
     let name = name(text);
     Installation {
         release: new().id,
         slot: name.slot,
         generation: name.generation,
-        armed_in: crate::effects::boot::BootId::from_u128(armed_in),
+        armed_in: boot_id(armed_in),
     }
 }
 
@@ -72,11 +77,8 @@ fn installation(text: &str, armed_in: u128) -> Installation {
 fn cause(phase: Phase, uki: &str, marks: &[u128]) -> Option<Cause> {
     let mut journal = Journal::new();
     journal.phase = phase;
-    let facts = facts(Slot::A, &old().id, crate::effects::boot::BootId::from_u128(9));
-    let lines: String = marks
-        .iter()
-        .map(|boot| format!("{}\n", crate::effects::boot::BootId::from_u128(*boot)))
-        .collect();
+    let facts = facts(Slot::A, &old().id, boot_id(9));
+    let lines: String = marks.iter().map(|boot| format!("{}\n", boot_id(*boot))).collect();
     let marks = Marks::parse(lines.as_bytes());
     let ukis = [name("000001-a"), name(uki)];
     let evidence = Evidence { journal: &journal, ukis: &ukis, facts: &facts, marks: &marks };
@@ -220,10 +222,21 @@ fn a_boot_that_was_never_found_good_outlives_a_bad_update_and_many_restarts() {
 }
 
 #[test]
-fn documents_that_the_device_cannot_read_do_not_end_updates() {
+fn marks_that_cannot_be_read_or_cut_do_not_end_updates() {
     let node = booted("000001-a");
+    (0..300).for_each(|number| node.append(marks::DOCUMENT, &format!("{}\n", boot_id(number))));
+    let full =
+        |effect: &Effect| (*effect == Effect::Save(marks::DOCUMENT.into())).then_some(Fault::Full);
+    node.disturb(full);
+    let _machine = steady(&node);
     node.make_unreadable(marks::DOCUMENT);
     let _machine = steady(&node);
+}
+
+#[test]
+fn a_journal_that_the_device_cannot_read_can_be_given_up() {
+    let node = booted("000001-a");
+    drop(steady(&node));
     node.make_unreadable(DOCUMENT);
     let opened = Machine::open(node.effects(), facts(Slot::A, &old().id, node.boot_id()));
     assert!(matches!(opened, Err(UpdateError::Load(_))));

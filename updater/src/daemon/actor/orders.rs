@@ -232,7 +232,7 @@ impl Actor {
         }
     }
 
-    /// The way out when the journal is of a later generation of this software.
+    /// The way out when the journal is of a later generation of this software, or cannot be read.
     async fn give_up_journal(&mut self) -> Answer {
         Journal::give_up(self.setting.effects.state.as_ref()).map_err(|error| refusal(&error))?;
         self.next_open = Instant::now();
@@ -241,7 +241,7 @@ impl Actor {
             Some(_) => Ok(Accepted {
                 started: Started::Yes,
                 target: None,
-                message: "the journal of updates was set aside, and began anew".to_owned(),
+                message: "the journal of updates was given up, and began anew".to_owned(),
             }),
             None => Err(no_machine()),
         }

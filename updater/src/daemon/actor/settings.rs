@@ -274,7 +274,7 @@ impl Actor {
         if let Some(cluster) = &checked.settings().kubernetes {
             cluster::check(cluster).map_err(invalid)?;
         }
-        // Settings that close the port, or reach no channel, could not be corrected from afar.
+        // Otherwise the port would close, or no channel be asked, until others come in another way.
         if let Some(api) = &checked.settings().api {
             crate::api::server_config(api)
                 .map_err(|error| invalid(format!("api: {}", chain(&error))))?;

@@ -200,16 +200,17 @@ async fn a_look_that_is_due_waits_for_what_is_under_way() {
     assert!(actor.next_round() > Instant::now() + ROUND / 2, "the actor would spin");
 }
 
-/// A channel's server that ends each connection, and keeps what the node had done before it.
-fn hangs_up(node: &FakeNode) -> (u16, Arc<Mutex<Vec<Vec<Effect>>>>) {
+/// A channel's server that never answers, and keeps what the node had done before it was asked.
+fn silent_server(node: &FakeNode) -> (u16, Arc<Mutex<Vec<Vec<Effect>>>>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (node, seen) = (node.clone(), Arc::new(Mutex::new(Vec::new())));
     let log = Arc::clone(&seen);
     std::thread::spawn(move || {
+        let mut open = Vec::new();
         for connection in listener.incoming() {
             log.lock().unwrap().push(node.log());
-            drop(connection);
+            open.push(connection);
         }
     });
     (port, seen)
@@ -222,10 +223,11 @@ async fn the_channel_is_asked_before_a_good_boot_loses_its_way_back() {
         node.install_uki(name.parse().unwrap(), b"uki");
     }
     node.boot().unwrap();
-    let (port, seen) = hangs_up(&node);
+    let (port, seen) = silent_server(&node);
     let scratch = tempfile::tempdir().unwrap();
     let mut actor = actor(&node);
     actor.setting.places.scratch = scratch.path().join("tuf");
+    actor.first_look = Duration::from_millis(500);
     let mirror = format!("http://127.0.0.1:{port}");
     let settings = serde_json::json!({"schema": 2, "channel": {
         "mirrors": [mirror], "root": Repository::new().initial_root(), "follow": "stable"}});
@@ -249,7 +251,7 @@ async fn the_channel_is_asked_before_a_good_boot_loses_its_way_back() {
 }
 
 #[tokio::test]
-async fn settings_that_would_close_the_port_or_reach_no_channel_are_refused() {
+async fn settings_of_the_port_and_the_network_that_cannot_be_used_are_refused() {
     let node = node();
     let mut actor = actor(&node);
     actor.open_machine().await;
