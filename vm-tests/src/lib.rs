@@ -13,6 +13,7 @@ pub mod hardware;
 pub mod http;
 pub mod image;
 pub mod isolation;
+mod lost_timer;
 pub mod machine;
 pub mod member;
 pub mod metadata;

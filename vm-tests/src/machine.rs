@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
+use crate::lost_timer::Watch;
 use crate::{accelerator, artefacts, http, qmp};
 
 pub use crate::hardware::{Access, BadSector, Hardware, OnReset, SharedNetworkCard};
@@ -48,6 +49,7 @@ pub struct Machine {
     started: Instant,
     /// Bytes of the serial log that earlier waits have used up.
     seen: usize,
+    _watch: Watch,
 }
 
 impl Machine {
@@ -112,7 +114,8 @@ impl Machine {
             .stdin(Stdio::null())
             .stderr(fs::File::create(folder.join("qemu.log"))?);
         let qemu = command.spawn().context("cannot run setpriv: run setup/install-dependencies")?;
-        Ok(Self { folder: folder.into(), address, qemu, started: Instant::now(), seen: 0 })
+        let (folder, started) = (folder.to_owned(), Instant::now());
+        Ok(Self { _watch: Watch::over(&folder), folder, address, qemu, started, seen: 0 })
     }
 
     /// Folder with disk, variables and logs.
