@@ -142,18 +142,24 @@ impl Machine {
         let settled = Evidence { journal, ukis: &ukis, facts, marks: &marks }.settle();
         let can_fall_back = fallback(&ukis, facts.slot).is_some();
         let adopted = self.adopted(&settled, &ukis);
+        // No partition must keep a boot from being judged.
+        let is_judged = matches!(settled.next, Next::Judge(_) | Next::Condemn(..));
         // Record first: if the power goes now, the next boot removes what is still there.
         match self.save(adopted.clone()) {
             Ok(()) => {}
-            // A full state partition must not keep a boot from being judged.
-            Err(_) if matches!(settled.next, Next::Judge(_) | Next::Condemn(..)) => {
+            Err(_) if is_judged => {
                 self.journal = adopted;
                 self.unsaved = true;
             }
             Err(error) => return Err(error),
         }
         self.fell_back |= settled.fell_back.is_some();
-        self.remove(&settled.remove)?;
+        match self.remove(&settled.remove) {
+            Err(error) if is_judged => {
+                tracing::warn!(%error, "a UKI that failed stays");
+            }
+            removed => removed?,
+        }
         if !self.unsaved
             && let Err(error) = marks.trim(self.effects.state.as_ref())
         {

@@ -136,19 +136,29 @@ impl Evidence<'_> {
         }
     }
 
+    /// Newer UKIs that have failed for good: once `own` has no tries left either, the loader would
+    /// take the newest.
+    fn exhausted_above(&self, own: UkiName) -> Vec<UkiName> {
+        let exhausted = |name: &&UkiName| {
+            name.generation > own.generation && name.tries.is_some_and(|tries| tries.left == 0)
+        };
+        self.ukis.iter().filter(exhausted).copied().collect()
+    }
+
     /// The boot of an installation that the journal knows.
     fn booted(&self, installation: &Installation) -> Settled {
-        let (phase, next) = match self.own() {
+        let (phase, next, remove) = match self.own() {
             Some(name) if name.tries.is_some() => {
                 let failing = match &self.journal.phase {
                     Phase::Pending { failing, .. } => failing.clone(),
                     _ => None,
                 };
-                (Phase::Pending { installation: installation.clone(), failing }, Next::Judge(name))
+                let phase = Phase::Pending { installation: installation.clone(), failing };
+                (phase, Next::Judge(name), self.exhausted_above(name))
             }
-            _ => (Phase::Steady, Next::Rest),
+            _ => (Phase::Steady, Next::Rest, Vec::new()),
         };
-        Settled { phase, next, fell_back: None, remove: Vec::new() }
+        Settled { phase, next, fell_back: None, remove }
     }
 
     /// The other slot came back from an installation: it is not tried again.
@@ -168,7 +178,6 @@ impl Evidence<'_> {
         let own = self.own().filter(|name| name.tries.is_some());
         let target = self.facts.slot.target().slot();
         let untested = |name: &&UkiName| name.slot == target && name.tries.is_some();
-        let exhausted = |name: &&UkiName| name.tries.is_some_and(|tries| tries.left == 0);
         match own {
             Some(name) => {
                 let installation = Installation {
@@ -181,8 +190,7 @@ impl Evidence<'_> {
                     Phase::Steady => Phase::Pending { installation, failing: None },
                     other => other,
                 };
-                // When this slot has no tries left either, the loader would take the newer one.
-                let remove = self.ukis.iter().filter(untested).filter(exhausted).copied().collect();
+                let remove = self.exhausted_above(name);
                 Settled { phase, next: Next::Judge(name), fell_back: None, remove }
             }
             // A proven slot runs. A UKI of the other one that is neither proven nor armed

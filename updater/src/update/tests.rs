@@ -213,8 +213,12 @@ fn a_boot_that_was_never_found_good_outlives_a_bad_update_and_many_restarts() {
         assert_eq!(node.boot().unwrap().name, name(&format!("000002-b{tries}")));
         node.cut_power_after(0);
     }
-    for _ in 0..5 {
+    for boot in 0..5 {
         assert_eq!(node.boot().unwrap().name.slot, Slot::A);
+        if boot == 0 {
+            // Nor does a partition that refuses the removal keep it from being judged.
+            node.disturb(|effect| matches!(effect, Effect::Remove(_)).then_some(Fault::Device));
+        }
         let (machine, _) = pending(&node);
         assert!(machine.journal().refusal(&new().id).is_some());
     }
