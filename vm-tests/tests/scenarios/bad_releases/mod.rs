@@ -45,7 +45,6 @@ fn releases_that_die_before_a_verdict() {
             flipped_block::RELEASE,
             wrong_root_hash::RELEASE,
             initrd_without_root_module::RELEASE,
-            initrd_hangs::RELEASE,
             pid_1_dies::RELEASE,
         ],
     );
@@ -74,8 +73,8 @@ fn release_that_nobody_judges() {
 
 #[test]
 #[ignore = "takes half an hour: run `make soak`"]
-fn release_that_never_comes_to_its_updater() {
-    chain("release_that_never_comes_to_its_updater", &[root_hangs::RELEASE]);
+fn releases_that_never_come_to_slipwayd() {
+    chain("releases_that_never_come_to_slipwayd", &[initrd_hangs::RELEASE, root_hangs::RELEASE]);
 }
 
 fn chain(test: &str, releases: &[BadRelease]) {
