@@ -16,7 +16,7 @@ use super::commit::{Lifetimes, Signing, TargetsRole, metadata_file, sign};
 use super::folder::{Folder, LOCK_FILE, TEMPORARY_DIR};
 use super::metadata::{self, PublicKey, SPEC_VERSION};
 use super::state::{self, INITIAL_ROOT, TIMESTAMP_FILE};
-use crate::keys::{ChannelKey, ChannelKeys, ReleaseSigner, public_key};
+use crate::keys::{ChannelKey, ChannelKeys, KeyPurpose, ReleaseSigner, public_key};
 
 /// The public keys that a root names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,16 +93,7 @@ pub fn create(path: &Path) -> Result<Folder, ChannelError> {
     Ok(folder)
 }
 
-/// What the keys of a channel are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyKind {
-    /// Machines that matter.
-    Real,
-    /// To be thrown away: the channel takes development builds.
-    Development,
-}
-
-/// Makes an empty channel in a folder of [`create`].
+/// Makes an empty channel in a folder of [`create`]; gives what its keys are for.
 ///
 /// # Errors
 /// [`ChannelError`], such as that of a missing key; the folder is no channel then.
@@ -111,7 +102,7 @@ pub async fn init(
     key_folder: &Path,
     lifetimes: Lifetimes,
     now: Timestamp,
-) -> Result<KeyKind, ChannelError> {
+) -> Result<KeyPurpose, ChannelError> {
     let roots = ChannelKeys::open_roots(key_folder)?;
     let roles = TargetsRole::ALL.map(TargetsRole::key);
     let needed = [&roles[..], &[ChannelKey::Snapshot, ChannelKey::Timestamp]].concat();
@@ -142,7 +133,7 @@ pub async fn init(
         fs::create_dir_all(&inner).map_err(|error| ChannelError::Io(inner, error))?;
     }
     signed.write(folder)?;
-    Ok(if roots.is_development() { KeyKind::Development } else { KeyKind::Real })
+    Ok(roots.purpose())
 }
 
 fn refuse_foreign(path: &Path) -> Result<(), ChannelError> {

@@ -33,7 +33,7 @@ pub use documents::{
 };
 pub use error::{ChannelError, Fault};
 pub use folder::Folder;
-pub use init::{KeyKind, RootKeys, create, init, root};
+pub use init::{RootKeys, create, init, root};
 pub use prune::{PruneRequest, Pruned, prune};
 pub use publish::{DEFAULT_LEVEL, MINIMUM_UPDATER, PublishRequest, PublishedRelease, publish};
 pub use refresh::refresh;

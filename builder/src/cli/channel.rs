@@ -11,9 +11,8 @@ use super::describe::{channel_terms, size};
 use super::show::show;
 use super::{Answer, Failed};
 use crate::channel::state::{INITIAL_ROOT, MAX_ROOT_BYTES};
-use crate::channel::{
-    self, ChannelSet, ChannelSetting, KeyKind, Lifetimes, Pause, PruneRequest, folder,
-};
+use crate::channel::{self, ChannelSet, ChannelSetting, Lifetimes, Pause, PruneRequest, folder};
+use crate::keys::KeyPurpose;
 
 /// Runs one of the commands.
 pub async fn channel(command: ChannelCommand) -> Result<Answer, Failed> {
@@ -38,11 +37,11 @@ async fn init(arguments: &InitArguments) -> Result<Answer, Failed> {
     let path = arguments.channel.as_path();
     let folder = channel::create(path)?;
     let keys = &arguments.signing.keys;
-    let kind = channel::init(&folder, keys, lifetimes, Timestamp::now()).await?;
+    let purpose = channel::init(&folder, keys, lifetimes, Timestamp::now()).await?;
     let root = path.join(INITIAL_ROOT);
-    let keys = match kind {
-        KeyKind::Development => "Its keys are throw-away keys: it takes development builds.",
-        KeyKind::Real => "Its keys are real keys: it takes no development builds.",
+    let keys = match purpose {
+        KeyPurpose::Development => "Its keys are throw-away keys: it takes development builds.",
+        KeyPurpose::Production => "Its keys are real keys: it takes no development builds.",
     };
     Ok(Answer {
         text: format!(
@@ -51,7 +50,7 @@ async fn init(arguments: &InitArguments) -> Result<Answer, Failed> {
             path.display(),
             root.display()
         ),
-        json: json!({ "channel": path, "root": root, "development": kind == KeyKind::Development }),
+        json: json!({ "channel": path, "root": root, "development": purpose == KeyPurpose::Development }),
     })
 }
 

@@ -146,6 +146,11 @@ impl ChannelKeys {
         &self.folder
     }
 
+    /// What they are for.
+    pub fn purpose(&self) -> KeyPurpose {
+        self.purpose
+    }
+
     /// True for throw-away keys.
     pub fn is_development(&self) -> bool {
         self.purpose == KeyPurpose::Development
