@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use release::Digest;
+use contract::Digest;
 use tempfile::{NamedTempFile, TempDir};
 
 /// What can go wrong with the cache folder.

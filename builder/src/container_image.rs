@@ -5,7 +5,7 @@
 
 use std::io;
 
-use release::{Architecture, Digest};
+use contract::{Architecture, Digest};
 use serde_json::{Value, json};
 
 use crate::tree::Content;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use release::Digest;
+use contract::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::debian::index::check_path;

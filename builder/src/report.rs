@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use release::{Digest, ReleaseVersion};
+use contract::{Digest, ReleaseVersion};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Audited;

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use release::Digest;
+use contract::Digest;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 

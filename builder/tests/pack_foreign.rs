@@ -12,8 +12,8 @@ use builder::disk::{Disk, DiskContents};
 use builder::erofs::{self, ReadKind};
 use builder::tree::{Content, Entry, Node, Origin, Tree, TreePath};
 use builder::{disk, initrd, verity};
+use contract::Architecture;
 use proptest::prelude::*;
-use release::Architecture;
 use tempfile::TempDir;
 use uuid::Uuid;
 

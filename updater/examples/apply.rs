@@ -18,9 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use contract::release::layout::{MIB, ROOT_BYTES, VERITY_BYTES};
+use contract::{Offer, Slot, UkiName};
 use jiff::Timestamp;
-use release::layout::{MIB, ROOT_BYTES, VERITY_BYTES};
-use release::{Offer, Slot, UkiName};
 use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -113,7 +113,7 @@ fn floor(from: &Path, to: &Path, what: Floor) -> anyhow::Result<serde_json::Valu
         }
         ensure!(hasher.finalize() == digest, "other bytes come back");
     }
-    let digest = release::Digest::from(<[u8; 32]>::from(digest));
+    let digest = contract::Digest::from(<[u8; 32]>::from(digest));
     Ok(serde_json::json!({ "bytes": offset, "sha256": digest }))
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use release::settings::{Bootstrap, ClientCertificate, KubernetesSettings};
+use contract::node::settings::{Bootstrap, ClientCertificate, KubernetesSettings};
 use reqwest::{Certificate, Client, Identity, Response, StatusCode};
 use semver::Version;
 use serde::Deserialize;

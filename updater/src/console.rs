@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use release::api::{Boot, Status, clipped, hold_line, printable, status_lines};
+use contract::node::api::{Boot, Status, clipped, hold_line, printable, status_lines};
 use rustix::fs::OFlags;
 
 /// The virtual terminal that shows the page.
@@ -136,7 +136,7 @@ fn line(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use release::api::{Hold, Progress, Rule, Step};
+    use contract::node::api::{Hold, Progress, Rule, Step};
 
     use super::*;
     use crate::api::testing::status;

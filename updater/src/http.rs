@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use release::settings::{ChannelSettings, NetworkSettings};
+use contract::node::settings::{ChannelSettings, NetworkSettings};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, Response, Url};
 

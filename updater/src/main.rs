@@ -49,7 +49,7 @@ struct RunDaemon {
     #[command(flatten)]
     disk: OnDisk,
     /// The API's Unix socket.
-    #[arg(long, default_value = release::api::SOCKET)]
+    #[arg(long, default_value = contract::node::api::SOCKET)]
     api: PathBuf,
     /// Folder in memory for metadata that is being read.
     #[arg(long, default_value = "/run/slipway/tuf")]

@@ -7,12 +7,12 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use contract::node::api::{CheckOutcome, Outcome, Phase, ProbeState, Status, TransferWay};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use release::api::{CheckOutcome, Outcome, Phase, ProbeState, Status, TransferWay};
 
 type Labels = Vec<(&'static str, String)>;
 type Seconds = Gauge<f64, AtomicU64>;
@@ -205,7 +205,7 @@ fn label(name: &'static str, value: &str) -> Labels {
 
 #[cfg(test)]
 mod tests {
-    use release::api::{Check, Hold, Rule};
+    use contract::node::api::{Check, Hold, Rule};
 
     use super::*;
     use crate::api::testing::status;

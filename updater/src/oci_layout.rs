@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use release::Digest;
+use contract::Digest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::Digest as _;

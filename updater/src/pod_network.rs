@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use release::settings::{KubernetesSettings, PodNetwork};
+use contract::node::settings::{KubernetesSettings, PodNetwork};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use release::api::{Boot, Fallback, Status};
+use contract::node::api::{Boot, Fallback, Status};
 use serde_json::Value;
 
 use crate::image::slipway;

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use release::Digest;
+use contract::Digest;
 
 use crate::machine::{self, Hardware, Machine};
 use crate::{BLESSED, BOOT_SECONDS, artefacts};

@@ -3,7 +3,7 @@
 //! **Invariant:** they are what the node would take, or the scenario fails before it boots.
 
 use anyhow::Result;
-use release::settings::Settings;
+use contract::node::settings::Settings;
 use serde_json::{Value, json};
 
 use crate::channel::Channel;
@@ -23,7 +23,7 @@ pub const CHANNEL: &str = "stable";
 /// When the channel has no root of trust.
 pub fn following(channel: &Channel, mirror: u16, access: &NodeAccess) -> Result<Value> {
     Ok(json!({
-        "schema": release::settings::SCHEMA,
+        "schema": contract::node::settings::SCHEMA,
         "channel": {
             "mirrors": [format!("http://{HOST}:{mirror}/")],
             "root": channel.root()?,

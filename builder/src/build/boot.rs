@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use release::layout::ESP_UKI_DIR;
-use release::{Slot, UkiName};
+use contract::release::layout::ESP_UKI_DIR;
+use contract::{Slot, UkiName};
 
 use super::pack::Packed;
 use super::{BuildError, slot_command_line};

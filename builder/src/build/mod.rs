@@ -12,7 +12,7 @@ mod pack;
 
 use std::path::PathBuf;
 
-use release::{Component, ReleaseDocument, ReleaseVersion, RootHash};
+use contract::{Component, ReleaseDocument, ReleaseVersion, RootHash};
 use tokio::task::yield_now;
 
 use crate::audit::{self, Audited};
@@ -94,7 +94,7 @@ pub async fn build(
     let report =
         Report::new(&manifest.image.name, &naming.version, &composed.root, &composed.initrd);
     let document = ReleaseDocument {
-        schema: release::document::SCHEMA,
+        schema: contract::release::document::SCHEMA,
         image: manifest.image.name.clone(),
         version: naming.version,
         architecture: manifest.image.architecture,
@@ -147,7 +147,7 @@ fn components(prepared: &Prepared) -> Vec<Component> {
 }
 
 /// The words of the kernel command line that name a slot and its root hash.
-pub fn slot_command_line(slot: release::Slot, root_hash: &RootHash) -> String {
+pub fn slot_command_line(slot: contract::Slot, root_hash: &RootHash) -> String {
     format!(
         "root=/dev/mapper/root roothash={root_hash} \
          systemd.verity_root_data=PARTLABEL={} systemd.verity_root_hash=PARTLABEL={} \

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use release::{FileDescription, ReleaseDocument, Slot};
+use contract::{FileDescription, ReleaseDocument, Slot};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 

@@ -5,8 +5,8 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
-use release::layout::{MIB, ROOT_BYTES};
-use release::{Digest, RootDescription};
+use contract::release::layout::{MIB, ROOT_BYTES};
+use contract::{Digest, RootDescription};
 use uuid::Uuid;
 
 use super::output::Staging;

@@ -8,10 +8,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures_util::{TryStreamExt, stream};
-use release::targets::{
+use contract::channel::targets::{
     MAX_METADATA_BYTES, MAX_ROOT_UPDATES, MAX_SMALL_METADATA_BYTES, METADATA_DIR, TARGETS_DIR,
 };
+use futures_util::{TryStreamExt, stream};
 use tough::{
     Bytes, ExpirationEnforcement, Limits, Repository, RepositoryLoader, TargetName, Transport,
     TransportError, TransportErrorKind, TransportStream, async_trait,

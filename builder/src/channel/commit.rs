@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
+use contract::Digest;
+use contract::channel::targets;
 use jiff::{SignedDuration, Timestamp};
-use release::{Digest, targets};
 use tough::schema::{self, Metafile, RoleType, Root, Snapshot, Targets};
 use tough::{ExpirationEnforcement, TargetName};
 

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use contract::channel::SCHEMA;
+use contract::channel::group::MAX_GROUP_BYTES;
+use contract::channel::targets;
+use contract::channel::waves::Waves;
+use contract::{ChannelDocument, ChannelName, GroupName, NodeGroup, ReleaseVersion};
 use jiff::Timestamp;
-use release::channel::SCHEMA;
-use release::group::MAX_GROUP_BYTES;
-use release::waves::Waves;
-use release::{ChannelDocument, ChannelName, GroupName, NodeGroup, ReleaseVersion, targets};
 use tough::ExpirationEnforcement;
 
 use super::ChannelError;

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use contract::{ChannelName, Digest, GroupName, ReleaseVersion, RootHash};
 use jiff::Timestamp;
-use release::{ChannelName, Digest, GroupName, ReleaseVersion, RootHash};
 
 use super::client::ClientError;
 use super::metadata::MetadataError;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use release::NodeGroup;
-use release::group::{InvalidGroup, MAX_GROUP_BYTES, NO_REASON};
+use contract::NodeGroup;
+use contract::channel::group::{InvalidGroup, MAX_GROUP_BYTES, NO_REASON};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
@@ -40,7 +40,7 @@ pub enum GroupFileError {
         /// The file.
         file: PathBuf,
         /// Its name.
-        found: release::GroupName,
+        found: contract::GroupName,
     },
 }
 

@@ -5,8 +5,8 @@ use std::fs;
 use std::num::NonZeroU64;
 use std::path::Path;
 
+use contract::channel::targets::{BLOBS_DIR, DEVELOPMENT_FIELD, METADATA_DIR, TARGETS_DIR};
 use jiff::Timestamp;
-use release::targets::{BLOBS_DIR, DEVELOPMENT_FIELD, METADATA_DIR, TARGETS_DIR};
 use tough::ExpirationEnforcement;
 use tough::schema::{RoleType, Root};
 

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
+use contract::Digest;
+use contract::channel::targets;
 use jiff::Timestamp;
 use olpc_cjson::CanonicalFormatter;
-use release::{Digest, targets};
 use serde::Serialize;
 use tough::schema::decoded::{Decoded, Hex};
 use tough::schema::key::{Ed25519Key, Ed25519Scheme, Key};

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use release::offer::{Blob, FRAME_BYTES, Frame, LEAF_BYTES, Payload};
-use release::verity::{BlockHasher, HASH, leaf};
-use release::{Digest, ReleaseVersion};
+use contract::release::offer::{Blob, FRAME_BYTES, Frame, LEAF_BYTES, Payload};
+use contract::release::verity::{BlockHasher, HASH, leaf};
+use contract::{Digest, ReleaseVersion};
 use sha2::{Digest as _, Sha256};
 
 use super::error::Fault;

@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use contract::channel::targets::{self, BLOBS_DIR, METADATA_DIR, TARGETS_DIR};
+use contract::{Digest, ReleaseVersion};
 use jiff::Timestamp;
-use release::targets::{self, BLOBS_DIR, METADATA_DIR, TARGETS_DIR};
-use release::{Digest, ReleaseVersion};
 use tough::ExpirationEnforcement;
 
 use super::ChannelError;

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use contract::channel::targets;
+use contract::release::offer::{Blob, FRAME_BYTES, Offer, Payload, SCHEMA, Way};
+use contract::release::verity::{BlockHasher, HashTree};
+use contract::{Digest, ReleaseDocument, RootHash, Slot};
 use jiff::Timestamp;
-use release::offer::{Blob, FRAME_BYTES, Offer, Payload, SCHEMA, Way};
-use release::verity::{BlockHasher, HashTree};
-use release::{Digest, ReleaseDocument, RootHash, Slot, targets};
 use semver::Version;
 use tough::ExpirationEnforcement;
 

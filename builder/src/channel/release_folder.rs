@@ -4,11 +4,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use contract::release::document::{InvalidDocument, MAX_DOCUMENT_BYTES};
+use contract::release::offer::MAX_UKI_BYTES;
+use contract::{FileDescription, ReleaseDocument, Slot};
 use der::{DecodePem, Encode};
 use ed25519_dalek::{Signature, VerifyingKey};
-use release::document::{InvalidDocument, MAX_DOCUMENT_BYTES};
-use release::offer::MAX_UKI_BYTES;
-use release::{FileDescription, ReleaseDocument, Slot};
 
 use super::error::Fault;
 use super::metadata::PublicKey;

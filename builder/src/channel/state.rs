@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use release::channel::MAX_CHANNEL_BYTES;
-use release::group::MAX_GROUP_BYTES;
-use release::offer::MAX_OFFER_BYTES;
-use release::{
-    Architecture, ChannelDocument, ChannelName, Digest, GroupName, NodeGroup, Offer,
-    ReleaseVersion, targets,
+use contract::channel::MAX_CHANNEL_BYTES;
+use contract::channel::group::MAX_GROUP_BYTES;
+use contract::channel::targets;
+use contract::release::offer::MAX_OFFER_BYTES;
+use contract::{
+    Architecture, ChannelDocument, ChannelName, Digest, GroupName, NodeGroup, Offer, ReleaseVersion,
 };
 use tempfile::TempDir;
 use tough::ExpirationEnforcement;

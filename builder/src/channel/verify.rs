@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 
-use release::offer::{Blob, Offer, Payload, Way};
-use release::verity::{BlockHasher, HashTree};
-use release::{Digest, targets};
+use contract::Digest;
+use contract::channel::targets;
+use contract::release::offer::{Blob, Offer, Payload, Way};
+use contract::release::verity::{BlockHasher, HashTree};
 use tough::ExpirationEnforcement;
 
 use super::ChannelError;

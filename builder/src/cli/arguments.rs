@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use release::ReleaseVersion;
+use contract::ReleaseVersion;
 
 use super::access::AccessCommand;
 pub use super::channel_arguments::{

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use contract::ChannelName;
 use jiff::Timestamp;
-use release::ChannelName;
 use serde_json::{Value, json};
 
 use super::channel_arguments::{ChannelCommand, InitArguments, SetArguments, SigningArguments};

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use contract::channel::waves::Waves;
+use contract::{ChannelName, GroupName, ReleaseVersion};
 use jiff::{SignedDuration, Span, SpanRelativeTo};
-use release::waves::Waves;
-use release::{ChannelName, GroupName, ReleaseVersion};
 use semver::Version;
 
 use crate::channel::{DEFAULT_LEVEL, Lifetimes, MINIMUM_UPDATER, Since};

@@ -1,11 +1,11 @@
 //! Documents in words: releases, channels and groups.
 
+use contract::channel::group::DrainPolicy;
+use contract::channel::waves::percent;
+use contract::{ChannelDocument, NodeGroup, ReleaseDocument};
 use jiff::Timestamp;
-use release::group::DrainPolicy;
-use release::waves::percent;
-use release::{ChannelDocument, NodeGroup, ReleaseDocument};
 
-pub use release::api::size;
+pub use contract::node::api::size;
 
 /// Largest number of components that are listed.
 const SHOWN_COMPONENTS: usize = 200;

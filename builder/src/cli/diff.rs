@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use release::ReleaseDocument;
+use contract::ReleaseDocument;
 use serde_json::{Value, json};
 
 use super::build::read_report;

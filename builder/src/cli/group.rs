@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use contract::GroupName;
 use jiff::Timestamp;
-use release::GroupName;
 use serde_json::json;
 
 use super::channel_arguments::{GroupCommand, SigningArguments};

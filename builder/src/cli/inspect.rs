@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use release::layout::ESP_UKI_DIR;
-use release::{ReleaseDocument, Slot};
+use contract::release::layout::ESP_UKI_DIR;
+use contract::{ReleaseDocument, Slot};
 use serde_json::{Value, json};
 
 use super::describe::{document_text, size};
@@ -53,7 +53,7 @@ pub fn read_document(folder: &Path) -> Result<(ReleaseDocument, Vec<u8>), Failed
 pub fn read_document_bytes(folder: &Path) -> Result<Vec<u8>, Failed> {
     let path = folder.join(RELEASE_FILE);
     let bytes = fs::metadata(&path).and_then(|metadata| {
-        if metadata.len() > release::document::MAX_DOCUMENT_BYTES {
+        if metadata.len() > contract::release::document::MAX_DOCUMENT_BYTES {
             return Err(std::io::Error::other("too large for a release document"));
         }
         fs::read(&path)

@@ -1,7 +1,7 @@
 //! `slipway publish`.
 
+use contract::release::offer::Way;
 use jiff::Timestamp;
-use release::offer::Way;
 use serde_json::json;
 
 use super::channel_arguments::PublishArguments;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use contract::{ChannelDocument, NodeGroup, Offer};
 use jiff::{SignedDuration, Timestamp};
-use release::{ChannelDocument, NodeGroup, Offer};
 use serde_json::json;
 use tough::ExpirationEnforcement;
 use tough::schema::RoleType;

@@ -4,11 +4,11 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use contract::release::layout::ESP_UKI_DIR;
+use contract::{ReleaseDocument, Slot};
 use der::{DecodePem, Encode};
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use ed25519_dalek::{Signature, VerifyingKey};
-use release::layout::ESP_UKI_DIR;
-use release::{ReleaseDocument, Slot};
 use serde_json::json;
 
 use super::arguments::VerifyArguments;

@@ -17,7 +17,7 @@ mod units;
 
 use std::collections::BTreeMap;
 
-use release::ReleaseVersion;
+use contract::ReleaseVersion;
 
 use crate::manifest::Manifest;
 use crate::tree::{Content, Node, TreePath};

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read, Write};
 
-use release::Digest;
+use contract::Digest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;

@@ -12,7 +12,7 @@ use crate::debian::{UnpackError, unpack};
 use crate::lock::PackageLock;
 use crate::progress::Progress;
 use crate::tree::{Node, Tree, TreePath};
-use release::Digest;
+use contract::Digest;
 
 /// One tar entry, without the checks that the tar crate makes when writing.
 fn entry(path: &[u8], kind: EntryType, link: &[u8], content: &[u8]) -> Vec<u8> {

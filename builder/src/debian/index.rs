@@ -3,9 +3,9 @@
 //!
 //! **Invariant:** a record's path stays inside the archive's `pool/`.
 
+use contract::Digest;
 use deb822_fast::borrowed::{BorrowedParagraph, BorrowedParagraphIter};
 use debversion::Version;
-use release::Digest;
 
 use super::relation::is_package_name;
 

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use release::Architecture;
+use contract::Architecture;
 
 use super::index::{InvalidIndex, MAX_COMPRESSED_BYTES, MAX_INDEX_BYTES, Record, parse_index};
 use super::mirror::{Location, Mirrors};

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::time::{Duration, SystemTime};
 
+use contract::Digest;
 use deb822_fast::borrowed::BorrowedParser;
 use openpgp::Cert;
 use openpgp::cert::CertParser;
@@ -16,7 +17,6 @@ use openpgp::parse::stream::{
     MessageLayer, MessageStructure, VerificationError, VerificationHelper, VerifierBuilder,
 };
 use openpgp::policy::StandardPolicy;
-use release::Digest;
 use sequoia_openpgp as openpgp;
 
 use super::date::parse_date;

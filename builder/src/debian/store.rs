@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use release::Digest;
+use contract::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::deb::{DebError, Kind, PackedEntry, read_deb};

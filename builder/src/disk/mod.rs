@@ -13,9 +13,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use contract::release::layout::{ESP_BYTES, ESP_LABEL, ESP_TYPE, MIB, ROOT_BYTES, VERITY_BYTES};
+use contract::{Architecture, Slot};
 use gptman::{GPT, GPTPartitionEntry};
-use release::layout::{ESP_BYTES, ESP_LABEL, ESP_TYPE, MIB, ROOT_BYTES, VERITY_BYTES};
-use release::{Architecture, Slot};
 use uuid::Uuid;
 
 use crate::tree::{Content, TreePath};

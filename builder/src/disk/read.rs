@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use release::layout::ESP_LABEL;
+use contract::release::layout::ESP_LABEL;
 
 use super::fat_read::Volume;
 use super::{GPT, SECTOR};

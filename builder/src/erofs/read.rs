@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use release::Digest;
+use contract::Digest;
 use sha2::Digest as _;
 
 use super::format::{

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use release::Digest;
+use contract::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::format::{

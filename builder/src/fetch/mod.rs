@@ -11,8 +11,8 @@ mod store;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use contract::Digest;
 use futures_util::stream::{self, StreamExt};
-use release::Digest;
 use url::Url;
 
 pub use download::{Address, FetchedFile, Fetcher, Wanted};

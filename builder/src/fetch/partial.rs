@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use release::Digest;
+use contract::Digest;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
 

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use release::{Architecture, Digest};
+use contract::{Architecture, Digest};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 

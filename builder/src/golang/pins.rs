@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use release::Digest;
+use contract::Digest;
 
 use super::GolangError;
 use crate::lock::GoLock;

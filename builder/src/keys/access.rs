@@ -7,13 +7,13 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use contract::node::api::{OPERATORS, READERS};
+use contract::node::settings::{ApiSettings, DEFAULT_API_PORT};
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
-use release::api::{OPERATORS, READERS};
-use release::settings::{ApiSettings, DEFAULT_API_PORT};
 use x509_cert::der::{DecodePem, Encode};
 use zeroize::Zeroizing;
 
@@ -172,7 +172,7 @@ fn holder_params(
 ) -> Result<CertificateParams, AccessError> {
     let name = holder.name();
     if !(1..=MAX_NAME).contains(&name.chars().count()) || name.chars().any(char::is_control) {
-        return Err(AccessError::Name(release::api::printable(name)));
+        return Err(AccessError::Name(contract::node::api::printable(name)));
     }
     let mut params = named(name);
     params.is_ca = IsCa::ExplicitNoCa;
@@ -208,7 +208,7 @@ fn alternative_names(addresses: &[String]) -> Result<Vec<SanType>, AccessError> 
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(SanType::IpAddress(address));
         }
-        let wrong = || AccessError::Address(release::api::printable(text));
+        let wrong = || AccessError::Address(contract::node::api::printable(text));
         let label = |label: &str| {
             (1..=63).contains(&label.len())
                 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -293,7 +293,7 @@ mod tests {
         issue(&ca, &node, 30, now(), &out).unwrap();
         let text = fs::read_to_string(out.join(NODE_SETTINGS)).unwrap();
         let document = format!(r#"{{"schema": 1, "api": {text}}}"#);
-        let settings = release::settings::Settings::from_json(document.as_bytes()).unwrap();
+        let settings = contract::node::settings::Settings::from_json(document.as_bytes()).unwrap();
         let api = settings.api.unwrap();
         assert!(api.key.expose().starts_with("-----BEGIN PRIVATE KEY"));
         assert_eq!(api.client_authority, fs::read_to_string(ca.join(AUTHORITY)).unwrap());

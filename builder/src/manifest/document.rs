@@ -47,9 +47,9 @@ pub struct ImageTable {
     /// See [`super::Image`].
     pub name: Option<String>,
     /// See [`super::Image`].
-    pub architecture: Option<release::Architecture>,
+    pub architecture: Option<contract::Architecture>,
     /// See [`super::Image`].
-    pub version: Option<release::ReleaseVersion>,
+    pub version: Option<contract::ReleaseVersion>,
 }
 
 /// `[audit]`.

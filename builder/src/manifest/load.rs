@@ -114,7 +114,7 @@ fn from_base(mut source: Source) -> Result<Manifest, ManifestError> {
     let Some(version) = image.version.clone() else {
         return Err(missing("image] with `version"));
     };
-    let architecture = image.architecture.unwrap_or(release::Architecture::X86_64);
+    let architecture = image.architecture.unwrap_or(contract::Architecture::X86_64);
     let debian = source.document.debian.clone().ok_or_else(|| missing("debian"))?;
     let boot = source.document.boot.clone().ok_or_else(|| missing("boot"))?;
     source.document.image = super::document::ImageTable::default();

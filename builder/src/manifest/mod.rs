@@ -11,7 +11,7 @@ mod load;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use release::{Architecture, ReleaseVersion};
+use contract::{Architecture, ReleaseVersion};
 use serde::Deserialize;
 
 use crate::tree::TreePath;
@@ -154,7 +154,7 @@ pub struct Download {
     /// Where it is.
     pub url: String,
     /// What it must hash to.
-    pub sha256: release::Digest,
+    pub sha256: contract::Digest,
     /// Where it goes.
     pub path: TreePath,
     /// True for mode 0755, else 0644.

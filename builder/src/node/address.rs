@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use release::api::SOCKET;
-use release::settings::DEFAULT_API_PORT;
+use contract::node::api::SOCKET;
+use contract::node::settings::DEFAULT_API_PORT;
 use url::Url;
 
 /// An address of a node's API.
@@ -26,7 +26,7 @@ impl FromStr for NodeAddress {
     type Err = InvalidAddress;
 
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
-        let invalid = || InvalidAddress(release::api::printable(text));
+        let invalid = || InvalidAddress(contract::node::api::printable(text));
         if let Some(path) = text.strip_prefix("unix:") {
             if !path.starts_with('/') {
                 return Err(invalid());

@@ -8,10 +8,10 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use contract::node::api::{LogsQuery, paths, printable};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
-use release::api::{LogsQuery, paths, printable};
 use serde_json::Value;
 use tokio::time::timeout;
 

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use release::api::{Boot, Fallback, Phase, Problem, Rule, Status, hold_line, paths, status_lines};
+use contract::node::api::{
+    Boot, Fallback, Phase, Problem, Rule, Status, hold_line, paths, status_lines,
+};
 use tokio::time::{Instant, sleep};
 
 use super::{NodeClient, NodeError};

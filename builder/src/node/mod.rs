@@ -1,6 +1,6 @@
 //! Asking nodes: a client of the API that `slipwayd` serves.
 //!
-//! In: an address, and a folder with a certificate. Out: the answers of `release::api`.
+//! In: an address, and a folder with a certificate. Out: the answers of `contract::api`.
 //! **Invariant:** only the authority of the access folder vouches for a node; answers are
 //! bounded; no proxy sees a request.
 
@@ -15,7 +15,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use release::api::{
+use contract::node::api::{
     Accepted, Action, ApiError, ClearBody, LogsQuery, MAX_ANSWER_BYTES, PinBody, SettingsMode,
     SettingsOutcome, paths,
 };

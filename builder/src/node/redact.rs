@@ -3,8 +3,8 @@
 //! A node's answers hold no secrets of its settings; what programs write into the journal is
 //! their own. **Invariant:** more is taken out rather than less, and only a fixed text is put in.
 
+use contract::node::settings::REDACTED;
 use regex::{Captures, Regex};
-use release::settings::REDACTED;
 use serde_json::Value;
 
 /// Bootstrap tokens (the bounds of Kubernetes' own pattern; without one on the left, where an

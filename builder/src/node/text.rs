@@ -2,10 +2,10 @@
 //!
 //! **Invariant:** nothing that a node sends reaches the terminal with a control character.
 
-use jiff::Timestamp;
-use release::api::{
+use contract::node::api::{
     Drift, DriftItem, History, Outcome, Status, Why, hold_line, printable, status_lines,
 };
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// Columns of the labels.
@@ -26,7 +26,7 @@ pub fn status(status: &Status) -> String {
 
 /// Why a node stays where it is.
 pub fn why(why: &Why) -> String {
-    let version = |version: &Option<release::ReleaseVersion>| {
+    let version = |version: &Option<contract::ReleaseVersion>| {
         version.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string)
     };
     let mut text =
@@ -110,9 +110,9 @@ pub fn boot_of(line: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use contract::Slot;
+    use contract::node::api::*;
     use insta::assert_snapshot;
-    use release::Slot;
-    use release::api::*;
 
     use super::*;
 

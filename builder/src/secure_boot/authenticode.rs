@@ -9,10 +9,10 @@ use authenticode::{
 };
 use cms::content_info::ContentInfo;
 use cms::signed_data::EncapsulatedContentInfo;
+use contract::Digest;
 use der::asn1::{ObjectIdentifier, OctetString};
 use der::{Any, Decode, Encode};
 use object::read::pe::PeFile64;
-use release::Digest;
 use rsa::pkcs1v15::{Signature, VerifyingKey};
 use rsa::signature::Verifier;
 use sha2_010::{Digest as _, Sha256};

@@ -8,7 +8,7 @@ mod pe;
 
 use std::ops::Range;
 
-use release::{Digest, RootHash};
+use contract::{Digest, RootHash};
 
 pub use pe::{InvalidPe, PeLayout, PeSection, write_checksum};
 

@@ -6,12 +6,12 @@
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
 
-use release::layout::BLOCK_BYTES;
-use release::verity::{BLOCK, BlockHasher, HASH, HashTree, parse_superblock, superblock};
-use release::{Digest, RootHash};
+use contract::release::layout::BLOCK_BYTES;
+use contract::release::verity::{BLOCK, BlockHasher, HASH, HashTree, parse_superblock, superblock};
+use contract::{Digest, RootHash};
 use uuid::Uuid;
 
-pub use release::verity::tree_bytes;
+pub use contract::release::verity::tree_bytes;
 
 /// Bytes that are hashed at a time, by all threads together.
 const PIECE: usize = 8 << 20;

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use release::Digest;
+use contract::Digest;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use release::Digest;
+use contract::Digest;
 use serde::Deserialize;
 
 use super::WorkspaceError;

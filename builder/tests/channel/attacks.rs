@@ -152,7 +152,7 @@ async fn an_offer_that_operators_list_too_stays_that_of_ci() {
     let node = Node::new(bench.root());
     let repository = node.load(&bench.channel()).await.unwrap();
     let bytes = builder::channel::client::read(&repository, name).await.unwrap().unwrap();
-    release::Offer::from_json(&bytes).unwrap();
+    contract::Offer::from_json(&bytes).unwrap();
 }
 
 #[tokio::test]

@@ -18,10 +18,10 @@ use builder::secure_boot::sign_pe;
 use builder::tree::digest_reader;
 use builder::uki::{self, Sections};
 use builder::verity::{self, Options};
-use jiff::Timestamp;
-use release::{
+use contract::{
     Architecture, Component, Digest, FileDescription, ReleaseDocument, RootDescription, Slot,
 };
+use jiff::Timestamp;
 use tempfile::TempDir;
 use tough::{ExpirationEnforcement, Repository};
 use uuid::Uuid;
@@ -281,7 +281,7 @@ pub fn write_release(folder: &Path, version: &str, root: &[u8], keys: &Path) {
         FileDescription { name: name.into(), bytes, sha256 }
     });
     let document = ReleaseDocument {
-        schema: release::document::SCHEMA,
+        schema: contract::release::document::SCHEMA,
         image: "tiny".into(),
         version: version.parse().unwrap(),
         architecture: Architecture::X86_64,

@@ -8,10 +8,11 @@ use builder::channel::payload::{self, Encoding, KnownFrames};
 use builder::channel::release_folder::ReleaseFolderError;
 use builder::channel::{self, ChannelError, Lifetimes, State};
 use builder::keys::KeyFolder;
+use contract::channel::targets;
+use contract::release::offer::{FRAME_BYTES, LEAF_BYTES, Payload, Way};
+use contract::release::verity::BlockHasher;
+use contract::{Architecture, Digest, Offer, ReleaseDocument, Slot};
 use proptest::prelude::*;
-use release::offer::{FRAME_BYTES, LEAF_BYTES, Payload, Way};
-use release::verity::BlockHasher;
-use release::{Architecture, Digest, Offer, ReleaseDocument, Slot, targets};
 use tough::ExpirationEnforcement;
 
 use crate::fixture::{

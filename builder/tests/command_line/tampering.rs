@@ -10,7 +10,7 @@ use std::process::Command;
 use builder::disk::Disk;
 use builder::keys::KeyFolder;
 use builder::tree::digest_reader;
-use release::ReleaseDocument;
+use contract::ReleaseDocument;
 use tempfile::TempDir;
 
 use crate::manifests::refuses;

@@ -9,7 +9,7 @@ use builder::debian::{ExpirationEnforcement, LockError, LockRequest, lock_packag
 use builder::fetch::{FetchError, Fetching, Source, UrlFile, fetch_all, fetch_url};
 use builder::lock::{DebianLock, PackageLock};
 use builder::progress::Progress;
-use release::Digest;
+use contract::Digest;
 
 use super::fixture::{Archive, DAY, INRELEASE, Server, cache, keyring, sign, signing_key};
 

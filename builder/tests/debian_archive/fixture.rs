@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use builder::cache::Cache;
 use builder::debian::{ExpirationEnforcement, LockRequest, Mirrors};
+use contract::{Architecture, Digest};
 use openpgp::Cert;
 use openpgp::cert::CertBuilder;
 use openpgp::policy::StandardPolicy;
 use openpgp::serialize::SerializeInto;
 use openpgp::serialize::stream::{Message, Signer};
-use release::{Architecture, Digest};
 use sequoia_openpgp as openpgp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

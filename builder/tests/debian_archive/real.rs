@@ -15,7 +15,7 @@ use builder::fetch::{Fetching, Source, fetch_all, fill_store};
 use builder::lock::{DebianLock, PackageLock};
 use builder::progress::Progress;
 use builder::tree::Node;
-use release::Architecture;
+use contract::Architecture;
 
 const SUITES: [&str; 3] = ["trixie", "trixie-updates", "trixie-security"];
 const PACKAGES: &str = "linux-image-cloud-amd64 systemd systemd-repart udev systemd-boot \

@@ -3,7 +3,7 @@
 //! In: a certificate that the TLS handshake has verified. Out: [`Caller`]. **Invariant:** a
 //! certificate without one of the two Organizations gives no role, and so no answer.
 
-use release::api::{OPERATORS, READERS};
+use contract::node::api::{OPERATORS, READERS};
 use x509_cert::Certificate;
 use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::der::{Decode, Tag, Tagged};
@@ -50,7 +50,7 @@ impl Caller {
             () => return None,
         };
         let name = attributes(&certificate, COMMON_NAME).next().unwrap_or_default();
-        let name = release::api::printable(name).chars().take(MAX_NAME).collect();
+        let name = contract::node::api::printable(name).chars().take(MAX_NAME).collect();
         Some(Self { name, role })
     }
 

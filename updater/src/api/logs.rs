@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use contract::node::api::{Code, LogsQuery, MAX_LOG_LINES};
 use futures_util::stream;
-use release::api::{Code, LogsQuery, MAX_LOG_LINES};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

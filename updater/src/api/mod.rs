@@ -21,7 +21,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Router;
 use bytes::Bytes;
-use release::api::{
+use contract::node::api::{
     Accepted, Action, ApiError, Depth, Drift, History, SettingsMode, SettingsOutcome, Status, Why,
 };
 use tokio::sync::Semaphore;

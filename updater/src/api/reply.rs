@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use release::api::{ApiError, Code, MAX_REQUEST_BYTES};
+use contract::node::api::{ApiError, Code, MAX_REQUEST_BYTES};
 use serde::de::DeserializeOwned;
 
 /// A refusal on its way to the caller.

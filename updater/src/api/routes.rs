@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{self, MethodRouter};
 use axum::{Json, Router};
 use bytes::Bytes;
-use release::api::{
+use contract::node::api::{
     Accepted, Action, ApiError, ClearBody, Code, Depth, Drift, History, LogsQuery,
     MAX_REQUEST_BYTES, PinBody, SettingsMode, SettingsOutcome, Status, Why, paths,
 };

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use release::api::*;
+use contract::node::api::*;
 use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -168,7 +168,7 @@ async fn an_operator_acts_under_their_name() {
     assert_eq!((status, error.code), (StatusCode::CONFLICT, Code::Conflict));
     assert_eq!(error.next, "install a release first");
     let otto = |what: &str| ("otto".to_owned(), what.to_owned());
-    let version: release::ReleaseVersion = "1.3.0".parse().unwrap();
+    let version: contract::ReleaseVersion = "1.3.0".parse().unwrap();
     let pin = format!("{:?}", Action::Pin(version));
     let expected = [&pin, "Clear(None)", "DryRun 2 bytes", "Rollback"].map(otto);
     assert_eq!(served.asked(), expected);

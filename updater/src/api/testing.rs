@@ -4,13 +4,13 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use contract::Slot;
+use contract::node::api::*;
+use contract::node::settings::ApiSettings;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair,
 };
-use release::Slot;
-use release::api::*;
-use release::settings::ApiSettings;
 
 use super::{Caller, Node};
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use release::settings::ApiSettings;
+use contract::node::settings::ApiSettings;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};

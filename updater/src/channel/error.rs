@@ -4,11 +4,11 @@ use std::error::Error as _;
 use std::io;
 use std::time::Duration;
 
+use contract::channel::InvalidChannel;
+use contract::channel::group::InvalidGroupJson;
+use contract::release::offer::InvalidOffer;
+use contract::{Architecture, ReleaseVersion};
 use jiff::Timestamp;
-use release::channel::InvalidChannel;
-use release::group::InvalidGroupJson;
-use release::offer::InvalidOffer;
-use release::{Architecture, ReleaseVersion};
 use reqwest::Url;
 use tough::error::Error as Tuf;
 

@@ -7,10 +7,10 @@
 use std::io;
 use std::path::Path;
 
-use jiff::{SignedDuration, Timestamp};
-use release::targets::{
+use contract::channel::targets::{
     MAX_METADATA_BYTES, MAX_ROOT_UPDATES, MAX_SMALL_METADATA_BYTES, METADATA_DIR, TARGETS_DIR,
 };
+use jiff::{SignedDuration, Timestamp};
 use reqwest::Url;
 use serde_json::Value;
 use tokio::fs;

@@ -13,7 +13,7 @@
 
 use std::io;
 
-use release::Digest;
+use contract::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

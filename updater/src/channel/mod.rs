@@ -19,12 +19,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use release::settings::Settings;
-use release::{
-    Architecture, ChannelDocument, ChannelName, Digest, GroupName, NodeGroup, Offer,
-    ReleaseVersion, channel as channel_document, group as group_document, offer, targets,
+use contract::channel::{self as channel_document, group as group_document, targets};
+use contract::node::settings::Settings;
+use contract::release::offer;
+use contract::{
+    Architecture, ChannelDocument, ChannelName, Digest, GroupName, NodeGroup, Offer, ReleaseVersion,
 };
+use jiff::Timestamp;
 use reqwest::{Client, Url};
 use tough::{IntoVec, Repository, TargetName};
 
@@ -81,7 +82,7 @@ pub struct ChannelClient {
     mirrors: Vec<Url>,
     initial_root: Vec<u8>,
     initial: Digest,
-    settings: release::settings::ChannelSettings,
+    settings: contract::node::settings::ChannelSettings,
     time_servers: String,
     lane: tokio::sync::Mutex<()>,
 }

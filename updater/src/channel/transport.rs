@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use contract::channel::targets::MAX_METADATA_BYTES;
 use jiff::fmt::rfc2822;
-use release::targets::MAX_METADATA_BYTES;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, StatusCode, Url};
 use tough::{Transport, TransportError, TransportErrorKind, TransportStream};

@@ -4,7 +4,7 @@
 //! **Invariant:** what somebody else cordoned stays cordoned: only a Node with the mark is
 //! uncordoned. A change is made to the Node that was read, or not at all.
 
-use release::ReleaseVersion;
+use contract::ReleaseVersion;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;

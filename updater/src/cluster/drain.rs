@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use release::ReleaseVersion;
+use contract::ReleaseVersion;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::sync::watch;

@@ -7,10 +7,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use release::api::{ApiError, Code, Phase, Problem};
-use release::group::DrainPolicy;
-use release::settings::{ApiSettings, Settings};
-use release::{ReleaseVersion, RootHash};
+use contract::channel::group::DrainPolicy;
+use contract::node::api::{ApiError, Code, Phase, Problem};
+use contract::node::settings::{ApiSettings, Settings};
+use contract::{ReleaseVersion, RootHash};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};

@@ -5,8 +5,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use release::api::{Check, Drift, Phase, Probe, Problem, SettingsState};
-use release::{ChannelName, GroupName, ReleaseVersion, UkiName};
+use contract::node::api::{Check, Drift, Phase, Probe, Problem, SettingsState};
+use contract::{ChannelName, GroupName, ReleaseVersion, UkiName};
 use tokio::sync::watch;
 
 use crate::policy::Hold;

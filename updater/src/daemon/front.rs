@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use release::UkiName;
-use release::api::{
+use contract::UkiName;
+use contract::node::api::{
     Accepted, Action, ApiError, Boot, Code, Depth, Drift, Follows, History, NodeClock, OtherSlot,
     Pin, PinnedBy, Running, SettingsMode, SettingsOutcome, Status, Why,
 };
@@ -72,7 +72,7 @@ impl Front {
             settings_redacted: _,
         } = self.board.read();
         let clock = &self.effects.clock;
-        let staging = phase == release::api::Phase::Staging;
+        let staging = phase == contract::node::api::Phase::Staging;
         let pin = pin
             .map(|version| Pin { version, by: PinnedBy::Operator })
             .or(group_pin.map(|version| Pin { version, by: PinnedBy::Group }));
@@ -88,7 +88,7 @@ impl Front {
                 version: journal.slots.get(&name.slot).map(|known| known.release.version.clone()),
             }),
             phase,
-            target: wanted.filter(|_| phase != release::api::Phase::Idle),
+            target: wanted.filter(|_| phase != contract::node::api::Phase::Idle),
             progress: wording::progress(&progress).filter(|_| staging),
             health,
             follows: Follows { group, channel, pin, maximum_version },
@@ -174,8 +174,8 @@ impl Node for Front {
         let request = drift::Request {
             booted: self.facts.slot,
             kernel_root_hash: Some(self.facts.root_hash),
-            a: installed(release::Slot::A),
-            b: installed(release::Slot::B),
+            a: installed(contract::Slot::A),
+            b: installed(contract::Slot::B),
             depth,
         };
         let stop = Arc::new(AtomicBool::new(false));

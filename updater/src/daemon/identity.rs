@@ -8,8 +8,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use contract::Architecture;
 use jiff::Timestamp;
-use release::Architecture;
 use semver::Version;
 
 use crate::channel::RunningImage;

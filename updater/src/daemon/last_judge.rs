@@ -47,8 +47,8 @@ fn was_found_good(state: &dyn StateStore, booted: BootedSlot) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use contract::{RootHash, Slot};
     use jiff::Timestamp;
-    use release::{RootHash, Slot};
 
     use super::*;
     use crate::effects::fake::{FakeNode, Sizes};

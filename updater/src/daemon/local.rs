@@ -6,8 +6,8 @@
 
 use std::io;
 
-use release::settings::HealthSettings;
-use release::{ReleaseVersion, RootHash};
+use contract::node::settings::HealthSettings;
+use contract::{ReleaseVersion, RootHash};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

@@ -20,8 +20,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use release::api::{Depth, DriftItem};
-use release::settings::{ApiSettings, Settings};
+use contract::node::api::{Depth, DriftItem};
+use contract::node::settings::{ApiSettings, Settings};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use release::api::{Probe as ApiProbe, ProbeState};
-use release::settings;
+use contract::node::api::{Probe as ApiProbe, ProbeState};
+use contract::node::settings;
 
 use super::board::Board;
 use crate::cluster::Workload;

@@ -3,7 +3,7 @@
 //! In: journal, progress. Out: the API's types. **Invariant:** every variant of ours has
 //! its place; none is mapped by a wildcard.
 
-use release::api::{
+use contract::node::api::{
     Event, EventKind, Fallback, Progress as ApiProgress, Reached, RefusedRelease, Step, TransferWay,
 };
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use release::api::{DriftItem, Outcome, Subject};
+use contract::node::api::{DriftItem, Outcome, Subject};
 use uuid::Uuid;
 
 use super::{Places, item};

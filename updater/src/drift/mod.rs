@@ -18,8 +18,8 @@ mod writable;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use release::api::{Depth, Drift, DriftItem, Outcome, Subject};
-use release::{Digest, RootHash, Slot};
+use contract::node::api::{Depth, Drift, DriftItem, Outcome, Subject};
+use contract::{Digest, RootHash, Slot};
 
 use crate::effects::{BootedSlot, Effects};
 use crate::update::SlotRecord;

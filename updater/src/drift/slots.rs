@@ -5,12 +5,12 @@
 
 use std::io;
 
-use release::api::{DriftItem, Outcome, Subject};
-use release::layout::{BLOCK_BYTES, MIB, ROOT_BYTES};
-use release::verity::{
+use contract::node::api::{DriftItem, Outcome, Subject};
+use contract::release::layout::{BLOCK_BYTES, MIB, ROOT_BYTES};
+use contract::release::verity::{
     BLOCK, BlockHasher, HASH, HashTree, leaves_start, parse_superblock, tree_bytes,
 };
-use release::{RootHash, Slot};
+use contract::{RootHash, Slot};
 use uuid::Uuid;
 
 use super::item;

@@ -1,7 +1,7 @@
 //! A node that is as it was signed, and the same node after each thing that can drift.
 
-use release::UkiName;
-use release::verity::{BLOCK, BlockHasher, HashTree, superblock};
+use contract::UkiName;
+use contract::release::verity::{BLOCK, BlockHasher, HashTree, superblock};
 
 use super::*;
 use crate::effects::Area;

@@ -2,10 +2,10 @@
 
 use std::io;
 
-use release::api::{DriftItem, Outcome, Subject};
-use release::layout::MIB;
-use release::offer::MAX_UKI_BYTES;
-use release::{Digest, Slot, UkiName};
+use contract::node::api::{DriftItem, Outcome, Subject};
+use contract::release::layout::MIB;
+use contract::release::offer::MAX_UKI_BYTES;
+use contract::{Digest, Slot, UkiName};
 use sha2::{Digest as _, Sha256};
 
 use super::item;

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use release::api::{DriftItem, Outcome, Subject, printable};
+use contract::node::api::{DriftItem, Outcome, Subject, printable};
 
 use super::item;
 use crate::pod_network;

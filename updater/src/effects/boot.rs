@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use release::{ReleaseVersion, RootHash, Slot};
+use contract::{ReleaseVersion, RootHash, Slot};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -16,8 +16,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use release::UkiName;
-use release::layout::ESP_UKI_DIR;
+use contract::UkiName;
+use contract::release::layout::ESP_UKI_DIR;
 use rustix::fs::{Advice, fadvise, statvfs, syncfs};
 
 use super::Esp;

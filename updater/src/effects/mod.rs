@@ -22,8 +22,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::{Digest, RootHash, Slot, UkiName};
 use jiff::Timestamp;
-use release::{Digest, RootHash, Slot, UkiName};
 
 /// Speaks to the service manager.
 pub(crate) const SYSTEMCTL: &str = "/usr/bin/systemctl";

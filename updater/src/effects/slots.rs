@@ -16,7 +16,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use release::Slot;
+use contract::Slot;
 use rustix::fs::OFlags;
 
 use super::boot::{BootFacts, partition_label};

@@ -3,9 +3,9 @@
 //! **Invariant:** plain values; whoever makes a [`Documents`] takes its parts from documents
 //! that were verified.
 
+use contract::node::settings::Settings;
+use contract::{ChannelDocument, Component, NodeGroup, Offer, ReleaseVersion, RootHash};
 use jiff::Timestamp;
-use release::settings::Settings;
-use release::{ChannelDocument, Component, NodeGroup, Offer, ReleaseVersion, RootHash};
 use semver::Version;
 
 use super::Hold;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use contract::node::api::Rule;
+use contract::{ChannelName, GroupName, ReleaseVersion};
 use jiff::Timestamp;
-use release::api::Rule;
-use release::{ChannelName, GroupName, ReleaseVersion};
 use semver::Version;
 
 /// A rule that holds the node where it is.
@@ -158,7 +158,7 @@ pub enum Hold {
     },
 }
 
-// `position` is never NaN: see `release::waves::position`.
+// `position` is never NaN: see `contract::channel::waves::position`.
 impl Eq for Hold {}
 
 impl Hold {
@@ -202,7 +202,7 @@ impl Hold {
     }
 }
 
-impl From<&Hold> for release::api::Hold {
+impl From<&Hold> for contract::node::api::Hold {
     fn from(hold: &Hold) -> Self {
         Self { rule: hold.rule(), sentence: hold.to_string(), ends: hold.ends() }
     }

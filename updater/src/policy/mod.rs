@@ -18,9 +18,10 @@
 //! [`Action::Nothing`]; so it is for a refused release, and while this boot is judged, because
 //! the other slot is then the way back.
 
+use contract::channel::waves;
+use contract::node::settings::{Settings, UpdateMode};
+use contract::{ChannelDocument, ReleaseVersion};
 use jiff::{SignedDuration, Timestamp};
-use release::settings::{Settings, UpdateMode};
-use release::{ChannelDocument, ReleaseVersion, waves};
 
 mod facts;
 mod hold;

@@ -4,8 +4,8 @@
 //! that leaves the node without one. **Invariant:** an operator's pin goes before the group's,
 //! and a group's document before the channel that the settings name.
 
-use release::settings::ChannelSettings;
-use release::{ChannelDocument, ChannelName, NodeGroup, ReleaseVersion};
+use contract::node::settings::ChannelSettings;
+use contract::{ChannelDocument, ChannelName, NodeGroup, ReleaseVersion};
 
 use super::Hold;
 

@@ -1,8 +1,8 @@
 //! Which rule holds a node when, and that none is ever passed by accident.
 
+use contract::channel::waves::Wave;
+use contract::{Component, NodeGroup, RootHash};
 use proptest::prelude::*;
-use release::waves::Wave;
-use release::{Component, NodeGroup, RootHash};
 use semver::Version;
 
 use super::*;

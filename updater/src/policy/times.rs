@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
-use release::NodeGroup;
-use release::group::{
+use contract::NodeGroup;
+use contract::channel::group::{
     DEFAULT_API_SERVER_GRACE, DEFAULT_DEADLINE, DEFAULT_SETTLE, LONGEST_DEADLINE,
 };
-use release::settings::HealthSettings;
+use contract::node::settings::HealthSettings;
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 /// How long silence is forgiven at least when the release before got no answer either.

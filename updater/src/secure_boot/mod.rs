@@ -26,8 +26,8 @@ mod tests;
 use std::io;
 use std::ops::Range;
 
-use release::layout::MIB;
-use release::{Digest, Slot, UkiName};
+use contract::release::layout::MIB;
+use contract::{Digest, Slot, UkiName};
 use sha2::{Digest as _, Sha256};
 
 use crate::effects::{Effects, Esp, Variable};
@@ -222,7 +222,8 @@ fn named(certificate: &[u8]) -> String {
     let digest = digest.get(..16).unwrap_or_default();
     match signature::common_name(certificate) {
         Some(name) => {
-            let name: String = release::api::printable(&name).chars().take(MAX_NAME).collect();
+            let name: String =
+                contract::node::api::printable(&name).chars().take(MAX_NAME).collect();
             format!("CN={name} (SHA-256 {digest}…)")
         }
         None => format!("a certificate without a name (SHA-256 {digest}…)"),

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use release::settings::{Bootstrap, KubernetesSettings, Settings};
+use contract::node::settings::{Bootstrap, KubernetesSettings, Settings};
 use serde_json::{Value, json};
 
 use super::registries;

@@ -14,8 +14,8 @@
 use std::fmt;
 use std::io;
 
-use release::settings::{InvalidSettings, MAX_SETTINGS_BYTES, Settings};
-use release::{Digest, Slot};
+use contract::node::settings::{InvalidSettings, MAX_SETTINGS_BYTES, Settings};
+use contract::{Digest, Slot};
 
 use crate::effects::{BootedSlot, StateStore};
 

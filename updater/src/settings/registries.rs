@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use release::settings::{HttpUrl, RegistrySettings, Secret};
+use contract::node::settings::{HttpUrl, RegistrySettings, Secret};
 use serde_json::{Map, Value, json};
 
 /// Folder in memory; containerd's `config_path`.
@@ -91,7 +91,7 @@ pub(super) fn docker_config(registries: &[RegistrySettings]) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
-    use release::settings::Settings;
+    use contract::node::settings::Settings;
 
     use super::*;
 

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use release::settings::{Interface, RegistrySettings, Settings};
+use contract::node::settings::{Interface, RegistrySettings, Settings};
 
 use super::kubelet::{self, KUBELET_FOLDER};
 use super::registries::{self, REGISTRIES_FOLDER};

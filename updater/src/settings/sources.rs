@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use release::settings::MAX_SETTINGS_BYTES;
+use contract::node::settings::MAX_SETTINGS_BYTES;
 
 use super::{Cloud, NodeSettings, SeedDisk, SettingsError};
 

@@ -127,9 +127,9 @@ fn what_an_older_release_has_written_is_understood_and_stays_readable_for_it() {
     let state = state();
     state.save("settings-a.json", older).unwrap();
     let settings = load(&state, a()).unwrap().unwrap();
-    assert_eq!(settings.settings().schema, release::settings::SCHEMA);
+    assert_eq!(settings.settings().schema, contract::node::settings::SCHEMA);
     let cluster = settings.settings().kubernetes.as_ref().unwrap();
-    assert!(matches!(cluster.bootstrap, Some(release::settings::Bootstrap::Token(_))));
+    assert!(matches!(cluster.bootstrap, Some(contract::node::settings::Bootstrap::Token(_))));
     copy_for_target(&state, a()).unwrap();
     for copy in ["settings-a.json", "settings-b.json"] {
         assert_eq!(state.load(copy).unwrap().unwrap(), older, "{copy}");

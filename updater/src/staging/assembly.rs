@@ -6,9 +6,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use release::Digest;
-use release::offer::Payload;
-use release::verity::{BLOCK, BlockHasher, HASH};
+use contract::Digest;
+use contract::release::offer::Payload;
+use contract::release::verity::{BLOCK, BlockHasher, HASH};
 use tokio::sync::OwnedMutexGuard;
 use zstd::bulk::Decompressor;
 
@@ -131,7 +131,10 @@ impl Assembly {
         let record = lock(&self.record);
         let frames = self.payload.frames.iter().zip(&self.starts).zip(&record.done).enumerate();
         let missing = frames.filter(|(_, (_, done))| !**done);
-        let piece = |(index, ((frame, start), _)): (usize, ((&release::offer::Frame, &u64), _))| {
+        let piece = |(index, ((frame, start), _)): (
+            usize,
+            ((&contract::release::offer::Frame, &u64), _),
+        )| {
             Piece { index, start: *start, bytes: u64::from(frame.bytes), sha256: frame.sha256 }
         };
         missing.map(piece).collect()

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use release::UkiName;
+use contract::UkiName;
 
 use super::error::{DeviceError, Part, ReadBack};
 use crate::effects::{Area, Effects, TargetSlot};

@@ -49,7 +49,7 @@ impl fmt::Display for KnownWay {
 pub enum StageError {
     /// The offer has no UKI for the slot.
     #[error("the offer has no UKI for slot {0}: publish the release again")]
-    NoUki(release::Slot),
+    NoUki(contract::Slot),
     /// The EFI system partition has no room.
     #[error(
         "the EFI system partition has {free} bytes free and the UKI needs {needed}: \

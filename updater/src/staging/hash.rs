@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use release::layout::MIB;
-use release::verity::{BLOCK, BlockHasher, HASH};
+use contract::release::layout::MIB;
+use contract::release::verity::{BLOCK, BlockHasher, HASH};
 
 use crate::effects::buffer::AlignedBuffer;
 

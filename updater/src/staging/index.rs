@@ -4,10 +4,10 @@
 
 use std::io;
 
-use release::layout::{BLOCK_BYTES, MIB, ROOT_BYTES};
-use release::offer::{LEAF_BYTES, MAX_UKI_BYTES};
-use release::verity::{self, BLOCK, BlockHasher, HASH};
-use release::{Digest, UkiName};
+use contract::release::layout::{BLOCK_BYTES, MIB, ROOT_BYTES};
+use contract::release::offer::{LEAF_BYTES, MAX_UKI_BYTES};
+use contract::release::verity::{self, BLOCK, BlockHasher, HASH};
+use contract::{Digest, UkiName};
 
 use super::destination::Origin;
 use super::hash::{SEGMENT, hash_blocks, on_cores};

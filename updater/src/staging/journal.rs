@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use release::{RootHash, Slot};
+use contract::{RootHash, Slot};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 

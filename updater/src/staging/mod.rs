@@ -33,8 +33,8 @@ mod ways;
 
 use std::sync::Arc;
 
-use release::offer::Payload;
-use release::{Offer, UkiName};
+use contract::release::offer::Payload;
+use contract::{Offer, UkiName};
 use reqwest::{Client, Url};
 use tokio::sync::{Mutex, watch};
 

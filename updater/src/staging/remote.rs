@@ -10,8 +10,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use release::Digest;
-use release::offer::Blob;
+use contract::Digest;
+use contract::release::offer::Blob;
 use reqwest::{Client, Url};
 use tokio::time::Instant;
 

@@ -7,9 +7,9 @@
 
 use std::io;
 
-use release::layout::MIB;
-use release::verity::{self, BLOCK, BlockHasher, HASH, HashTree};
-use release::{Digest, Offer, RootDescription};
+use contract::release::layout::MIB;
+use contract::release::verity::{self, BLOCK, BlockHasher, HASH, HashTree};
+use contract::{Digest, Offer, RootDescription};
 use sha2::{Digest as _, Sha256};
 
 use super::assembly::Assembly;

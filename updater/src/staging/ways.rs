@@ -3,9 +3,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use contract::release::layout::MIB;
+use contract::release::offer::{Blob, Payload, Way};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use release::layout::MIB;
-use release::offer::{Blob, Payload, Way};
 
 use super::assembly::Assembly;
 use super::error::{KnownWay, WayError};
@@ -208,7 +208,7 @@ impl Receiver for Memory<'_> {
 
 #[cfg(test)]
 mod tests {
-    use release::Digest;
+    use contract::Digest;
 
     use super::*;
 

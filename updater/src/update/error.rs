@@ -2,8 +2,8 @@
 
 use std::io;
 
-use release::uki_name::MAX_GENERATION;
-use release::{ReleaseVersion, RootHash, Slot};
+use contract::release::uki_name::MAX_GENERATION;
+use contract::{ReleaseVersion, RootHash, Slot};
 
 use super::journal::{DOCUMENT, SCHEMA};
 use super::refusal::Refusal;

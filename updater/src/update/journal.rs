@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
+use contract::{Digest, ReleaseVersion, RootHash, Slot};
 use jiff::Timestamp;
-use release::{Digest, ReleaseVersion, RootHash, Slot};
 use serde::{Deserialize, Serialize};
 
 use super::UpdateError;

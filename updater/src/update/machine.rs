@@ -4,7 +4,7 @@
 //! and afterwards the steps (see `steps.rs`). **Invariant:** the journal is saved before the
 //! effect that it announces, so that whoever boots next can explain what it finds.
 
-use release::{Digest, RootHash, Slot, UkiName};
+use contract::{Digest, RootHash, Slot, UkiName};
 
 use super::UpdateError;
 use super::journal::{Condition, Happening, Journal, ReleaseId, SlotRecord};

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use contract::{Digest, RootHash, Slot, UkiName};
 use proptest::prelude::*;
-use release::{Digest, RootHash, Slot, UkiName};
 
 use super::{Cause, Failure, Machine, Plan, ReleaseId, Standing, UpdateError};
 use super::{Condemnation, marks};

@@ -5,7 +5,7 @@
 //! release that it came back from, and the UKIs that must go. **Invariant:** no effects, and
 //! no phase is left out.
 
-use release::UkiName;
+use contract::UkiName;
 
 use super::journal::{Installation, Journal, Phase, ReleaseId};
 use super::marks::Marks;

@@ -6,8 +6,8 @@
 
 use std::io;
 
-use release::UkiName;
-use release::uki_name::{FIRST_TRIES, MAX_GENERATION, Tries};
+use contract::UkiName;
+use contract::release::uki_name::{FIRST_TRIES, MAX_GENERATION, Tries};
 
 use super::UpdateError;
 use super::journal::{Happening, Installation, Journal, Phase, ReleaseId, SlotRecord};
@@ -280,6 +280,6 @@ impl Machine {
 }
 
 /// The name of a fresh installation.
-fn first_name(generation: u32, slot: release::Slot) -> UkiName {
+fn first_name(generation: u32, slot: contract::Slot) -> UkiName {
     UkiName { generation, slot, tries: Some(Tries { left: FIRST_TRIES, done: 0 }) }
 }

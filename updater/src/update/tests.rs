@@ -1,7 +1,7 @@
 //! Single steps, and what is refused.
 
-use release::uki_name::MAX_GENERATION;
-use release::{Slot, UkiName};
+use contract::release::uki_name::MAX_GENERATION;
+use contract::{Slot, UkiName};
 
 use super::journal::{Condition, DAMAGED, DOCUMENT, MAX_EVENTS};
 use super::marks::{self, Marks};

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use release::ReleaseDocument;
-use release::api::{Boot, Status};
+use contract::ReleaseDocument;
+use contract::node::api::{Boot, Status};
 use serde_json::json;
 use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, has_condition};
 use vm_tests::machine::{Hardware, Machine, POD_PORT};

@@ -114,7 +114,7 @@ impl Cluster {
 
     fn join(self, name: &str, disk: &Path) -> Result<(Self, Machine)> {
         let document = json!({
-            "schema": release::settings::SCHEMA,
+            "schema": contract::node::settings::SCHEMA,
             "hostname": NODE,
             "kubernetes": self.settings(),
         });

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use release::Digest;
+use contract::Digest;
 
 use crate::{artefacts, workspace};
 

@@ -5,7 +5,7 @@
 //! there is one. It takes minutes, so only `make soak` runs it.
 
 use anyhow::{Result, ensure};
-use release::api::{Boot, Status};
+use contract::node::api::{Boot, Status};
 use vm_tests::cluster::{self, Cluster, NODE, is_ready};
 use vm_tests::machine::Machine;
 use vm_tests::member::Member;

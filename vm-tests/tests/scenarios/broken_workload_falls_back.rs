@@ -3,7 +3,7 @@
 //! with that pod as the cause, and the pod is Ready again.
 
 use anyhow::{Result, ensure};
-use release::api::Reached;
+use contract::node::api::Reached;
 use serde_json::{Value, json};
 use vm_tests::member::Member;
 use vm_tests::site::Site;

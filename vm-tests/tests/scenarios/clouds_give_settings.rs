@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use release::api::Status;
+use contract::node::api::Status;
 use serde_json::json;
 use vm_tests::machine::{HOST, Hardware, Machine};
 use vm_tests::metadata::{Cloud, MetadataService, USER_DATA};

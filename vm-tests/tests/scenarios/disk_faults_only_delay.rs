@@ -4,7 +4,7 @@
 //! meanwhile.
 
 use anyhow::{Context, Result, ensure};
-use release::api::{Boot, Phase, Status};
+use contract::node::api::{Boot, Phase, Status};
 use vm_tests::machine::{Access, BadSector, Hardware, Machine, PROBE_PORT};
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, image, isolation};

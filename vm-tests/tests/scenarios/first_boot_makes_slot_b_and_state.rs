@@ -2,7 +2,7 @@
 //! machine id and state.
 
 use anyhow::{Result, ensure};
-use release::layout::{ROOT_BYTES, VERITY_BYTES};
+use contract::release::layout::{ROOT_BYTES, VERITY_BYTES};
 use vm_tests::machine::{Machine, OnReset};
 use vm_tests::{image, isolation};
 

@@ -5,7 +5,7 @@
 //! own, of the older schema.
 
 use anyhow::{Context, Result, ensure};
-use release::api::{Hold, Rule, Status};
+use contract::node::api::{Hold, Rule, Status};
 use serde_json::Value;
 use vm_tests::cluster::{self, Cluster, TOKEN, is_ready};
 use vm_tests::machine::{Hardware, Machine};
@@ -66,14 +66,14 @@ fn scenario() -> Result<()> {
     has_schema(&site.access.runs(&machine, "0.1.1", 2 * BOOT_SECONDS)?, 1)?;
     stands(&cluster, &machine, "v1.37.", "20", 1)?;
 
-    document["schema"] = release::settings::SCHEMA.into();
+    document["schema"] = contract::node::settings::SCHEMA.into();
     document["kubernetes"] = cluster.settings();
     document["kubernetes"]["kubelet"]["maxPods"] = 30.into();
     let file = artefacts().join(format!("{NAME}-site/newer.json"));
     std::fs::write(&file, settings::text(&document)?)?;
     let file = file.to_str().context("a path that is no text")?;
     site.access.ask(&["settings", "set", file])?;
-    has_schema(&site.access.status()?, release::settings::SCHEMA)?;
+    has_schema(&site.access.status()?, contract::node::settings::SCHEMA)?;
     stands(&cluster, &machine, "v1.37.", "30", 1)?;
 
     site.access.ask(&["rollback"])?;

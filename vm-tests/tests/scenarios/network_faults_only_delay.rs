@@ -3,7 +3,7 @@
 //! is well again. With a server that knows no ranges, and with a slow one, it must cope.
 
 use anyhow::{Context, Result, ensure};
-use release::api::{Phase, Status};
+use contract::node::api::{Phase, Status};
 use vm_tests::faulty::Fault;
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::site::Site;

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use release::api::{Phase, Rule, Status};
+use contract::node::api::{Phase, Rule, Status};
 use serde_json::Value;
 use vm_tests::cluster::{self, Cluster, NODE, is_ready};
 use vm_tests::machine::Machine;

@@ -5,8 +5,8 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use release::Slot;
-use release::api::{Boot, Drift, Outcome, Phase, Status};
+use contract::Slot;
+use contract::node::api::{Boot, Drift, Outcome, Phase, Status};
 use vm_tests::machine::{Hardware, Machine, POD_PORT, PROBE_PORT};
 use vm_tests::node::NodeAccess;
 use vm_tests::site::Site;

@@ -2,8 +2,8 @@
 //! release that an operator pins; a reader may look and not touch, and strangers not even look.
 
 use anyhow::{Context, Result, bail, ensure};
-use release::Slot;
-use release::api::{EventKind, History, Status};
+use contract::Slot;
+use contract::node::api::{EventKind, History, Status};
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::node::NodeAccess;
 use vm_tests::site::Site;

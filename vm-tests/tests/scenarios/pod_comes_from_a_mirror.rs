@@ -7,7 +7,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use builder::container_image::{ImageSpec, layout};
 use builder::tree::Content;
-use release::Architecture;
+use contract::Architecture;
 use serde_json::{Value, json};
 use vm_tests::cluster::{self, is_ready};
 use vm_tests::machine::{HOST, Machine, PROBE_PORT};

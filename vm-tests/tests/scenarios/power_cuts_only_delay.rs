@@ -9,8 +9,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use release::Digest;
-use release::api::{Phase, Status};
+use contract::Digest;
+use contract::node::api::{Phase, Status};
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, image, is_long, isolation, settings};

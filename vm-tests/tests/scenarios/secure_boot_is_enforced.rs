@@ -22,7 +22,7 @@ fn scenario() -> Result<()> {
     ensure!(lockdown.contains("[integrity]"), "lockdown is {lockdown}");
     let cmdline = facts["cmdline"].as_str().unwrap_or_default();
     let document = std::fs::read(release.join("release.json"))?;
-    let document = release::ReleaseDocument::from_json(&document)?;
+    let document = contract::ReleaseDocument::from_json(&document)?;
     let expected = format!("roothash={}", document.root.root_hash);
     ensure!(cmdline.contains(&expected), "the kernel runs with {cmdline}");
     let os_release = facts["os_release"].as_str().unwrap_or_default();

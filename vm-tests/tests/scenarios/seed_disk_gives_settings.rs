@@ -2,7 +2,7 @@
 //! they name, keeps them without the disk, and does not look at another one later.
 
 use anyhow::{Context, Result, ensure};
-use release::api::Status;
+use contract::node::api::Status;
 use vm_tests::cluster::{self, Cluster, is_ready};
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::site::Site;

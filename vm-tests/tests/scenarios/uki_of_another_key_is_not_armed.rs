@@ -7,8 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use release::Slot;
-use release::api::{Boot, Phase, Status};
+use contract::Slot;
+use contract::node::api::{Boot, Phase, Status};
 use serde_json::Value;
 use vm_tests::channel::Channel;
 use vm_tests::machine::{Hardware, Machine};

@@ -5,7 +5,7 @@
 //! The firmware reads a clock of 1970 as 2070, so that is what "forwards" starts from.
 
 use anyhow::{Context, Result, ensure};
-use release::api::{Phase, Rule, Status};
+use contract::node::api::{Phase, Rule, Status};
 use vm_tests::machine::{HOST, Hardware};
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, image, isolation, time_server};

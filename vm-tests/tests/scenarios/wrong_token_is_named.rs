@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use release::api::{MAX_LOG_LINES, Status};
+use contract::node::api::{MAX_LOG_LINES, Status};
 use serde_json::Value;
 use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, is_ready};
 use vm_tests::machine::{Hardware, Machine};
@@ -62,7 +62,7 @@ fn scenario() -> Result<()> {
     let key = part_of(&document["api"]["key"])?;
     explains(&site.access, &artefacts().join(format!("{NAME}-site")), &key)?;
 
-    document["schema"] = release::settings::SCHEMA.into();
+    document["schema"] = contract::node::settings::SCHEMA.into();
     document["kubernetes"] = cluster.settings_with_certificate()?;
     let file = artefacts().join(format!("{NAME}-site/good.json"));
     fs::write(&file, document.to_string())?;

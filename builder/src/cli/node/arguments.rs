@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use release::ReleaseVersion;
+use contract::ReleaseVersion;
 
 use crate::node::NodeAddress;
 

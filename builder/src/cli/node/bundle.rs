@@ -6,8 +6,8 @@
 use std::io;
 use std::path::Path;
 
+use contract::node::api::printable;
 use jiff::Timestamp;
-use release::api::printable;
 use serde_json::json;
 use tempfile::NamedTempFile;
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use release::api::LogsQuery;
+use contract::node::api::LogsQuery;
 
 use super::arguments::LogsArguments;
 use crate::cli::{Answer, Failed, Format};

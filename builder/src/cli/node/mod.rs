@@ -9,11 +9,11 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use release::api::{
+use contract::node::api::{
     Accepted, Action, Code, Depth, Drift, History, SettingsMode, Started, Status, Why, paths,
     printable,
 };
-use release::settings::MAX_SETTINGS_BYTES;
+use contract::node::settings::MAX_SETTINGS_BYTES;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

@@ -93,7 +93,7 @@ async fn a_redirect_to_another_scheme_is_not_followed() {
 async fn a_file_without_end_is_cut_off() {
     let maker = channel("1.1.0");
     let mut files = maker.files();
-    let large = vec![b' '; release::targets::MAX_METADATA_BYTES as usize + 1];
+    let large = vec![b' '; contract::channel::targets::MAX_METADATA_BYTES as usize + 1];
     files.insert("metadata/timestamp.json".to_owned(), large);
     let server = Server::start(files).await;
     let node = Node::new(&[&server], maker.initial_root());

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use contract::channel::targets::{GROUPS_ROLE, RELEASES_ROLE};
+use contract::release::offer::{Blob, FRAME_BYTES, Frame, LEAF_BYTES, Payload, Way};
+use contract::{Digest, Offer, ReleaseDocument, RootDescription, Slot};
 use jiff::Timestamp;
-use release::offer::{Blob, FRAME_BYTES, Frame, LEAF_BYTES, Payload, Way};
-use release::targets::{GROUPS_ROLE, RELEASES_ROLE};
-use release::{Digest, Offer, ReleaseDocument, RootDescription, Slot};
 
 use super::*;
 use crate::effects::fake::{FakeNode, Sizes};
@@ -169,9 +169,9 @@ fn offer_of(version: &str) -> Offer {
         verity_bytes: 8192,
     };
     Offer {
-        schema: release::offer::SCHEMA,
+        schema: contract::release::offer::SCHEMA,
         release: ReleaseDocument {
-            schema: release::document::SCHEMA,
+            schema: contract::release::document::SCHEMA,
             image: "node".into(),
             version: version.parse().unwrap(),
             architecture: Architecture::X86_64,

@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use contract::Digest;
+use contract::channel::targets::{
+    GROUPS_PATTERN, GROUPS_ROLE, RELEASES_PATTERN, RELEASES_ROLE, file,
+};
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
-use release::Digest;
-use release::targets::{GROUPS_PATTERN, GROUPS_ROLE, RELEASES_PATTERN, RELEASES_ROLE, file};
 use serde_json::{Value, json};
 
 /// Files of a channel's folder by path.
@@ -124,7 +126,7 @@ impl Repository {
             "consistent_snapshot": true, "version": self.roots.len() + 1,
             "expires": self.expires["root"], "keys": keys, "roles": roles});
         if self.is_development {
-            root[release::targets::DEVELOPMENT_FIELD] = true.into();
+            root[contract::channel::targets::DEVELOPMENT_FIELD] = true.into();
         }
         self.roots.push(sign(root, signers));
     }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use release::RootHash;
+use contract::RootHash;
 use semver::Version;
 use tokio::time::Instant;
 

@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::channel::group::{self, DrainPolicy};
+use contract::node::api::Problem;
+use contract::{ReleaseVersion, RootHash};
 use jiff::Timestamp;
-use release::api::Problem;
-use release::group::{self, DrainPolicy};
-use release::{ReleaseVersion, RootHash};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -276,8 +276,8 @@ impl Actor {
 
 #[cfg(test)]
 mod tests {
+    use contract::node::api::Rule;
     use jiff::SignedDuration;
-    use release::api::Rule;
     use semver::Version;
     use serde_json::json;
 

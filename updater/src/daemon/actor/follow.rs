@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use release::RootHash;
-use release::api::{Check, CheckOutcome};
+use contract::RootHash;
+use contract::node::api::{Check, CheckOutcome};
 use tokio::time::Instant;
 
 use super::settings::Lack;

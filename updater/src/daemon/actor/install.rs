@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use release::group::Workloads;
-use release::{RootHash, UkiName};
+use contract::channel::group::Workloads;
+use contract::{RootHash, UkiName};
 use tokio::time::{Instant, timeout};
 
 use super::{Actor, Work};

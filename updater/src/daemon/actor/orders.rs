@@ -4,8 +4,8 @@
 //! rule forbids it. **Invariant:** an order passes what [`policy`] lets it pass, and nothing
 //! else.
 
-use release::ReleaseVersion;
-use release::api::{Accepted, Action, ApiError, Code, Started};
+use contract::ReleaseVersion;
+use contract::node::api::{Accepted, Action, ApiError, Code, Started};
 use tokio::time::Instant;
 
 use super::{Actor, Order, Request, Work, conflict};

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use release::api::{ApiError, Code, SettingsMode, SettingsOutcome, SettingsState};
-use release::settings::{PodNetwork, Settings};
+use contract::node::api::{ApiError, Code, SettingsMode, SettingsOutcome, SettingsState};
+use contract::node::settings::{PodNetwork, Settings};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::Instant;

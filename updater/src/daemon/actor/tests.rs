@@ -1,8 +1,8 @@
 //! The actor over a node in memory: what it answers, and what it does before and after.
 
+use contract::node::api::{Action, SettingsMode, Started};
+use contract::{Architecture, Digest, RootHash, Slot};
 use jiff::Timestamp;
-use release::api::{Action, SettingsMode, Started};
-use release::{Architecture, Digest, RootHash, Slot};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 use vm_tests::metadata as stand_in;
@@ -75,7 +75,7 @@ pub(super) fn actor(node: &FakeNode) -> Actor {
 async fn ask(
     requests: &mpsc::Sender<Request>,
     action: Action,
-) -> Result<release::api::Accepted, ApiError> {
+) -> Result<contract::node::api::Accepted, ApiError> {
     let (answer, waiting) = oneshot::channel();
     assert!(requests.send(Request::Act(action, answer)).await.is_ok(), "the actor has ended");
     waiting.await.unwrap()
@@ -257,7 +257,7 @@ async fn settings_of_the_port_and_the_network_that_cannot_be_used_are_refused() 
     actor.open_machine().await;
     let authority = crate::api::testing::Authority::new();
     let (good, other) = (authority.access(), authority.access());
-    let api = |key: &release::settings::Secret| {
+    let api = |key: &contract::node::settings::Secret| {
         serde_json::json!({"schema": 2, "api": {"certificate": good.certificate,
             "clientAuthority": good.client_authority, "key": key.expose()}})
     };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use release::UkiName;
+use contract::UkiName;
 
 use super::{BLOCK, Effect, FakeNode, survives};
 use crate::effects::Esp;

@@ -5,8 +5,8 @@
 
 use std::cmp::Reverse;
 
-use release::UkiName;
-use release::uki_name::Tries;
+use contract::UkiName;
+use contract::release::uki_name::Tries;
 
 /// The entry that boots: one with tries left before one without, then the highest name.
 pub(super) fn choose(entries: &[UkiName]) -> Option<UkiName> {

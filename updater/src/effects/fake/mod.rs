@@ -15,8 +15,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use contract::{Slot, UkiName};
 use jiff::Timestamp;
-use release::{Slot, UkiName};
 
 use super::boot::BootId;
 use super::{Area, Clock, Effects, Firmware, HostName, Power, StateStore, Variable};

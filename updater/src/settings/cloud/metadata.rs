@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use release::settings::MAX_SETTINGS_BYTES;
+use contract::node::settings::MAX_SETTINGS_BYTES;
 use reqwest::header::HeaderValue;
 use reqwest::{Client, RequestBuilder, StatusCode};
 

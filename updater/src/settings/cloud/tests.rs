@@ -137,7 +137,7 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn an_answer_is_read_up_to_a_bound() {
-    let body = "A".repeat(2 * release::settings::MAX_SETTINGS_BYTES as usize);
+    let body = "A".repeat(2 * contract::node::settings::MAX_SETTINGS_BYTES as usize);
     for (cloud, _) in CLOUDS {
         for headers in ["", &format!("Content-Length: {}\r\n", body.len())] {
             let problem = problem(cloud, &said("200 OK", headers, &body)).await;

@@ -5,7 +5,7 @@ use super::release::{FRAME, publish, publish_with};
 use super::server::{Manner, Server};
 use super::{assert_installed, chain, limits, new_release, old_release, stage};
 use crate::staging::{Part, ReadBack, StageError, Stager};
-use ::release::Slot;
+use contract::Slot;
 
 async fn stage_with(trouble: Trouble) -> StageError {
     let (old, new) = (old_release(), new_release());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::release::Slot;
+use contract::Slot;
 
 use super::machine::{Machine, Place, uki_name};
 use super::release::{Published, noise, publish_with};

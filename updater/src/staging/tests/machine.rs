@@ -6,8 +6,8 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ::release::layout::MIB;
-use ::release::{Slot, UkiName};
+use contract::release::layout::MIB;
+use contract::{Slot, UkiName};
 use jiff::Timestamp;
 
 use super::release::Published;

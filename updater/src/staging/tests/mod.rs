@@ -14,7 +14,7 @@ mod ways;
 
 use std::time::Duration;
 
-use ::release::Slot;
+use contract::Slot;
 use reqwest::{Client, Url};
 use tokio::sync::watch;
 

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ::release::document::SCHEMA as DOCUMENT_SCHEMA;
-use ::release::layout::Architecture;
-use ::release::offer::{Blob, Frame, Offer, Payload, SCHEMA, Way};
-use ::release::verity::{BLOCK, BlockHasher, HASH, HashTree, leaf, tree_bytes};
-use ::release::{Digest, ReleaseDocument, RootDescription, Slot};
+use contract::release::document::SCHEMA as DOCUMENT_SCHEMA;
+use contract::release::layout::Architecture;
+use contract::release::offer::{Blob, Frame, Offer, Payload, SCHEMA, Way};
+use contract::release::verity::{BLOCK, BlockHasher, HASH, HashTree, leaf, tree_bytes};
+use contract::{Digest, ReleaseDocument, RootDescription, Slot};
 use semver::Version;
 use uuid::Uuid;
 
@@ -117,7 +117,8 @@ impl Published {
         hasher.hash_all(&self.root, &mut hashes);
         let tree = HashTree::over(hashes, &hasher).unwrap();
         let mut disk =
-            ::release::verity::superblock(root.bytes, &root.salt, &root.verity_uuid).to_vec();
+            contract::release::verity::superblock(root.bytes, &root.salt, &root.verity_uuid)
+                .to_vec();
         tree.on_disk().for_each(|level| disk.extend(level));
         disk
     }

@@ -1,7 +1,7 @@
 //! Which bytes move on which way.
 
-use ::release::offer::Way;
-use ::release::{RootHash, Slot};
+use contract::release::offer::Way;
+use contract::{RootHash, Slot};
 
 use super::machine::{Machine, Place};
 use super::release::{FRAME, noise, publish, publish_with, store};
@@ -164,7 +164,7 @@ async fn a_frame_that_unpacks_to_more_or_less_than_its_size_is_refused() {
         let mut container = new.blobs[&payload.container.sha256].clone();
         container.splice(start..start + payload.frames[2].bytes as usize, bomb.iter().copied());
         payload.frames[2].bytes = bomb.len() as u32;
-        payload.frames[2].sha256 = ::release::Digest::of(&bomb);
+        payload.frames[2].sha256 = contract::Digest::of(&bomb);
         payload.container = store(container, &mut new.blobs);
         new.offer.check().unwrap();
         let machine = Machine::running(&old);

@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use release::targets;
+use contract::channel::targets;
 use serde_json::Value;
 use vm_tests::channel::Channel;
 use vm_tests::nginx::Nginx;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use release::ReleaseDocument;
+use contract::ReleaseDocument;
 use vm_tests::workspace;
 
 use crate::builds::slipway;

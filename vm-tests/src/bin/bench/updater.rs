@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use release::api::Boot;
+use contract::node::api::Boot;
 use serde_json::Value;
 use vm_tests::machine::{Hardware, Machine, PROBE_PORT};
 use vm_tests::site::Site;
@@ -58,7 +58,7 @@ pub fn measure(folder: &Path) -> Result<String> {
     let release = releases::place(folder, MANIFEST, VERSION);
     let site = Site::open(NAME)?;
     let mut machine = site.start(&release, &site.settings()?, Hardware::default())?;
-    let blessed = |status: &release::api::Status| status.running.boot == Boot::Blessed;
+    let blessed = |status: &contract::node::api::Status| status.running.boot == Boot::Blessed;
     site.access.wait_for(&machine, "up", BOOT_SECONDS, blessed)?;
     site.access.ask(&["check"])?;
     let mut samples = Vec::new();

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use release::api::Boot;
+use contract::node::api::Boot;
 use serde_json::json;
 use vm_tests::machine::{Hardware, Machine, POD_PORT};
 use vm_tests::site::Site;
@@ -172,7 +172,7 @@ fn fall_back(site: &Site, machine: &mut Machine, version: &str) -> Result<Phases
 }
 
 fn is_running(site: &Site, machine: &Machine, version: &str) -> Result<()> {
-    let up = |status: &release::api::Status| status.running.boot == Boot::Blessed;
+    let up = |status: &contract::node::api::Status| status.running.boot == Boot::Blessed;
     let status = site.access.wait_for(machine, "blessed", BOOT_SECONDS, up)?;
     ensure!(status.running.version == version.parse().ok(), "it runs {:?}", status.running);
     Ok(())

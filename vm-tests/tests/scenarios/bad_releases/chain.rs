@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use release::api::{Boot, Reached, Rule, Status};
+use contract::node::api::{Boot, Reached, Rule, Status};
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, artefacts, image, settings, workspace};

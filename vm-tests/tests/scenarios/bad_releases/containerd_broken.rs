@@ -1,6 +1,6 @@
 //! containerd cannot read its configuration.
 
-use release::api::Reached;
+use contract::node::api::Reached;
 
 use super::chain::BadRelease;
 

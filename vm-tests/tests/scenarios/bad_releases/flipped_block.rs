@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use release::api::Reached;
+use contract::node::api::Reached;
 use vm_tests::image;
 use vm_tests::machine::Machine;
 use vm_tests::workspace;

@@ -1,6 +1,6 @@
 //! PID 1 freezes in userspace; the watchdog ends each of the three tries.
 
-use release::api::Reached;
+use contract::node::api::Reached;
 
 use super::chain::BadRelease;
 

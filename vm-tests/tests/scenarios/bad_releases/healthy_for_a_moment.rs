@@ -1,6 +1,6 @@
 //! kubelet is well, and is stopped within the settling time.
 
-use release::api::Reached;
+use contract::node::api::Reached;
 
 use super::chain::BadRelease;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use release::api::Reached;
+use contract::node::api::Reached;
 use vm_tests::image;
 
 use super::chain::BadRelease;

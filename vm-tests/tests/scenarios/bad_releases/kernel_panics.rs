@@ -1,6 +1,6 @@
 //! The kernel finds nothing to start in its initrd, and panics.
 
-use release::api::Reached;
+use contract::node::api::Reached;
 
 use super::chain::BadRelease;
 

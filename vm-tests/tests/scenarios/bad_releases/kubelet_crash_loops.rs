@@ -1,6 +1,6 @@
 //! kubelet does not know a flag that it is started with, each time anew.
 
-use release::api::Reached;
+use contract::node::api::Reached;
 
 use super::chain::BadRelease;
 

@@ -1,6 +1,6 @@
 //! kubelet runs, and its health is never there to be asked for.
 
-use release::api::Reached;
+use contract::node::api::Reached;
 
 use super::chain::BadRelease;
 

@@ -1,6 +1,6 @@
 //! What the root starts as PID 1 ends at once, and the kernel panics.
 
-use release::api::Reached;
+use contract::node::api::Reached;
 
 use super::chain::BadRelease;
 

@@ -1,6 +1,6 @@
 //! All is well but for a probe of the settings.
 
-use release::api::Reached;
+use contract::node::api::Reached;
 
 use super::chain::BadRelease;
 

@@ -1,6 +1,6 @@
 //! systemd waits for a service before it starts slipwayd: the last judge ends each of three tries.
 
-use release::api::Reached;
+use contract::node::api::Reached;
 
 use super::chain::BadRelease;
 

@@ -1,6 +1,6 @@
 //! slipwayd does not start, so nobody judges the boot: the last judge ends each of three.
 
-use release::api::Reached;
+use contract::node::api::Reached;
 
 use super::chain::BadRelease;
 

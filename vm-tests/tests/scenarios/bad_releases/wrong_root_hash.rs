@@ -1,6 +1,6 @@
 //! The command line names a root hash that no block of the slot has.
 
-use release::api::Reached;
+use contract::node::api::Reached;
 
 use super::chain::BadRelease;
 

@@ -11,8 +11,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use contract::node::api::{Phase, Rule, Status};
 use forged::{ATTACKS, Forger};
-use release::api::{Phase, Rule, Status};
 use vm_tests::channel::Channel;
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::site::Site;

@@ -1,10 +1,16 @@
 //! `channels/<name>.json`: which release a channel points at, since when, and how fast the
 //! fleet follows. A TUF target of the role `targets`.
 
+pub mod group;
+pub mod names;
+pub mod targets;
+pub mod waves;
+pub mod window;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::waves::Waves;
+use self::waves::Waves;
 use crate::{ChannelName, ReleaseVersion};
 
 /// The schema that this crate writes and reads.

@@ -35,7 +35,7 @@ pub const READERS: &str = "slipway:readers";
 /// Organization in the client certificates of those who may change things, and look.
 pub const OPERATORS: &str = "slipway:operators";
 /// Largest body of a request, in bytes: a whole settings document.
-pub const MAX_REQUEST_BYTES: usize = crate::settings::MAX_SETTINGS_BYTES as usize;
+pub const MAX_REQUEST_BYTES: usize = crate::node::settings::MAX_SETTINGS_BYTES as usize;
 /// Largest answer but for logs, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// Most journal entries of one answer.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use crate::layout::{BLOCK_BYTES, MIB, ROOT_BYTES};
+use crate::release::layout::{BLOCK_BYTES, MIB, ROOT_BYTES};
 use crate::{Digest, ReleaseDocument, RootHash, Slot};
 
 /// The schema that this crate writes and reads.
@@ -119,7 +119,7 @@ pub enum InvalidOffer {
     Json(#[from] serde_json::Error),
     /// Its release document is wrong.
     #[error("the offer's release document is wrong")]
-    Release(#[from] crate::document::InvalidDocument),
+    Release(#[from] crate::release::document::InvalidDocument),
     /// Written by another generation of this software.
     #[error("the offer has schema {0}, this program reads {SCHEMA}: use the matching version")]
     Schema(u32),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     fn offer() -> Offer {
-        let release = crate::document::example();
+        let release = crate::release::document::example();
         Offer {
             schema: SCHEMA,
             root: payload(release.root.bytes),

@@ -7,8 +7,8 @@
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::layout::BLOCK_BYTES;
-use crate::offer::LEAF_BYTES;
+use crate::release::layout::BLOCK_BYTES;
+use crate::release::offer::LEAF_BYTES;
 use crate::{Digest, RootHash};
 
 /// Bytes of a block.

@@ -133,7 +133,9 @@ impl ReleaseDocument {
     /// # Errors
     /// [`InvalidDocument`].
     pub fn check(&self) -> Result<(), InvalidDocument> {
-        if self.root.bytes == 0 || !self.root.bytes.is_multiple_of(crate::layout::BLOCK_BYTES) {
+        if self.root.bytes == 0
+            || !self.root.bytes.is_multiple_of(crate::release::layout::BLOCK_BYTES)
+        {
             return Err(InvalidDocument::RootSize(self.root.bytes));
         }
         let mut seen = std::collections::BTreeSet::new();

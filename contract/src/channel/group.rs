@@ -5,8 +5,8 @@
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use crate::waves::Waves;
-use crate::window::Window;
+use crate::channel::waves::Waves;
+use crate::channel::window::Window;
 use crate::{ChannelName, GroupName, ReleaseVersion};
 
 /// The only `apiVersion` that is read.

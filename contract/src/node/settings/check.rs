@@ -9,7 +9,7 @@ use super::{
     ApiSettings, ChannelSettings, HealthSettings, Interface, MAX_SETTINGS_BYTES, NetworkSettings,
     Probe, ProxySettings, SCHEMA, Settings, registries,
 };
-use crate::group::{DEFAULT_DEADLINE, DEFAULT_SETTLE, LONGEST_DEADLINE, is_grace};
+use crate::channel::group::{DEFAULT_DEADLINE, DEFAULT_SETTLE, LONGEST_DEADLINE, is_grace};
 
 /// Longest list of anything.
 pub(super) const MAX_ENTRIES: usize = 64;
