@@ -16,9 +16,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use builder::build::read_lock;
-use builder::cache::Cache;
-use builder::debian::unpack_all;
+use builder::assemble::read_lock;
+use builder::inputs::cache::Cache;
+use builder::inputs::debian::unpack_all;
 use builder::progress::Progress;
 use tempfile::TempDir;
 
@@ -103,7 +103,7 @@ fn add_package_lists(to: &Path) {
     for package in unpack_all(&kernel, 1, &cache, &Progress::hidden()).unwrap() {
         for (path, entry) in package.tree.iter() {
             let wanted = ["modules.order", "modules.builtin", "modules.builtin.modinfo"];
-            if let builder::tree::Node::File(content) = &entry.node
+            if let builder::formats::tree::Node::File(content) = &entry.node
                 && wanted.contains(&path.name())
             {
                 fs::write(to.join(path.name()), content.read().unwrap()).unwrap();

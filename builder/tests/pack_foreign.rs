@@ -8,10 +8,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use builder::disk::{Disk, DiskContents};
-use builder::erofs::{self, ReadKind};
-use builder::tree::{Content, Entry, Node, Origin, Tree, TreePath};
-use builder::{disk, initrd, verity};
+use builder::formats::disk::{Disk, DiskContents};
+use builder::formats::erofs::{self, ReadKind};
+use builder::formats::tree::{Content, Entry, Node, Origin, Tree, TreePath};
+use builder::formats::{disk, initrd, verity};
 use contract::Architecture;
 use proptest::prelude::*;
 use tempfile::TempDir;

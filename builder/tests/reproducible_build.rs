@@ -17,8 +17,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use builder::build::read_lock;
-use builder::cache::Cache;
+use builder::assemble::read_lock;
+use builder::inputs::cache::Cache;
 use tempfile::TempDir;
 
 use tiny_image::{SLIPWAY, repository, slipway, succeed};

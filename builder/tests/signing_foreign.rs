@@ -6,9 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use builder::keys::{KeyFolder, KeyPurpose, Signer};
-use builder::secure_boot::{SecureBootError, sign_pe, signers, verify_pe};
-use builder::uki::{self, Sections};
+use builder::formats::uki::{self, Sections};
+use builder::signing::keys::{KeyFolder, KeyPurpose};
+use builder::signing::secure_boot::{SecureBootError, sign_pe, signers, verify_pe};
+use builder::signing::signer::Signer;
 use tempfile::TempDir;
 
 /// Debian's loader and stub, real programs of the kind that is signed.

@@ -18,7 +18,7 @@ use super::client::Files;
 use super::folder::Folder;
 use super::metadata::{self, PublicKey};
 use super::state::{State, TIMESTAMP_FILE};
-use crate::keys::{ChannelKey, ChannelKeys};
+use crate::signing::keys::{ChannelKey, ChannelKeys};
 
 /// How long what is signed counts.
 #[derive(Debug, Clone, Copy)]

@@ -15,7 +15,7 @@ use super::commit::{Change, Lifetimes, Signing, TargetsRole, commit};
 use super::folder::{Folder, read_bounded};
 use super::group_file::{self, GroupFileError};
 use super::state::State;
-use crate::keys::{ChannelKey, ChannelKeys};
+use crate::signing::keys::{ChannelKey, ChannelKeys};
 
 /// What is to become of a channel. Fields that are `None` stay as they are.
 #[derive(Debug, Clone)]

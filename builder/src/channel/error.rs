@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::client::ClientError;
 use super::metadata::MetadataError;
-use crate::keys::KeyError;
+use crate::signing::keys::KeyError;
 
 /// A failure of one of the commands on a channel.
 #[derive(Debug, thiserror::Error)]

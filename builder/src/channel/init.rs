@@ -16,7 +16,8 @@ use super::commit::{Lifetimes, Signing, TargetsRole, metadata_file, sign};
 use super::folder::{Folder, LOCK_FILE, TEMPORARY_DIR};
 use super::metadata::{self, PublicKey, SPEC_VERSION};
 use super::state::{self, INITIAL_ROOT, TIMESTAMP_FILE};
-use crate::keys::{ChannelKey, ChannelKeys, KeyPurpose, ReleaseSigner, public_key};
+use crate::signing::keys::{ChannelKey, ChannelKeys, KeyPurpose, public_key};
+use crate::signing::signer::ReleaseSigner;
 
 /// The public keys that a root names.
 #[derive(Debug, Clone, PartialEq, Eq)]

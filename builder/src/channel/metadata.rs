@@ -19,7 +19,7 @@ use tough::schema::{
     Signature, Signed, Snapshot, Target, Targets,
 };
 
-use crate::keys::{ReleaseSigner, SignError};
+use crate::signing::signer::{ReleaseSigner, SignError};
 
 /// The version of TUF's specification that all metadata names.
 pub const SPEC_VERSION: &str = "1.0.0";

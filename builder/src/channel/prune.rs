@@ -16,7 +16,7 @@ use super::ChannelError;
 use super::commit::{Change, Lifetimes, Signing, TargetsRole, commit, metadata_file};
 use super::folder::Folder;
 use super::state::{ReleaseId, State, TIMESTAMP_FILE, target_digest};
-use crate::keys::{ChannelKey, ChannelKeys};
+use crate::signing::keys::{ChannelKey, ChannelKeys};
 
 /// What is kept, and with which keys.
 #[derive(Debug, Clone)]

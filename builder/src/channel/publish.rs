@@ -21,9 +21,9 @@ use super::folder::Folder;
 use super::payload::{self, Encoded, Encoding, KnownFrames, PayloadError};
 use super::release_folder::{ROOT_FILE, ReleaseFolder, ReleaseFolderError, Signers};
 use super::state::{ReleaseId, State};
-use crate::keys::{ChannelKey, ChannelKeys};
+use crate::formats::tree::digest_reader;
 use crate::progress::{Progress, Task};
-use crate::tree::digest_reader;
+use crate::signing::keys::{ChannelKey, ChannelKeys};
 
 /// zstd's level when none is asked for.
 pub const DEFAULT_LEVEL: i32 = 19;

@@ -9,7 +9,7 @@ use super::ChannelError;
 use super::commit::{Change, Lifetimes, Signing, TargetsRole, commit};
 use super::folder::Folder;
 use super::state::State;
-use crate::keys::{ChannelKey, ChannelKeys};
+use crate::signing::keys::{ChannelKey, ChannelKeys};
 
 /// Signs a new timestamp and snapshot, and those roles again that have less than half of
 /// their time left and whose keys are in the folder. Gives the names of these roles.

@@ -12,10 +12,10 @@ use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::error::Fault;
 use super::metadata::PublicKey;
-use crate::build::{RELEASE_FILE, SIGNATURE_FILE};
-use crate::secure_boot::verify_pe;
-use crate::tree::digest_reader;
-use crate::uki;
+use crate::assemble::{RELEASE_FILE, SIGNATURE_FILE};
+use crate::formats::tree::digest_reader;
+use crate::formats::uki;
+use crate::signing::secure_boot::verify_pe;
 
 /// Name of the root image in a release folder.
 pub const ROOT_FILE: &str = "root.erofs";

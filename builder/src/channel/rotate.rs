@@ -21,7 +21,8 @@ use super::folder::Folder;
 use super::init::{RootKeys, root};
 use super::metadata::{self, PublicKey};
 use super::state::State;
-use crate::keys::{ChannelKey, ChannelKeys, KeyError, ReleaseSigner, public_key};
+use crate::signing::keys::{ChannelKey, ChannelKeys, KeyError, public_key};
+use crate::signing::signer::ReleaseSigner;
 
 /// What is rotated, and which keys are at hand.
 #[derive(Debug, Clone)]

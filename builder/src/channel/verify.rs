@@ -13,7 +13,7 @@ use tough::ExpirationEnforcement;
 use super::ChannelError;
 use super::payload::{self, leaf_index};
 use super::state::{ReleaseId, State};
-use crate::tree::digest_reader;
+use crate::formats::tree::digest_reader;
 
 /// What was found right.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Answer, Failed};
-use crate::keys::access::{self, DEFAULT_DAYS, Holder};
+use crate::signing::keys::access::{self, DEFAULT_DAYS, Holder};
 
 /// `slipway keys access`.
 #[derive(Debug, Subcommand)]

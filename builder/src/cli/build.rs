@@ -9,10 +9,10 @@ use serde_json::json;
 use super::arguments::{BuildArguments, DiskImage};
 use super::describe::document_text;
 use super::{Answer, Failed, cache, jobs, source};
-use crate::build::{self, BuildError, BuildRequest, REPORT_FILE};
-use crate::keys::KeyFolder;
+use crate::assemble::{self, BuildError, BuildRequest, REPORT_FILE};
+use crate::image::report::{MAX_REPORT_BYTES, Report};
 use crate::progress::Progress;
-use crate::report::{MAX_REPORT_BYTES, Report};
+use crate::signing::keys::KeyFolder;
 
 /// Where throw-away keys are made at first use; any other folder must be there.
 const DEVELOPMENT_KEYS: &str = "keys/dev";
@@ -36,7 +36,7 @@ pub async fn build(arguments: BuildArguments, progress: &Progress) -> Result<Ans
         version: arguments.release_version,
         qcow2: arguments.disk == DiskImage::Qcow2,
     };
-    let built = build::build(&request, &keys, &cache()?, progress).await?;
+    let built = assemble::build(&request, &keys, &cache()?, progress).await?;
     let seconds = started.elapsed().as_secs_f64();
     let text = format!(
         "{}\nbuilt in {seconds:.1} s: {}\n",
@@ -51,7 +51,7 @@ pub async fn build(arguments: BuildArguments, progress: &Progress) -> Result<Ans
     Ok(Answer { text, json })
 }
 
-fn open_keys(folder: &Path) -> Result<KeyFolder, crate::keys::KeyError> {
+fn open_keys(folder: &Path) -> Result<KeyFolder, crate::signing::keys::KeyError> {
     if folder.ends_with(DEVELOPMENT_KEYS) {
         return KeyFolder::open_or_create_development(folder);
     }

@@ -12,7 +12,7 @@ use super::show::show;
 use super::{Answer, Failed};
 use crate::channel::state::{INITIAL_ROOT, MAX_ROOT_BYTES};
 use crate::channel::{self, ChannelSet, ChannelSetting, Lifetimes, Pause, PruneRequest, folder};
-use crate::keys::KeyPurpose;
+use crate::signing::keys::KeyPurpose;
 
 /// Runs one of the commands.
 pub async fn channel(command: ChannelCommand) -> Result<Answer, Failed> {

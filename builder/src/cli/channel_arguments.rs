@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Span, SpanRelativeTo};
 use semver::Version;
 
 use crate::channel::{DEFAULT_LEVEL, Lifetimes, MINIMUM_UPDATER, Since};
-use crate::keys::ChannelKey;
+use crate::signing::keys::ChannelKey;
 
 /// `slipway channel`.
 #[derive(Debug, Subcommand)]

@@ -10,7 +10,7 @@ use super::build::read_report;
 use super::describe::size;
 use super::inspect::read_document;
 use super::{Answer, Failed};
-use crate::report::{Report, ReportEntry};
+use crate::image::report::{Report, ReportEntry};
 
 /// Compares two release folders.
 pub fn diff(old: &Path, new: &Path) -> Result<Answer, Failed> {

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::describe::{document_text, size};
 use super::{Answer, ExitStatus, Failed};
-use crate::build::RELEASE_FILE;
-use crate::disk::Disk;
-use crate::erofs::{self, ReadKind};
-use crate::secure_boot::{SignerInfo, signers};
-use crate::uki::{self, MAX_UKI_BYTES};
+use crate::assemble::RELEASE_FILE;
+use crate::formats::disk::Disk;
+use crate::formats::erofs::{self, ReadKind};
+use crate::formats::uki::{self, MAX_UKI_BYTES};
+use crate::signing::secure_boot::{SignerInfo, signers};
 
 /// Tells by looking what `path` is, and describes it.
 pub fn inspect(path: &Path) -> Result<Answer, Failed> {

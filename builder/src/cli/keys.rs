@@ -9,8 +9,8 @@ use super::access::access;
 use super::arguments::{KeysCommand, RotateArguments};
 use super::{Answer, Failed};
 use crate::channel::{self, RotateRequest};
-use crate::keys::{KeyFolder, KeyPurpose};
 use crate::progress::Progress;
+use crate::signing::keys::{KeyFolder, KeyPurpose};
 
 /// Makes or rotates keys.
 pub async fn keys(command: KeysCommand, progress: &Progress) -> Result<Answer, Failed> {

@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::arguments::{FetchArguments, LockArguments};
 use super::{Answer, Failed, cache, jobs, source};
-use crate::build::{
+use crate::assemble::{
     self, BuildError, Gathering, check_lock, find_lock, go_locks, lock_of, read_lock,
 };
-use crate::debian::{ExpirationEnforcement, LockError, LockRequest, lock_packages};
-use crate::fetch::{FetchError, Source, fill_store};
-use crate::lock::Lock;
+use crate::inputs::debian::ExpirationEnforcement;
+use crate::inputs::fetch::{FetchError, Source, fill_store};
+use crate::lock::{Lock, LockError, LockRequest, lock_packages};
 use crate::manifest::{self, Manifest, lock_path};
 use crate::progress::Progress;
 
@@ -126,7 +126,7 @@ pub async fn fetch(arguments: &FetchArguments, progress: &Progress) -> Result<An
     let (source, cache) = (source(&arguments.source)?, cache()?);
     let gathering =
         Gathering { source: &source, jobs: jobs(arguments.source.jobs), cache: &cache, progress };
-    let fetched = build::fetch(&manifest, &lock, &gathering).await?;
+    let fetched = assemble::fetch(&manifest, &lock, &gathering).await?;
     let mut text =
         format!("{} packages downloaded, {} were there\n", fetched.downloaded, fetched.cached);
     let mut stored = None;

@@ -23,12 +23,12 @@ use std::path::Path;
 
 use clap::{CommandFactory, Parser};
 
-use crate::build::{BuildError, Fault};
-use crate::cache::Cache;
+use crate::assemble::{BuildError, Fault};
 use crate::channel::{self as channel_lib, ChannelError};
-use crate::debian::Mirrors;
-use crate::debian::mirror::{ENVIRONMENT_VARIABLE, MirrorError};
-use crate::fetch::Source;
+use crate::inputs::cache::Cache;
+use crate::inputs::fetch::Mirrors;
+use crate::inputs::fetch::Source;
+use crate::inputs::fetch::mirror::{ENVIRONMENT_VARIABLE, MirrorError};
 use crate::progress::{Progress, Verbosity};
 
 use arguments::{Arguments, Command, Format, SourceArguments};

@@ -14,11 +14,11 @@ use serde_json::json;
 use super::arguments::VerifyArguments;
 use super::inspect::{parse_document, read_document_bytes};
 use super::{Answer, ExitStatus, Failed};
-use crate::build::SIGNATURE_FILE;
-use crate::disk::Disk;
-use crate::secure_boot::verify_pe;
-use crate::tree::digest_reader;
-use crate::{uki, verity};
+use crate::assemble::SIGNATURE_FILE;
+use crate::formats::disk::Disk;
+use crate::formats::tree::digest_reader;
+use crate::formats::{uki, verity};
+use crate::signing::secure_boot::verify_pe;
 
 /// Largest key or signature file that is read, in bytes.
 const MAX_KEY_BYTES: u64 = 64 << 10;

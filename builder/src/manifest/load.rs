@@ -10,7 +10,7 @@ use serde_spanned::Spanned;
 use super::document::{Document, PartTable};
 use super::error::nearest;
 use super::{Image, Manifest, ManifestError, Part, Position};
-use crate::tree::TreePath;
+use crate::formats::tree::TreePath;
 
 /// Largest manifest that is read, in bytes.
 pub const MAX_MANIFEST_BYTES: u64 = 1 << 20;

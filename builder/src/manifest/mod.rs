@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use contract::{Architecture, ReleaseVersion};
 use serde::Deserialize;
 
-use crate::tree::TreePath;
+use crate::formats::tree::TreePath;
 
 pub use error::{ManifestError, Position};
 pub use load::{MAX_MANIFEST_BYTES, lock_path, read};

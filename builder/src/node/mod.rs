@@ -23,7 +23,7 @@ use reqwest::{Certificate, Client, Identity, Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use crate::keys::access::{AUTHORITY, CLIENT_CERTIFICATE, CLIENT_KEY};
+use crate::signing::keys::access::{AUTHORITY, CLIENT_CERTIFICATE, CLIENT_KEY};
 
 pub use address::{InvalidAddress, NodeAddress};
 pub use follow::{Aim, Ended, follow};

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use builder::channel::commit::{Signing, TargetsRole, metadata_file, next, sign};
 use builder::channel::{ChannelError, Lifetimes, RootKeys, State, metadata, root};
-use builder::keys::{ChannelKey, ChannelKeys, ReleaseSigner};
+use builder::signing::keys::{ChannelKey, ChannelKeys};
+use builder::signing::signer::ReleaseSigner;
 use jiff::{SignedDuration, Timestamp};
 use tough::ExpirationEnforcement;
 use tough::schema::Targets;

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use builder::channel::{self, ChannelError, Folder, Lifetimes, PruneRequest, RotateRequest};
-use builder::keys::ChannelKey;
 use builder::progress::Progress;
+use builder::signing::keys::ChannelKey;
 
 use crate::fixture::{Bench, Node, copy_folder, keys, now, other_keys, setting};
 

@@ -12,12 +12,12 @@ use builder::channel::{
     self, ChannelError, ChannelSetting, Folder, Lifetimes, MINIMUM_UPDATER, PublishRequest,
     PublishedRelease, State,
 };
-use builder::keys::{ChannelKey, ChannelKeys, KeyFolder, KeyPurpose};
+use builder::formats::tree::digest_reader;
+use builder::formats::uki::{self, Sections};
+use builder::formats::verity::{self, Options};
 use builder::progress::Progress;
-use builder::secure_boot::sign_pe;
-use builder::tree::digest_reader;
-use builder::uki::{self, Sections};
-use builder::verity::{self, Options};
+use builder::signing::keys::{ChannelKey, ChannelKeys, KeyFolder, KeyPurpose};
+use builder::signing::secure_boot::sign_pe;
 use contract::{
     Architecture, Component, Digest, FileDescription, ReleaseDocument, RootDescription, Slot,
 };
@@ -265,7 +265,7 @@ pub fn write_release(folder: &Path, version: &str, root: &[u8], keys: &Path) {
     fs::write(folder.join("root.erofs"), root).unwrap();
     let kernel = root[..2 << 20].repeat(2);
     for slot in Slot::ALL {
-        let cmdline = builder::build::slot_command_line(slot, &root_hash);
+        let cmdline = builder::assemble::slot_command_line(slot, &root_hash);
         let sections = Sections {
             linux: &kernel,
             initrd: b"initrd",

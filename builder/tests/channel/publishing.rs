@@ -7,7 +7,7 @@ use std::fs;
 use builder::channel::payload::{self, Encoding, KnownFrames};
 use builder::channel::release_folder::ReleaseFolderError;
 use builder::channel::{self, ChannelError, Lifetimes, State};
-use builder::keys::KeyFolder;
+use builder::signing::keys::KeyFolder;
 use contract::channel::targets;
 use contract::release::offer::{FRAME_BYTES, LEAF_BYTES, Payload, Way};
 use contract::release::verity::BlockHasher;

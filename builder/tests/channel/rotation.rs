@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use builder::channel::{self, ChannelError, Lifetimes, RotateRequest};
-use builder::keys::ChannelKey;
+use builder::signing::keys::ChannelKey;
 
 use crate::fixture::{Bench, Node, development_keys, keys, now, only, other_keys};
 

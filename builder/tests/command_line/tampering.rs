@@ -7,9 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-use builder::disk::Disk;
-use builder::keys::KeyFolder;
-use builder::tree::digest_reader;
+use builder::formats::disk::Disk;
+use builder::formats::tree::digest_reader;
+use builder::signing::keys::KeyFolder;
 use contract::ReleaseDocument;
 use tempfile::TempDir;
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use builder::debian::index::InvalidIndex;
-use builder::debian::release::ReleaseError;
-use builder::debian::solve::SolveError;
-use builder::debian::{ExpirationEnforcement, LockError, LockRequest, lock_packages, unpack};
-use builder::fetch::{FetchError, Fetching, Source, UrlFile, fetch_all, fetch_url};
-use builder::lock::{DebianLock, PackageLock};
+use builder::inputs::debian::index::InvalidIndex;
+use builder::inputs::debian::release::ReleaseError;
+use builder::inputs::debian::solve::SolveError;
+use builder::inputs::debian::{ExpirationEnforcement, unpack};
+use builder::inputs::fetch::{FetchError, Fetching, Source, UrlFile, fetch_all, fetch_url};
+use builder::lock::{DebianLock, LockError, LockRequest, PackageLock, lock_packages};
 use builder::progress::Progress;
 use contract::Digest;
 
@@ -315,7 +315,7 @@ async fn a_mirror_that_is_down_is_said_after_bounded_tries() {
     let packages = scene.lock().await.unwrap().package;
     // A port of the loopback that nothing listens on.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mirrors = builder::debian::Mirrors::parse(&format!("http://{gone}")).unwrap();
+    let mirrors = builder::inputs::fetch::Mirrors::parse(&format!("http://{gone}")).unwrap();
     let source = Source::Mirrors(mirrors);
     let fetching = scene.fetch_from(&packages, &source);
     let result = tokio::time::timeout(Duration::from_secs(30), fetching).await.unwrap();

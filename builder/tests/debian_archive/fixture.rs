@@ -7,8 +7,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use builder::cache::Cache;
-use builder::debian::{ExpirationEnforcement, LockRequest, Mirrors};
+use builder::inputs::cache::Cache;
+use builder::inputs::debian::ExpirationEnforcement;
+use builder::inputs::fetch::Mirrors;
+use builder::lock::LockRequest;
 use contract::{Architecture, Digest};
 use openpgp::Cert;
 use openpgp::cert::CertBuilder;

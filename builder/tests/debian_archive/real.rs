@@ -6,15 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use builder::cache::Cache;
-use builder::debian::mirror::{ENVIRONMENT_VARIABLE, Location};
-use builder::debian::{
-    ExpirationEnforcement, LockRequest, Mirrors, lock_packages, unpack, unpack_all,
-};
-use builder::fetch::{Fetching, Source, fetch_all, fill_store};
-use builder::lock::{DebianLock, PackageLock};
+use builder::formats::tree::Node;
+use builder::inputs::cache::Cache;
+use builder::inputs::debian::{ExpirationEnforcement, unpack, unpack_all};
+use builder::inputs::fetch::mirror::{ENVIRONMENT_VARIABLE, Location};
+use builder::inputs::fetch::{Fetching, Mirrors, Source, fetch_all, fill_store};
+use builder::lock::{DebianLock, LockRequest, PackageLock, lock_packages};
 use builder::progress::Progress;
-use builder::tree::Node;
 use contract::Architecture;
 
 const SUITES: [&str; 3] = ["trixie", "trixie-updates", "trixie-security"];

@@ -5,8 +5,8 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use builder::container_image::{ImageSpec, layout};
-use builder::tree::Content;
+use builder::formats::tree::Content;
+use builder::inputs::container_image::{ImageSpec, layout};
 use contract::Architecture;
 use serde_json::{Value, json};
 use vm_tests::cluster::{self, is_ready};

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Result;
 use builder::channel::commit::{TargetsRole, metadata_file, next};
 use builder::channel::{State, metadata};
-use builder::keys::{ChannelKey, ChannelKeys};
+use builder::signing::keys::{ChannelKey, ChannelKeys};
 use jiff::{SignedDuration, Timestamp};
 use tough::ExpirationEnforcement;
 use tough::schema::Targets;

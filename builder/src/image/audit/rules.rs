@@ -1,0 +1,204 @@
+//! The rules, each over the finished tree.
+
+use std::io::Read;
+
+use super::names::forbidden;
+use super::{AuditError, Finding, Rule};
+use crate::formats::tree::{Content, Entry, Node, TreePath};
+use crate::image::compose::{Composed, candidates, elf};
+
+/// Folders that the node fills at run time; links into them cannot be resolved here.
+const RUNTIME_FOLDERS: [&str; 5] = ["dev", "proc", "run", "sys", "var"];
+
+/// Every finding in path order.
+pub fn findings(composed: &Composed) -> Result<Vec<Finding>, AuditError> {
+    let mut findings = Vec::new();
+    for (path, entry) in composed.tree.iter() {
+        let mut report = |rule, detail: String| {
+            findings.push(Finding { rule, path: path.clone(), detail });
+        };
+        check_mode(entry, &mut report);
+        if let Some(rule) = forbidden(path.name()).filter(|_| runs(entry)) {
+            report(rule, "must not be on a node".into());
+        }
+        if entry.origin.part.is_empty() || entry.origin.reason.is_empty() {
+            report(Rule::Unexplained, "comes from no part".into());
+        }
+        match &entry.node {
+            Node::Symlink(target) => {
+                if let Some(detail) = check_link(composed, path, target) {
+                    report(Rule::UnresolvedLink, detail);
+                }
+            }
+            Node::File(content) => {
+                let read = |source| AuditError::Read { path: path.clone(), source };
+                check_file(composed, path, entry, content, &mut report).map_err(read)?;
+            }
+            _ => {}
+        }
+    }
+    findings.sort();
+    Ok(findings)
+}
+
+/// True for what can be started by this name: an executable, or a link (to whatever).
+fn runs(entry: &Entry) -> bool {
+    match entry.node {
+        Node::File(_) | Node::HardLink(_) => entry.mode & 0o111 != 0,
+        Node::Symlink(_) => true,
+        _ => false,
+    }
+}
+
+fn check_mode(entry: &Entry, report: &mut impl FnMut(Rule, String)) {
+    if entry.mode & 0o6000 != 0 {
+        report(Rule::Setuid, format!("has mode {:04o}", entry.mode));
+    }
+    if entry.mode & 0o002 != 0 && !matches!(entry.node, Node::Symlink(_)) {
+        report(Rule::WorldWritable, format!("has mode {:04o}", entry.mode));
+    }
+    if entry.xattrs.contains_key("security.capability") {
+        report(Rule::FileCapability, "carries capabilities".into());
+    }
+}
+
+fn check_link(composed: &Composed, path: &TreePath, target: &str) -> Option<String> {
+    let leads_to = path.resolve_link(target);
+    let first = leads_to.as_str().split('/').next().unwrap_or_default();
+    if RUNTIME_FOLDERS.contains(&first) || composed.tree.resolve(path).is_some() {
+        return None;
+    }
+    Some(format!("leads to {leads_to}, which is not in the image"))
+}
+
+fn check_file(
+    composed: &Composed,
+    path: &TreePath,
+    entry: &Entry,
+    content: &Content,
+    report: &mut impl FnMut(Rule, String),
+) -> std::io::Result<()> {
+    let executable = entry.mode & 0o111 != 0;
+    let mut head = Vec::new();
+    content.reader()?.take(2).read_to_end(&mut head)?;
+    if head == b"#!" && executable {
+        report(Rule::Interpreter, "is a script".into());
+    }
+    let is_module = path.as_str().ends_with(".ko");
+    let linking = if is_module { None } else { elf::linking(content)? };
+    let is_program = linking.as_ref().is_some_and(|linking| linking.program);
+    let is_library = linking.is_some() && path.name().contains(".so");
+    let admitted = composed.admitted.contains(path);
+    if (executable || (is_program && !is_library)) && !admitted {
+        report(
+            Rule::UnlistedExecutable,
+            format!("is not listed by its full name in part `{}`", entry.origin.part),
+        );
+    }
+    for library in linking.iter().flat_map(|linking| &linking.needed) {
+        let found = linking.as_ref().is_some_and(|linking| {
+            candidates(path, linking, library)
+                .iter()
+                .any(|candidate| composed.tree.resolve(candidate).is_some())
+        });
+        if !found {
+            report(Rule::UnresolvedLibrary, format!("needs {library}"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::audit;
+    use super::*;
+    use crate::formats::tree::{Origin, Tree};
+    use crate::manifest::Exception;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::parse(text).unwrap()
+    }
+
+    fn file(bytes: &[u8], mode: u16) -> Entry {
+        let origin = Origin { part: "p".into(), reason: "listed".into(), ..Origin::default() };
+        Entry::new(Node::File(Content::from_bytes(bytes.to_vec())), mode, origin)
+    }
+
+    fn composed(entries: Vec<(&str, Entry)>) -> Composed {
+        let tree: Tree = entries.into_iter().map(|(name, entry)| (path(name), entry)).collect();
+        Composed { tree, ..Composed::default() }
+    }
+
+    fn found(entry: Entry) -> Vec<Rule> {
+        let composed = composed(vec![("usr/bin/x", entry)]);
+        findings(&composed).unwrap().iter().map(|finding| finding.rule).collect()
+    }
+
+    #[test]
+    fn setuid_world_writable_and_capabilities_are_found() {
+        assert_eq!(found(file(b"x", 0o4644)), [Rule::Setuid]);
+        assert_eq!(found(file(b"x", 0o666)), [Rule::WorldWritable]);
+        let mut capable = file(b"x", 0o644);
+        capable.xattrs.insert("security.capability".into(), vec![1]);
+        assert_eq!(found(capable), [Rule::FileCapability]);
+    }
+
+    #[test]
+    fn a_renamed_shell_is_an_unlisted_executable() {
+        let this = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(found(file(&this, 0o755)).contains(&Rule::UnlistedExecutable));
+        // Not even without the executable bit: the dynamic linker could still start it.
+        assert!(found(file(&this, 0o644)).contains(&Rule::UnlistedExecutable));
+    }
+
+    #[test]
+    fn a_script_is_found() {
+        assert!(found(file(b"#!/bin/sh\n", 0o755)).contains(&Rule::Interpreter));
+    }
+
+    #[test]
+    fn a_missing_library_is_found() {
+        let this = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(found(file(&this, 0o755)).contains(&Rule::UnresolvedLibrary));
+    }
+
+    #[test]
+    fn names_of_shells_are_found_even_as_links() {
+        let mut link = file(b"", 0o777);
+        link.node = Node::Symlink("missing".into());
+        let rules: Vec<Rule> = findings(&composed(vec![("usr/bin/sh", link)]))
+            .unwrap()
+            .iter()
+            .map(|finding| finding.rule)
+            .collect();
+        assert_eq!(rules, [Rule::Shell, Rule::UnresolvedLink]);
+    }
+
+    #[test]
+    fn an_unexplained_file_is_found() {
+        let mut entry = file(b"x", 0o644);
+        entry.origin = Origin::default();
+        assert_eq!(found(entry), [Rule::Unexplained]);
+    }
+
+    #[test]
+    fn an_exception_passes_only_its_own_finding() {
+        let exception = |name: &str| Exception {
+            rule: "setuid".into(),
+            path: path(name),
+            reason: "test".into(),
+        };
+        let image = || composed(vec![("usr/bin/x", file(b"x", 0o4644))]);
+        let (root, _) = audit(image(), Composed::default(), &[exception("usr/bin/x")]).unwrap();
+        assert_eq!(root.excused().len(), 1);
+        let other = audit(image(), Composed::default(), &[exception("usr/bin/y")]);
+        assert!(other.unwrap_err().to_string().contains("setuid: /usr/bin/x"));
+    }
+
+    #[test]
+    fn an_exception_for_nothing_is_refused() {
+        let idle = Exception { rule: "setuids".into(), path: path("x"), reason: "r".into() };
+        let error = audit(Composed::default(), Composed::default(), &[idle]).unwrap_err();
+        assert!(error.to_string().contains("no such rule"), "{error}");
+    }
+}
