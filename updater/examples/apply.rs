@@ -19,12 +19,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use contract::release::layout::{MIB, ROOT_BYTES, VERITY_BYTES};
-use contract::{Offer, Slot, UkiName};
+use contract::{Offer, RootHash, Slot, UkiName};
 use jiff::Timestamp;
 use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
-use updater::effects::boot::{BootFacts, BootId};
+use updater::effects::boot::BootFacts;
 use updater::effects::slots::DiskSlots;
 use updater::effects::{
     BootedSlot, Clock, Disarmed, Effects, Esp, Firmware, Power, StateStore, Variable,
@@ -51,8 +51,8 @@ fn main() -> anyhow::Result<()> {
 
 fn stage(offer: &Path, url: &str, folder: &Path) -> anyhow::Result<serde_json::Value> {
     let offer = Offer::from_json(&fs::read(offer)?)?;
-    let booted = BootedSlot::from_command_line(Slot::A);
-    let machine = Arc::new(Files::open(folder, booted)?);
+    let machine = Arc::new(Files::open(folder)?);
+    let booted = machine.booted;
     let effects = Effects {
         slots: machine.slots.clone(),
         esp: machine.clone(),
@@ -137,37 +137,59 @@ fn writable(path: &Path, bytes: u64) -> io::Result<File> {
 /// A machine of files: the node's own code for slots, on a disk whose partitions are files.
 struct Files {
     folder: PathBuf,
+    booted: BootedSlot,
     slots: Arc<DiskSlots>,
 }
 
 impl Files {
-    fn open(folder: &Path, booted: BootedSlot) -> anyhow::Result<Self> {
-        const DISK: &str = "disk";
-        for slot in [Slot::A, Slot::B] {
+    fn open(folder: &Path) -> anyhow::Result<Self> {
+        let folder = &folder.canonicalize()?;
+        const DISK: &str = "sys/devices/disk";
+        let write = |path: String, text: &str| {
+            let path = folder.join(path);
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::write(path, text)
+        };
+        for slot in Slot::ALL {
             for label in [slot.root_label(), slot.verity_label()] {
-                let partition = folder.join("sys/class/block").join(DISK).join(&label);
-                fs::create_dir_all(&partition)?;
-                fs::write(partition.join("partition"), "")?;
-                fs::write(partition.join("uevent"), format!("PARTNAME={label}\n"))?;
+                write(format!("{DISK}/{label}/partition"), "")?;
+                write(format!("{DISK}/{label}/uevent"), &format!("PARTNAME={label}\n"))?;
+                link(&folder.join(DISK).join(&label), &folder.join("sys/class/block").join(&label))?;
             }
         }
-        let (devices, target) = (folder.join("dev"), booted.target().slot());
+        link(&folder.join(DISK), &folder.join("sys/class/block/disk"))?;
+        // What a kernel shows that was booted from slot A.
+        for label in [Slot::A.root_label(), Slot::A.verity_label()] {
+            write(format!("sys/block/dm-0/slaves/{label}"), "")?;
+        }
+        write("sys/block/dm-0/dm/name".into(), "root\n")?;
+        write("sys/block/dm-0/dm/uuid".into(), "CRYPT-VERITY-\n")?;
+        let (hash, label) = (RootHash::from([0; 32]), Slot::A.root_label());
+        let words = format!("roothash={hash} systemd.verity_root_data=PARTLABEL={label}\n");
+        write("proc/cmdline".into(), &words)?;
+        let boot_id = "00000000-0000-0000-0000-000000000000\n";
+        write("proc/sys/kernel/random/boot_id".into(), boot_id)?;
+        write("usr/lib/os-release".into(), "IMAGE_VERSION=0.0.0\n")?;
+        let facts = BootFacts::read(folder)?;
+        let (devices, target) = (folder.join("dev"), facts.slot.target().slot());
         fs::create_dir_all(&devices)?;
         writable(&devices.join(target.root_label()), ROOT_BYTES)?;
         writable(&devices.join(target.verity_label()), VERITY_BYTES)?;
-        let facts = BootFacts {
-            slot: booted,
-            root_hash: [0; 32].into(),
-            version: "0.0.0".parse()?,
-            boot_id: BootId::from_u128(0),
-            disk: DISK.to_owned(),
-        };
         let slots = Arc::new(DiskSlots::new(folder, &facts));
-        Ok(Self { folder: folder.to_owned(), slots })
+        Ok(Self { folder: folder.to_owned(), booted: facts.slot, slots })
     }
 
     fn temporary(&self) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).open(self.folder.join("temporary.efi"))
+    }
+}
+
+/// An earlier run may have made it.
+fn link(original: &Path, link: &Path) -> io::Result<()> {
+    link.parent().map_or(Ok(()), fs::create_dir_all)?;
+    match std::os::unix::fs::symlink(original, link) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
     }
 }
 

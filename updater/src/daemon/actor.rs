@@ -22,10 +22,10 @@ use super::local;
 use super::{Places, chain, verdict, wording};
 use crate::channel::{ChannelClient, Found, Surroundings};
 use crate::effects::boot::BootFacts;
-use crate::effects::{Confirmed, Effects, Staged};
+use crate::effects::Effects;
 use crate::metrics::{Metrics, UpdateEnd};
 use crate::policy::{self, BootState, Order};
-use crate::staging::{self, Delivery, StageError, Stager};
+use crate::staging::{self, Confirmed, Delivery, StageError, Staged, Stager};
 use crate::update::{Armed, Condemnation, Failure, Machine, Pending, Standing, UpdateError};
 use crate::verdict::{Silence, Verdict};
 

@@ -62,7 +62,7 @@ mod tests {
         for name in ["slipway-000001-a.efi", "slipway-000002-b+2-1.efi"] {
             node.install_uki(name.parse().unwrap(), b"uki");
         }
-        (node, BootedSlot::from_command_line(Slot::B))
+        (node, BootedSlot::forged_for_a_test(Slot::B))
     }
 
     fn minutes_until_the_end(node: &FakeNode, booted: BootedSlot) -> u64 {
@@ -129,7 +129,7 @@ mod tests {
     fn a_boot_that_is_judged_or_has_no_way_back_is_never_ended() {
         let (node, booted) = on_trial();
         node.pass(Duration::from_secs(24 * 3600));
-        let blessed = BootedSlot::from_command_line(Slot::A);
+        let blessed = BootedSlot::forged_for_a_test(Slot::A);
         assert!(may_go_on(&node.effects(), blessed).unwrap());
         assert!(!may_go_on(&node.effects(), booted).unwrap());
         let alone = FakeNode::new(0, Sizes::default());

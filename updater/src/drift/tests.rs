@@ -43,7 +43,7 @@ fn node(depth: Depth) -> (FakeNode, Request) {
         installed.push(Installed { root_hash, uki: Some(Digest::of(name.as_bytes())) });
     }
     let request = Request {
-        booted: BootedSlot::from_command_line(Slot::A),
+        booted: BootedSlot::forged_for_a_test(Slot::A),
         kernel_root_hash: Some(installed[0].root_hash),
         a: Some(installed[0]),
         b: Some(installed[1]),

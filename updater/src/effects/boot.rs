@@ -2,7 +2,8 @@
 //!
 //! In: `/proc/cmdline`, device-mapper's view in `/sys`, the root's os-release. Out:
 //! [`BootFacts`]. **Invariant:** a slot counts as booted only when the kernel's root device
-//! really lies on its partitions; the command line alone is not believed.
+//! really lies on its partitions; the command line alone is not believed. [`BootedSlot`] is made here
+//! only.
 
 use std::fmt;
 use std::fs;
@@ -13,8 +14,6 @@ use std::str::FromStr;
 use contract::{ReleaseVersion, RootHash, Slot};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-
-use super::BootedSlot;
 
 /// Largest file of `/proc`, `/sys` and `/usr` that is read here, in bytes.
 const MAX_BYTES: u64 = 64 << 10;
@@ -64,6 +63,42 @@ impl TryFrom<String> for BootId {
 impl From<BootId> for String {
     fn from(value: BootId) -> Self {
         value.to_string()
+    }
+}
+
+/// The slot that the running root was booted from. Nothing writes to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BootedSlot(Slot);
+
+/// The other slot: the only one that can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TargetSlot(Slot);
+
+impl BootedSlot {
+    /// One that nothing was booted from.
+    #[cfg(test)]
+    pub fn forged_for_a_test(slot: Slot) -> Self {
+        Self(slot)
+    }
+
+    /// The slot that may be written.
+    pub fn target(self) -> TargetSlot {
+        match self.0 {
+            Slot::A => TargetSlot(Slot::B),
+            Slot::B => TargetSlot(Slot::A),
+        }
+    }
+
+    /// The plain name.
+    pub fn slot(self) -> Slot {
+        self.0
+    }
+}
+
+impl TargetSlot {
+    /// The plain name.
+    pub fn slot(self) -> Slot {
+        self.0
     }
 }
 
@@ -131,7 +166,7 @@ impl BootFacts {
         let os_release = text(&system.join("usr/lib/os-release"))?;
         let disk = root_disk(&system.join("sys"), slot)?;
         Ok(Self {
-            slot: BootedSlot::from_command_line(slot),
+            slot: BootedSlot(slot),
             root_hash,
             version: parse_version(&os_release).ok_or(BootFactsError::Version)?,
             boot_id: boot_id.trim().parse()?,

@@ -22,48 +22,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{Digest, RootHash, Slot, UkiName};
+use contract::UkiName;
 use jiff::Timestamp;
+
+pub use boot::{BootedSlot, TargetSlot};
 
 /// Speaks to the service manager.
 pub(crate) const SYSTEMCTL: &str = "/usr/bin/systemctl";
 /// Where the kernel shows the firmware's variables.
 const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
-
-/// The slot that the running root was booted from. Nothing here writes to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BootedSlot(Slot);
-
-/// The other slot: the only one that can be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TargetSlot(Slot);
-
-impl BootedSlot {
-    /// The slot that the kernel command line names. Only boot facts may make this value.
-    pub fn from_command_line(slot: Slot) -> Self {
-        Self(slot)
-    }
-
-    /// The slot that may be written.
-    pub fn target(self) -> TargetSlot {
-        match self.0 {
-            Slot::A => TargetSlot(Slot::B),
-            Slot::B => TargetSlot(Slot::A),
-        }
-    }
-
-    /// The plain name.
-    pub fn slot(self) -> Slot {
-        self.0
-    }
-}
-
-impl TargetSlot {
-    /// The plain name.
-    pub fn slot(self) -> Slot {
-        self.0
-    }
-}
 
 /// Proof that the loader will not boot the target slot: it has no UKI. Only then may the slot
 /// be written.
@@ -86,62 +53,6 @@ impl Disarmed {
 
     /// The slot that may be written.
     pub fn target(&self) -> TargetSlot {
-        self.0
-    }
-}
-
-/// Proof that a release is whole in the target slot, and its UKI in the temporary file: both
-/// were read back from the devices after a sync, and compared with the verified offer.
-#[derive(Debug)]
-#[must_use]
-pub struct Staged {
-    target: TargetSlot,
-    root_hash: RootHash,
-    uki: Digest,
-}
-
-impl Staged {
-    /// What was read back. Only the code that read it back may make this value.
-    pub fn from_read_back(disarmed: Disarmed, root_hash: RootHash, uki: Digest) -> Self {
-        Self { target: disarmed.0, root_hash, uki }
-    }
-
-    /// The slot that holds the release.
-    pub fn target(&self) -> TargetSlot {
-        self.target
-    }
-
-    /// Root hash of what the slot holds.
-    pub fn root_hash(&self) -> RootHash {
-        self.root_hash
-    }
-
-    /// SHA-256 of the temporary file.
-    pub fn uki(&self) -> Digest {
-        self.uki
-    }
-
-    /// Says that all of it was read once more, and is as it was. Only the code that read it may
-    /// call this.
-    pub fn confirmed(self) -> Confirmed {
-        Confirmed(self)
-    }
-}
-
-/// Proof that a staged release, which may have waited for days, was read once more a moment ago
-/// and is whole: it may be armed.
-#[derive(Debug)]
-#[must_use]
-pub struct Confirmed(Staged);
-
-impl Confirmed {
-    /// Root hash of what the slot holds.
-    pub fn root_hash(&self) -> RootHash {
-        self.0.root_hash
-    }
-
-    /// Back to what must be read again before it is armed.
-    pub fn into_staged(self) -> Staged {
         self.0
     }
 }

@@ -255,7 +255,7 @@ mod tests {
             fs::create_dir_all(folder.join("sys/class/block").join(disk).join("queue")).unwrap();
         }
         let facts = BootFacts {
-            slot: BootedSlot::from_command_line(Slot::A),
+            slot: BootedSlot::forged_for_a_test(Slot::A),
             root_hash: [0; 32].into(),
             version: "1.0.0".parse().unwrap(),
             boot_id: BootId::from_u128(1),

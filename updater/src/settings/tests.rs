@@ -30,11 +30,11 @@ fn name(settings: &NodeSettings) -> &str {
 }
 
 fn a() -> BootedSlot {
-    BootedSlot::from_command_line(Slot::A)
+    BootedSlot::forged_for_a_test(Slot::A)
 }
 
 fn b() -> BootedSlot {
-    BootedSlot::from_command_line(Slot::B)
+    BootedSlot::forged_for_a_test(Slot::B)
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod index;
 mod jobs;
 mod journal;
 mod progress;
+mod proof;
 mod remote;
 #[cfg(test)]
 mod tests;
@@ -38,7 +39,7 @@ use contract::{Offer, UkiName};
 use reqwest::{Client, Url};
 use tokio::sync::{Mutex, watch};
 
-use crate::effects::{Confirmed, Disarmed, Effects, Staged, TargetSlot};
+use crate::effects::{Disarmed, Effects, TargetSlot};
 use crate::secure_boot::{self, Uki};
 use assembly::{Assembly, Lane};
 use destination::Destination;
@@ -53,6 +54,7 @@ use ways::Walker;
 pub use error::{DeviceError, Fault, FetchError, KnownWay, Part, ReadBack, StageError, WayError};
 pub use journal::DOCUMENT;
 pub use progress::{Phase, Progress};
+pub use proof::{Confirmed, Staged};
 pub use remote::Limits;
 
 /// Stages releases, one at a time.
@@ -132,7 +134,7 @@ impl Stager {
         staging.ask_firmware().await?;
         staging.tracker.phase(Phase::Staged);
         Ok(Delivery {
-            staged: Staged::from_read_back(staging.job.disarmed, root_hash, uki.sha256),
+            staged: Staged::read_back(&staging.job.disarmed, root_hash, uki.sha256),
             root_way,
             uki_way,
             bytes_moved: staging.tracker.moved(),

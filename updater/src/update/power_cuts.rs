@@ -15,9 +15,10 @@ use super::{Condemnation, marks};
 use crate::daemon::local;
 use crate::effects::boot::{BootFacts, BootId};
 use crate::effects::fake::{BLOCK, Boot, Effect, FakeNode, Fault, Sizes};
-use crate::effects::{Area, BootedSlot, Disarmed, Effects, Staged, TargetSlot};
+use crate::effects::{Area, BootedSlot, Disarmed, Effects, TargetSlot};
 use crate::policy::VerdictTimes;
 use crate::settings::{self, NodeSettings};
+use crate::staging::Staged;
 
 /// More boots than any scenario needs.
 const MOST_BOOTS: usize = 40;
@@ -82,7 +83,7 @@ impl Image {
         effects.esp.write_temporary(0, &uki).map_err(failed)?;
         effects.esp.sync().map_err(failed)?;
         assert!(self.is_whole(effects, target)?);
-        Ok(Staged::from_read_back(disarmed, self.id.root_hash, Digest::of(&uki)))
+        Ok(Staged::forged_for_a_test(&disarmed, self.id.root_hash, Digest::of(&uki)))
     }
 
     /// Whether slot and temporary file hold it.
@@ -130,7 +131,7 @@ impl World {
         let first = UkiName::first();
         old.install(&node, first);
         let settings = NodeSettings::from_bytes(br#"{"schema": 2}"#.to_vec()).unwrap();
-        settings::save(&node, BootedSlot::from_command_line(first.slot), &settings).unwrap();
+        settings::save(&node, BootedSlot::forged_for_a_test(first.slot), &settings).unwrap();
         let wanted = new.id.clone();
         let images = [old, new].map(|image| (image.id.root_hash, image));
         Self { node, images: images.into(), wanted, cuts, roll_back: false, flip: None }
@@ -243,7 +244,7 @@ impl World {
                         }
                         let times = VerdictTimes::new(None, None);
                         let carry = |booted, _| local::carry(&self.node, &times, booted);
-                        Standing::Armed(machine.arm(staged.confirmed(), &carry)?)
+                        Standing::Armed(machine.arm(staged.confirmed_for_a_test(), &carry)?)
                     }
                 }
             };
@@ -265,7 +266,7 @@ fn condemn(
 
 pub(super) fn facts(slot: Slot, release: &ReleaseId, boot_id: BootId) -> BootFacts {
     BootFacts {
-        slot: BootedSlot::from_command_line(slot),
+        slot: BootedSlot::forged_for_a_test(slot),
         root_hash: release.root_hash,
         version: release.version.clone(),
         boot_id,

@@ -14,8 +14,9 @@ use super::journal::{Happening, Installation, Journal, Phase, ReleaseId, SlotRec
 use super::machine::{Armed, Blessed, Condemnation, Machine, Pending, Plan};
 use super::refusal::{Cause, Failure, Refusal};
 use super::settle::{fallback, own};
-use crate::effects::{BootedSlot, Confirmed, Disarmed, Staged, TargetSlot};
+use crate::effects::{BootedSlot, Disarmed, TargetSlot};
 use crate::secure_boot::{self, Uki};
+use crate::staging::{Confirmed, Staged};
 
 /// Copies the settings of the running slot for the one that is to boot.
 pub type CarrySettings<'a> = &'a dyn Fn(BootedSlot, TargetSlot) -> io::Result<()>;

@@ -54,7 +54,7 @@ fn pending(node: &FakeNode) -> (Machine, Pending) {
     }
 }
 
-fn stage(machine: &mut Machine, node: &FakeNode) -> crate::effects::Staged {
+fn stage(machine: &mut Machine, node: &FakeNode) -> crate::staging::Staged {
     let disarmed = machine.disarm_target(&plan()).unwrap();
     new().stage(&node.effects(), disarmed).unwrap()
 }
@@ -116,7 +116,7 @@ fn an_armed_slot_in_the_same_boot_only_needs_the_restart() {
     let node = booted("000001-a");
     let mut machine = steady(&node);
     let staged = stage(&mut machine, &node);
-    let armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
+    let armed = machine.arm(staged.confirmed_for_a_test(), &|_, _| Ok(())).unwrap();
     assert_eq!(armed.name(), name("000002-b+3"));
     let (_, standing) = open(&node);
     assert!(matches!(standing, Standing::Armed(armed) if armed.name() == name("000002-b+3")));
@@ -128,7 +128,7 @@ fn settings_go_to_the_target_before_it_is_armed() {
     let mut machine = steady(&node);
     let staged = stage(&mut machine, &node);
     let failed = |_, _| Err(std::io::Error::other("full"));
-    let error = machine.arm(staged.confirmed(), &failed).unwrap_err();
+    let error = machine.arm(staged.confirmed_for_a_test(), &failed).unwrap_err();
     assert!(matches!(error, UpdateError::Settings { slot: Slot::B, .. }), "{error}");
     assert_eq!(node.ukis(), [name("000001-a")]);
     let staged = stage(&mut machine, &node);
@@ -136,7 +136,7 @@ fn settings_go_to_the_target_before_it_is_armed() {
     let carry = |_: crate::effects::BootedSlot, _: crate::effects::TargetSlot| {
         store.save("settings-b.json", b"{}")
     };
-    let _armed = machine.arm(staged.confirmed(), &carry).unwrap();
+    let _armed = machine.arm(staged.confirmed_for_a_test(), &carry).unwrap();
     let log = node.log();
     let at = |effect: &Effect| log.iter().rposition(|one| one == effect).unwrap();
     let saved = at(&Effect::Save("settings-b.json".into()));
@@ -148,7 +148,7 @@ fn a_step_returns_only_when_its_name_is_on_the_device() {
     let node = booted("000001-a");
     let mut machine = steady(&node);
     let staged = stage(&mut machine, &node);
-    let _armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
+    let _armed = machine.arm(staged.confirmed_for_a_test(), &|_, _| Ok(())).unwrap();
     assert_eq!(node.log().last(), Some(&Effect::SyncEsp));
     let node = booted("000001-a+3");
     let (mut machine, on_trial) = pending(&node);
@@ -198,7 +198,7 @@ fn a_boot_without_a_fallback_goes_on_and_can_be_updated() {
     let Phase::Pending { failing, .. } = &machine.journal().phase else { panic!() };
     assert_eq!(failing.as_ref(), Some(&failure));
     let staged = stage(&mut machine, &node);
-    let _armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
+    let _armed = machine.arm(staged.confirmed_for_a_test(), &|_, _| Ok(())).unwrap();
     // With its tries renewed the old one is a fallback, although it was never found good.
     assert_eq!(node.ukis(), [name("000001-a+3"), name("000002-b+3")]);
 }
@@ -208,7 +208,7 @@ fn a_boot_that_was_never_found_good_outlives_a_bad_update_and_many_restarts() {
     let node = booted("000001-a+2-1");
     let (mut machine, _) = pending(&node);
     let staged = stage(&mut machine, &node);
-    let _armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
+    let _armed = machine.arm(staged.confirmed_for_a_test(), &|_, _| Ok(())).unwrap();
     for tries in ["+2-1", "+1-2", "+0-3"] {
         assert_eq!(node.boot().unwrap().name, name(&format!("000002-b{tries}")));
         node.cut_power_after(0);
@@ -336,7 +336,7 @@ fn after_the_last_generation_nothing_is_armed() {
     let node = booted(&format!("{MAX_GENERATION}-a"));
     let mut machine = steady(&node);
     let staged = stage(&mut machine, &node);
-    let error = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap_err();
+    let error = machine.arm(staged.confirmed_for_a_test(), &|_, _| Ok(())).unwrap_err();
     assert!(matches!(error, UpdateError::GenerationsExhausted), "{error}");
     assert_eq!(node.ukis(), [name(&format!("{MAX_GENERATION}-a"))]);
 }
@@ -346,9 +346,9 @@ fn a_generation_is_never_given_twice() {
     let node = booted("000001-a");
     let mut machine = steady(&node);
     let staged = stage(&mut machine, &node);
-    let _armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
+    let _armed = machine.arm(staged.confirmed_for_a_test(), &|_, _| Ok(())).unwrap();
     let staged = stage(&mut machine, &node);
-    let armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
+    let armed = machine.arm(staged.confirmed_for_a_test(), &|_, _| Ok(())).unwrap();
     assert_eq!(armed.name(), name("000003-b+3"));
     assert_eq!(node.ukis(), [name("000001-a"), name("000003-b+3")]);
 }
@@ -359,7 +359,7 @@ fn what_was_not_staged_is_not_armed() {
     let mut machine = steady(&node);
     let disarmed = machine.disarm_target(&plan()).unwrap();
     let other = Image::new("3.0.0", Behaviour::Good).stage(&node.effects(), disarmed).unwrap();
-    let error = machine.arm(other.confirmed(), &|_, _| Ok(())).unwrap_err();
+    let error = machine.arm(other.confirmed_for_a_test(), &|_, _| Ok(())).unwrap_err();
     assert!(matches!(error, UpdateError::NotStaged { .. }), "{error}");
     assert_eq!(node.ukis(), [name("000001-a")]);
 }
@@ -397,7 +397,7 @@ fn fields_of_a_later_release_are_passed_over() {
     let node = booted("000001-a");
     let mut machine = steady(&node);
     let staged = stage(&mut machine, &node);
-    let _armed = machine.arm(staged.confirmed(), &|_, _| Ok(())).unwrap();
+    let _armed = machine.arm(staged.confirmed_for_a_test(), &|_, _| Ok(())).unwrap();
     let mut journal = machine.journal().clone();
     let failure = Failure::new("kubelet", "no answer");
     let Phase::Armed { installation } = journal.phase.clone() else { panic!() };
@@ -446,7 +446,7 @@ fn history_and_refusals_are_bounded() {
 #[test]
 fn a_boot_counts_as_judged_once_blessed_or_without_alternative() {
     let judged = |node: &FakeNode| {
-        Machine::is_judged(&node.effects(), crate::effects::BootedSlot::from_command_line(Slot::A))
+        Machine::is_judged(&node.effects(), crate::effects::BootedSlot::forged_for_a_test(Slot::A))
             .unwrap()
     };
     let node = booted("000003-a+3");

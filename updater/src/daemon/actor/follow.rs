@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::settings::Lack;
 use super::{Actor, Look, ROUND, Work};
 use crate::channel::{ClockReading, Found};
-use crate::effects::Staged;
 use crate::policy::{self, Action, BootState, Decision, Hold, Order, PolicyInput};
+use crate::staging::Staged;
 use crate::update::Pending;
 
 impl Actor {

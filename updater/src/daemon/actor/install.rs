@@ -13,10 +13,10 @@ use super::{Actor, Work};
 use crate::cluster::{Cluster, Unanswered, has_joined};
 use crate::daemon::local;
 use crate::daemon::{chain, wording};
-use crate::effects::{Confirmed, StateStore};
+use crate::effects::StateStore;
 use crate::metrics::UpdateEnd;
 use crate::policy::{self, Action, Order, Outage, VerdictTimes};
-use crate::staging::{Delivery, Job, StageError};
+use crate::staging::{Confirmed, Delivery, Job, StageError};
 use crate::update::{Plan, ReleaseId};
 
 /// How long the API server may take to list the node's pods before it restarts.

@@ -44,7 +44,7 @@ pub(super) fn actor(node: &FakeNode) -> Actor {
     Actor::new(Setting {
         effects: node.effects(),
         facts: BootFacts {
-            slot: BootedSlot::from_command_line(Slot::A),
+            slot: BootedSlot::forged_for_a_test(Slot::A),
             root_hash,
             version,
             boot_id: node.boot_id(),
@@ -177,9 +177,9 @@ async fn what_is_not_wanted_any_more_stays_staged() {
     let mut actor = actor(&node);
     actor.open_machine().await;
     let disarmed = Disarmed::disarm(&node, actor.setting.facts.slot.target()).unwrap();
-    let staged = Staged::from_read_back(disarmed, RootHash::from([3; 32]), Digest::of(b"uki"));
+    let staged = Staged::forged_for_a_test(&disarmed, RootHash::from([3; 32]), Digest::of(b"uki"));
     // Without settings nothing is wanted.
-    actor.finish_confirming(Ok(staged.confirmed())).await;
+    actor.finish_confirming(Ok(staged.confirmed_for_a_test())).await;
     assert!(actor.staged.is_some() && !actor.is_busy());
     assert!(!node.log().iter().any(|effect| matches!(effect, Effect::RenameTemporary(_))));
 }

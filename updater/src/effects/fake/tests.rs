@@ -4,7 +4,7 @@ use super::*;
 use crate::effects::{BootedSlot, Esp, Slots, TargetSlot};
 
 fn target() -> TargetSlot {
-    BootedSlot::from_command_line(Slot::A).target()
+    BootedSlot::forged_for_a_test(Slot::A).target()
 }
 
 fn node(seed: u64) -> FakeNode {

@@ -98,7 +98,7 @@ impl Machine {
 
     /// Disarms slot B.
     pub fn disarm(&self) -> Disarmed {
-        Disarmed::disarm(self, BootedSlot::from_command_line(BOOTED).target()).unwrap()
+        Disarmed::disarm(self, BootedSlot::forged_for_a_test(BOOTED).target()).unwrap()
     }
 
     /// Switches Secure Boot on, with this `db`.
