@@ -154,7 +154,10 @@ impl Files {
             for label in [slot.root_label(), slot.verity_label()] {
                 write(format!("{DISK}/{label}/partition"), "")?;
                 write(format!("{DISK}/{label}/uevent"), &format!("PARTNAME={label}\n"))?;
-                link(&folder.join(DISK).join(&label), &folder.join("sys/class/block").join(&label))?;
+                link(
+                    &folder.join(DISK).join(&label),
+                    &folder.join("sys/class/block").join(&label),
+                )?;
             }
         }
         link(&folder.join(DISK), &folder.join("sys/class/block/disk"))?;

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod channel;
 pub mod cluster;
+pub mod conductor;
 pub mod console;
 pub mod daemon;
 pub mod drift;
@@ -23,3 +24,17 @@ pub mod settings;
 pub mod staging;
 pub mod update;
 pub mod verdict;
+
+/// An error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = text + ": " + &next;
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -15,6 +15,7 @@ mod serve_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls;
+pub(crate) mod wording;
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! The daemon's answers to the API.
 //!
-//! In: requests that the API let through. Out: what the board shows, or what the actor says.
-//! **Invariant:** nothing here changes the machine; wishes go to the actor.
+//! In: requests that the API let through. Out: what the board shows, or what the conductor says.
+//! **Invariant:** nothing here changes the machine; wishes go to the conductor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,29 +15,20 @@ use contract::node::api::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::board::{Board, Snapshot};
 use super::identity::Identity;
-use super::wording;
-use crate::api::{Caller, Node};
+use crate::api::{Caller, Node, wording};
+use crate::conductor::{Board, Request, Snapshot};
 use crate::drift::{self, Installed};
 use crate::effects::Effects;
 use crate::effects::boot::BootFacts;
 use crate::metrics::Metrics;
 use crate::update::Phase;
 
-/// A wish, and where its answer goes.
-pub enum Request {
-    /// An action.
-    Act(Action, oneshot::Sender<Result<Accepted, ApiError>>),
-    /// New settings.
-    Settings(Bytes, SettingsMode, oneshot::Sender<Result<SettingsOutcome, ApiError>>),
-}
-
 /// What answers.
 pub struct Front {
     /// Who the node is.
     pub identity: Arc<Identity>,
-    /// What the actor knows.
+    /// What the conductor knows.
     pub board: Arc<Board>,
     /// For comparisons, which only read.
     pub effects: Effects,
@@ -45,7 +36,7 @@ pub struct Front {
     pub facts: BootFacts,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// To the actor.
+    /// To the conductor.
     pub requests: mpsc::Sender<Request>,
 }
 

@@ -8,10 +8,9 @@
 
 use std::time::Duration;
 
-use super::local;
 use crate::effects::{BootedSlot, Effects, StateStore};
 use crate::settings;
-use crate::update::{Journal, Machine, UpdateError};
+use crate::update::{Journal, Machine, UpdateError, carried};
 
 /// Time after the last moment of a verdict in which slipwayd ends a bad boot itself, and can say why.
 const GRACE: Duration = Duration::from_secs(5 * 60);
@@ -27,7 +26,7 @@ pub fn may_go_on(effects: &Effects, booted: BootedSlot) -> Result<bool, UpdateEr
     // Settings that cannot be read have no say in slipwayd either.
     let settings = settings::load(state, booted).unwrap_or_default();
     let health = settings.as_ref().map(|settings| &settings.settings().health);
-    let times = local::times(state, health);
+    let times = carried::times(state, health);
     let latest = times.deadline() + times.api_server_grace();
     if effects.clock.uptime() < latest + GRACE {
         return Ok(true);
@@ -81,7 +80,7 @@ mod tests {
         let (node, booted) = on_trial();
         let health = serde_json::from_str(r#"{"deadline": "2h", "apiServerGrace": "30m"}"#);
         let times = VerdictTimes::new(None, Some(&health.unwrap()));
-        local::save_times(&node, &times).unwrap();
+        carried::save_times(&node, &times).unwrap();
         assert_eq!(minutes_until_the_end(&node, booted), 155);
     }
 

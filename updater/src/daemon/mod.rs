@@ -1,18 +1,12 @@
 //! The daemon: one task that owns the machine and decides, and others that answer and show.
 //!
 //! In: what is booted, the settings, the channel, operators. Out: a node on the release that it
-//! should run. **Invariant:** only [`actor`] takes steps of an update, one after the other;
-//! everything else reads the [`board`].
+//! should run. **Invariant:** only the [`conductor`](crate::conductor) takes steps of an
+//! update, one after the other; everything else reads its [`Board`].
 
-mod actor;
-mod board;
 mod front;
 mod identity;
-mod kubelet;
 mod last_judge;
-pub(crate) mod local;
-mod verdict;
-mod wording;
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,6 +23,8 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, interval, interval_at};
 
 use crate::api::{self, Journal, Limits, Node};
+use crate::chain;
+use crate::conductor::{Board, Conductor, Parts};
 use crate::console::Console;
 use crate::effects::Effects;
 use crate::effects::boot::BootFacts;
@@ -87,7 +83,7 @@ pub enum DaemonError {
 /// [`DaemonError`] when it cannot start.
 pub async fn run(effects: Effects, facts: BootFacts, places: Places) -> Result<(), DaemonError> {
     let identity = Arc::new(Identity::read()?);
-    let board = Arc::new(board::Board::new());
+    let board = Arc::new(Board::new());
     let metrics = Arc::new(Metrics::new());
     let (requests, waiting) = mpsc::channel(WAITING);
     let (api_settings, api_changes) = watch::channel(None);
@@ -107,7 +103,7 @@ pub async fn run(effects: Effects, facts: BootFacts, places: Places) -> Result<(
     tokio::spawn(show(front.clone()));
     tokio::spawn(compare(front));
     tokio::spawn(keep_alive());
-    let actor = actor::Actor::new(actor::Setting {
+    let conductor = Conductor::new(Parts {
         effects,
         facts,
         places,
@@ -118,7 +114,7 @@ pub async fn run(effects: Effects, facts: BootFacts, places: Places) -> Result<(
     });
     ready();
     // Staging borrows what its futures hold, which is not for other threads.
-    LocalSet::new().run_until(actor.run(waiting)).await;
+    LocalSet::new().run_until(conductor.run(waiting)).await;
     Ok(())
 }
 
@@ -224,21 +220,7 @@ async fn serve_settings(settings: ApiSettings, router: axum::Router) {
     }
 }
 
-/// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = text + ": " + &next;
-        }
-        cause = error.source();
-    }
-    text
-}
-
 /// The API settings of settings that may not be there.
-fn api_of(settings: Option<&Settings>) -> Option<ApiSettings> {
+pub(crate) fn api_of(settings: Option<&Settings>) -> Option<ApiSettings> {
     settings.and_then(|settings| settings.api.clone())
 }

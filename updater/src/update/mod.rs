@@ -8,6 +8,7 @@
 //! UKI while it is written, and whatever is saved here, the names on the EFI system partition
 //! alone decide what boots. The journal explains; it never has to be right for a node to boot.
 
+pub mod carried;
 mod error;
 pub mod journal;
 pub mod machine;

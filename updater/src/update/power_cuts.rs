@@ -11,8 +11,7 @@ use contract::{Digest, RootHash, Slot, UkiName};
 use proptest::prelude::*;
 
 use super::{Cause, Failure, Machine, Plan, ReleaseId, Standing, UpdateError};
-use super::{Condemnation, marks};
-use crate::daemon::local;
+use super::{Condemnation, carried, marks};
 use crate::effects::boot::{BootFacts, BootId};
 use crate::effects::fake::{BLOCK, Boot, Effect, FakeNode, Fault, Sizes};
 use crate::effects::{Area, BootedSlot, Disarmed, Effects, TargetSlot};
@@ -243,7 +242,7 @@ impl World {
                             continue;
                         }
                         let times = VerdictTimes::new(None, None);
-                        let carry = |booted, _| local::carry(&self.node, &times, booted);
+                        let carry = |booted, _| carried::carry(&self.node, &times, booted);
                         Standing::Armed(machine.arm(staged.confirmed_for_a_test(), &carry)?)
                     }
                 }

@@ -14,11 +14,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::cluster::Heard;
-use super::{Actor, Look, ROUND, Surroundings, Work, conflict};
+use super::kubelet;
+use super::{Conductor, Look, ROUND, Surroundings, Work, conflict};
+use crate::chain;
 use crate::channel::ChannelClient;
 use crate::cluster::{self, Cluster};
-use crate::daemon::identity::Identity;
-use crate::daemon::{api_of, chain, kubelet};
+use crate::daemon::{Identity, api_of};
 use crate::effects::SYSTEMCTL;
 use crate::pod_network::{self, CNI_FOLDER};
 use crate::settings::{
@@ -46,12 +47,12 @@ impl Lack {
     }
 }
 
-impl Actor {
+impl Conductor {
     /// Reads the settings, or takes them from a source.
     pub(super) async fn load_settings(&mut self) {
-        let state = self.setting.effects.state.clone();
-        let slot = self.setting.facts.slot;
-        let credentials = self.setting.places.credentials.clone();
+        let state = self.parts.effects.state.clone();
+        let slot = self.parts.facts.slot;
+        let credentials = self.parts.places.credentials.clone();
         let taken = tokio::task::spawn_blocking(move || {
             let seed = MountedSeed { folder: settings::SEED.into() };
             let sources = Sources { credentials, seed: &seed };
@@ -67,15 +68,15 @@ impl Actor {
 
     /// Takes the settings from the user data of the cloud that the machine is in, and keeps them.
     async fn ask_cloud(&mut self) {
-        let Some(service) = &self.setting.places.metadata else {
+        let Some(service) = &self.parts.places.metadata else {
             self.end_lack();
             return;
         };
         let cloud = service.cloud();
-        let state = self.setting.effects.state.as_ref();
+        let state = self.parts.effects.state.as_ref();
         let taken = match service.settings().await {
             Ok(Some(settings)) => {
-                settings::save(state, self.setting.facts.slot, &settings).map(|()| Some(settings))
+                settings::save(state, self.parts.facts.slot, &settings).map(|()| Some(settings))
             }
             other => other,
         };
@@ -123,7 +124,7 @@ impl Actor {
     /// Forgets why there were no settings, and the problem that said so.
     fn end_lack(&mut self) {
         if let Some(lack) = self.lack.take() {
-            self.setting.board.change(|board| {
+            self.parts.board.change(|board| {
                 board.problem.take_if(|problem| problem.message.contains(&lack.sentence));
             });
         }
@@ -154,21 +155,21 @@ impl Actor {
         self.client = self.http.clone().and_then(|http| {
             let surroundings = Surroundings {
                 http,
-                state: self.setting.effects.state.clone(),
-                scratch: self.setting.places.scratch.clone(),
-                image: self.setting.identity.image,
+                state: self.parts.effects.state.clone(),
+                scratch: self.parts.places.scratch.clone(),
+                image: self.parts.identity.image,
             };
             ChannelClient::new(settings, surroundings)
         });
         let api = api_of(Some(settings));
         // The port stays open when nothing changes for it: an operator waits for an answer there.
-        self.setting.api.send_if_modified(|current| {
+        self.parts.api.send_if_modified(|current| {
             let is_other = *current != api;
             *current = api;
             is_other
         });
         let redacted = serde_json::to_value(settings).ok();
-        self.setting.board.change(|board| {
+        self.parts.board.change(|board| {
             board.group = settings.channel.as_ref().and_then(|channel| channel.group.clone());
             let (schema, source) = (given.schema(), origin.to_owned());
             board.settings = Some(SettingsState { schema, source });
@@ -315,14 +316,14 @@ impl Actor {
     }
 }
 
-impl Actor {
+impl Conductor {
     /// Keeps settings and puts them into force, unless kubelet, which was well, ends with them: then
     /// those before come back.
     async fn apply_settings(&mut self, checked: &NodeSettings) -> Result<Vec<Unit>, ApiError> {
-        let (state, slot) = (self.setting.effects.state.clone(), self.setting.facts.slot);
-        let source = self.setting.board.read().settings.map(|settings| settings.source);
+        let (state, slot) = (self.parts.effects.state.clone(), self.parts.facts.slot);
+        let source = self.parts.board.read().settings.map(|settings| settings.source);
         let before = settings::load(state.as_ref(), slot).ok().flatten().zip(source);
-        let kubelet = kubelet::standing(&self.setting.places.node).await;
+        let kubelet = kubelet::standing(&self.parts.places.node).await;
         settings::save(state.as_ref(), slot, checked)
             .map_err(|error| ApiError::new(Code::Internal, chain(&error), "nothing was changed"))?;
         let restarted = self.put_into_force(checked, "the API").await;
@@ -331,7 +332,7 @@ impl Actor {
         else {
             return Ok(restarted);
         };
-        let node = &self.setting.places.node;
+        let node = &self.parts.places.node;
         let Some(failure) = kubelet::failure_after(kubelet, node).await else {
             return Ok(restarted);
         };

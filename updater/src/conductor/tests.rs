@@ -1,4 +1,4 @@
-//! The actor over a node in memory: what it answers, and what it does before and after.
+//! The conductor over a node in memory: what it answers, and what it does before and after.
 
 use contract::node::api::{Action, SettingsMode, Started};
 use contract::{Architecture, Digest, RootHash, Slot};
@@ -34,14 +34,14 @@ pub(super) fn node() -> FakeNode {
     node
 }
 
-pub(super) fn actor(node: &FakeNode) -> Actor {
+pub(super) fn conductor(node: &FakeNode) -> Conductor {
     let ReleaseId { version, root_hash } = release("2.0.0", 2);
     let image = RunningImage {
         architecture: Architecture::X86_64,
         is_development: false,
         built: Timestamp::UNIX_EPOCH,
     };
-    Actor::new(Setting {
+    Conductor::new(Parts {
         effects: node.effects(),
         facts: BootFacts {
             slot: BootedSlot::forged_for_a_test(Slot::A),
@@ -77,7 +77,7 @@ async fn ask(
     action: Action,
 ) -> Result<contract::node::api::Accepted, ApiError> {
     let (answer, waiting) = oneshot::channel();
-    assert!(requests.send(Request::Act(action, answer)).await.is_ok(), "the actor has ended");
+    assert!(requests.send(Request::Act(action, answer)).await.is_ok(), "the conductor has ended");
     waiting.await.unwrap()
 }
 
@@ -85,7 +85,7 @@ async fn ask(
 async fn who_asks_for_a_restart_is_answered_before_it_comes() {
     let node = node();
     let (requests, waiting) = mpsc::channel(4);
-    let actor = actor(&node);
+    let conductor = conductor(&node);
     let asking = async {
         let accepted = ask(&requests, Action::Rollback).await.unwrap();
         let answered = Instant::now();
@@ -103,42 +103,42 @@ async fn who_asks_for_a_restart_is_answered_before_it_comes() {
         assert!(answered.elapsed() > ANSWER_TIME / 2, "{:?}", answered.elapsed());
         drop(requests);
     };
-    LocalSet::new().run_until(async { tokio::join!(actor.run(waiting), asking) }).await;
+    LocalSet::new().run_until(async { tokio::join!(conductor.run(waiting), asking) }).await;
     assert_eq!(node.log().last(), Some(&Effect::Reboot));
 }
 
 #[tokio::test]
 async fn a_uki_that_the_firmware_would_refuse_is_a_problem_for_an_operator() {
     let node = node();
-    let mut actor = actor(&node);
-    actor.open_machine().await;
-    actor.order = Order::Apply;
+    let mut conductor = conductor(&node);
+    conductor.open_machine().await;
+    conductor.order = Order::Apply;
     let (ukis, log) = (node.ukis(), node.log());
-    actor.finish_staging(Err(StageError::Firmware(SecureBootError::Unsigned))).await;
-    let problem = actor.setting.board.read().problem.unwrap().message;
+    conductor.finish_staging(Err(StageError::Firmware(SecureBootError::Unsigned))).await;
+    let problem = conductor.parts.board.read().problem.unwrap().message;
     let words = "the release cannot be staged: the firmware would refuse its UKI";
     assert!(problem.starts_with(words), "{problem}");
-    assert!(actor.stage_again.is_some() && actor.order == Order::None);
+    assert!(conductor.stage_again.is_some() && conductor.order == Order::None);
     assert_eq!((node.ukis(), node.log()), (ukis, log));
 }
 
 #[tokio::test]
 async fn what_changed_before_arming_is_staged_again_at_once_and_later_with_pauses() {
     let node = node();
-    let mut actor = actor(&node);
-    actor.open_machine().await;
-    actor.order = Order::Apply;
-    actor.finish_confirming(Err(StageError::Changed(Part::Root))).await;
-    assert!(actor.stage_again.is_none() && actor.order == Order::Apply);
-    assert!(actor.setting.board.read().problem.is_none(), "it heals by itself");
+    let mut conductor = conductor(&node);
+    conductor.open_machine().await;
+    conductor.order = Order::Apply;
+    conductor.finish_confirming(Err(StageError::Changed(Part::Root))).await;
+    assert!(conductor.stage_again.is_none() && conductor.order == Order::Apply);
+    assert!(conductor.parts.board.read().problem.is_none(), "it heals by itself");
     let mut pauses = Vec::new();
     for _ in 0..4 {
         // Each time it could be staged again.
-        (actor.stage_failures, actor.stage_again) = (0, None);
-        actor.finish_confirming(Err(StageError::Changed(Part::Uki))).await;
-        pauses.push(actor.stage_again.unwrap().duration_since(Instant::now()));
+        (conductor.stage_failures, conductor.stage_again) = (0, None);
+        conductor.finish_confirming(Err(StageError::Changed(Part::Uki))).await;
+        pauses.push(conductor.stage_again.unwrap().duration_since(Instant::now()));
     }
-    let problem = actor.setting.board.read().problem.unwrap().message;
+    let problem = conductor.parts.board.read().problem.unwrap().message;
     assert!(problem.contains("has changed since it was staged"), "{problem}");
     assert!(pauses.is_sorted() && pauses[3] > 2 * pauses[0], "{pauses:?}");
     assert!(!node.log().contains(&Effect::Reboot));
@@ -147,26 +147,26 @@ async fn what_changed_before_arming_is_staged_again_at_once_and_later_with_pause
 #[tokio::test]
 async fn a_node_in_a_cloud_says_that_it_waits_for_its_settings() {
     let node = node();
-    let mut actor = actor(&node);
+    let mut conductor = conductor(&node);
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    actor.setting.places.metadata = Some(MetadataService::at(Cloud::AmazonEc2, nobody));
-    actor.open_machine().await;
-    actor.round().await;
-    let board = actor.setting.board.read();
+    conductor.parts.places.metadata = Some(MetadataService::at(Cloud::AmazonEc2, nobody));
+    conductor.open_machine().await;
+    conductor.round().await;
+    let board = conductor.parts.board.read();
     let sentence = board.holds[0].to_string();
     assert!(sentence.contains("Amazon EC2's metadata service does not answer"), "{sentence}");
     assert!(board.problem.is_none(), "it may end by itself");
-    assert!(actor.next_look < Instant::now() + ROUND, "it is asked again soon");
+    assert!(conductor.next_look < Instant::now() + ROUND, "it is asked again soon");
 
     // It answers, and has user data for somebody else.
     let listener = std::net::TcpListener::bind(nobody).unwrap();
     let service = stand_in::MetadataService::start(listener, stand_in::Cloud::AmazonEc2);
-    actor.round().await;
-    let sentence = actor.setting.board.read().holds[0].to_string();
+    conductor.round().await;
+    let sentence = conductor.parts.board.read().holds[0].to_string();
     assert!(sentence.contains("Amazon EC2 has no user data"), "{sentence}");
     service.give(stand_in::USER_DATA, b"#cloud-config");
-    actor.round().await;
-    let board = actor.setting.board.read();
+    conductor.round().await;
+    let board = conductor.parts.board.read();
     assert!(board.holds[0].to_string().contains("#slipway-settings"), "{:?}", board.holds);
     assert!(board.problem.unwrap().message.contains("#slipway-settings"));
 }
@@ -174,30 +174,30 @@ async fn a_node_in_a_cloud_says_that_it_waits_for_its_settings() {
 #[tokio::test]
 async fn what_is_not_wanted_any_more_stays_staged() {
     let node = node();
-    let mut actor = actor(&node);
-    actor.open_machine().await;
-    let disarmed = Disarmed::disarm(&node, actor.setting.facts.slot.target()).unwrap();
+    let mut conductor = conductor(&node);
+    conductor.open_machine().await;
+    let disarmed = Disarmed::disarm(&node, conductor.parts.facts.slot.target()).unwrap();
     let staged = Staged::forged_for_a_test(&disarmed, RootHash::from([3; 32]), Digest::of(b"uki"));
     // Without settings nothing is wanted.
-    actor.finish_confirming(Ok(staged.confirmed_for_a_test())).await;
-    assert!(actor.staged.is_some() && !actor.is_busy());
+    conductor.finish_confirming(Ok(staged.confirmed_for_a_test())).await;
+    assert!(conductor.staged.is_some() && !conductor.is_busy());
     assert!(!node.log().iter().any(|effect| matches!(effect, Effect::RenameTemporary(_))));
 }
 
 #[tokio::test]
 async fn a_look_that_is_due_waits_for_what_is_under_way() {
-    let mut actor = actor(&node());
-    actor.open_machine().await;
-    actor.next_look = Instant::now() - Duration::from_secs(60);
-    assert!(actor.next_round() <= Instant::now());
+    let mut conductor = conductor(&node());
+    conductor.open_machine().await;
+    conductor.next_look = Instant::now() - Duration::from_secs(60);
+    assert!(conductor.next_round() <= Instant::now());
     let staging = tokio::spawn(std::future::pending());
-    actor.work = Work::Staging(staging, "3.0.0".parse().unwrap());
-    assert!(actor.next_round() > Instant::now() + ROUND / 2, "the actor would spin");
+    conductor.work = Work::Staging(staging, "3.0.0".parse().unwrap());
+    assert!(conductor.next_round() > Instant::now() + ROUND / 2, "the conductor would spin");
     // Nor is the channel asked while a boot is judged, or what runs is not known.
-    actor.work = Work::Judging(tokio::spawn(std::future::pending()), None);
-    assert!(actor.next_round() > Instant::now() + ROUND / 2, "the actor would spin");
-    (actor.work, actor.machine) = (Work::None, None);
-    assert!(actor.next_round() > Instant::now() + ROUND / 2, "the actor would spin");
+    conductor.work = Work::Judging(tokio::spawn(std::future::pending()), None);
+    assert!(conductor.next_round() > Instant::now() + ROUND / 2, "the conductor would spin");
+    (conductor.work, conductor.machine) = (Work::None, None);
+    assert!(conductor.next_round() > Instant::now() + ROUND / 2, "the conductor would spin");
 }
 
 /// A channel's server that never answers, and keeps what the node had done before it was asked.
@@ -225,22 +225,22 @@ async fn the_channel_is_asked_before_a_good_boot_loses_its_way_back() {
     node.boot().unwrap();
     let (port, seen) = silent_server(&node);
     let scratch = tempfile::tempdir().unwrap();
-    let mut actor = actor(&node);
-    actor.setting.places.scratch = scratch.path().join("tuf");
-    actor.first_look = Duration::from_millis(500);
+    let mut conductor = conductor(&node);
+    conductor.parts.places.scratch = scratch.path().join("tuf");
+    conductor.first_look = Duration::from_millis(500);
     let mirror = format!("http://127.0.0.1:{port}");
     let settings = serde_json::json!({"schema": 2, "channel": {
         "mirrors": [mirror], "root": Repository::new().initial_root(), "follow": "stable"}});
     let settings = NodeSettings::from_bytes(settings.to_string().into_bytes()).unwrap();
-    crate::settings::save(&node, actor.setting.facts.slot, &settings).unwrap();
-    actor.load_settings().await;
-    actor.open_machine().await;
-    let Work::Judging(task, pending) = std::mem::replace(&mut actor.work, Work::None) else {
+    crate::settings::save(&node, conductor.parts.facts.slot, &settings).unwrap();
+    conductor.load_settings().await;
+    conductor.open_machine().await;
+    let Work::Judging(task, pending) = std::mem::replace(&mut conductor.work, Work::None) else {
         panic!("this boot is not judged")
     };
     task.abort();
     assert!(seen.lock().unwrap().is_empty(), "the channel was asked before the verdict");
-    actor.finish(Finished::Verdict(pending.unwrap(), Verdict::Healthy)).await;
+    conductor.finish(Finished::Verdict(pending.unwrap(), Verdict::Healthy)).await;
     let blessed = |effect: &Effect| matches!(effect, Effect::Rename(..));
     let first = seen.lock().unwrap().first().cloned().expect("the channel was not asked");
     assert!(!first.iter().any(blessed), "{first:?}");
@@ -253,8 +253,8 @@ async fn the_channel_is_asked_before_a_good_boot_loses_its_way_back() {
 #[tokio::test]
 async fn settings_of_the_port_and_the_network_that_cannot_be_used_are_refused() {
     let node = node();
-    let mut actor = actor(&node);
-    actor.open_machine().await;
+    let mut conductor = conductor(&node);
+    conductor.open_machine().await;
     let authority = crate::api::testing::Authority::new();
     let (good, other) = (authority.access(), authority.access());
     let api = |key: &contract::node::settings::Secret| {
@@ -269,7 +269,7 @@ async fn settings_of_the_port_and_the_network_that_cannot_be_used_are_refused() 
     ] {
         let document = document.to_string().into();
         for mode in [SettingsMode::DryRun, SettingsMode::Apply] {
-            let error = actor.replace_settings(&document, mode).await.unwrap_err();
+            let error = conductor.replace_settings(&document, mode).await.unwrap_err();
             assert_eq!(error.code, Code::Invalid);
             assert!(error.message.contains(words), "{}", error.message);
         }
@@ -281,5 +281,5 @@ async fn settings_of_the_port_and_the_network_that_cannot_be_used_are_refused() 
             .any(|effect| matches!(effect, Effect::Save(name) if name.contains("settings")))
     );
     let good = api(&good.key).to_string().into();
-    assert!(actor.replace_settings(&good, SettingsMode::DryRun).await.is_ok());
+    assert!(conductor.replace_settings(&good, SettingsMode::DryRun).await.is_ok());
 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Actor, Work};
+use super::{Conductor, Work};
 use crate::cluster::{Cluster, Terms, has_joined};
 use crate::policy::{Action, Decision, Hold, Order};
 
@@ -87,7 +87,7 @@ impl Drain {
     }
 }
 
-impl Actor {
+impl Conductor {
     /// What the group asks for, if the node is to be drained. One that has not joined has no pods to
     /// evict. A boot that is still judged has no other release to go back to, and the update may be
     /// what heals it.
@@ -151,10 +151,10 @@ impl Actor {
         // One that is under way ends before the drain begins, and says nothing of it.
         (self.drain.uncordoning, self.drain.uncordon_again) = (None, Instant::now());
         // Other problems are not solved by this.
-        self.setting.board.change(|board| {
+        self.parts.board.change(|board| {
             board.problem.take_if(|problem| problem.message.contains(NOT_STARTED));
         });
-        let ends = self.setting.effects.clock.now().checked_add(deadline).ok();
+        let ends = self.parts.effects.clock.now().checked_add(deadline).ok();
         self.work = Work::Draining(Draining { task, version, root_hash, terms, says, ends });
     }
 
@@ -192,7 +192,7 @@ impl Actor {
         tracing::warn!("slipway: the node is not drained, and waits: {waiting}");
         let pause = FIRST_PAUSE.saturating_mul(1 << self.drain.failures.min(10)).min(LONGEST_PAUSE);
         self.drain.failures = self.drain.failures.saturating_add(1);
-        let now = self.setting.effects.clock.now();
+        let now = self.parts.effects.clock.now();
         if self.order == Order::Apply {
             // Without the order the hold may be another one.
             let problem = Problem {
@@ -200,7 +200,7 @@ impl Actor {
                 message: format!("release {version} {NOT_STARTED}: {waiting}"),
                 next: "let the pod go, and run `slipway node update` again".to_owned(),
             };
-            self.setting.board.change(|board| board.problem = Some(problem));
+            self.parts.board.change(|board| board.problem = Some(problem));
             self.order = Order::None;
         }
         self.drain.blocked = Some(Blocked {
@@ -281,21 +281,21 @@ mod tests {
     use semver::Version;
     use serde_json::json;
 
-    use super::super::tests::{actor, node};
+    use super::super::tests::{conductor, node};
     use super::super::{Finished, finished};
     use super::*;
     use crate::policy::OfferFacts;
 
     const VERSION: &str = "3.0.0";
 
-    /// An actor with a cluster that nobody answers for, and policy's word to apply a release.
-    fn about_to_apply() -> (Actor, Decision) {
-        let mut actor = actor(&node());
+    /// An conductor with a cluster that nobody answers for, and policy's word to apply a release.
+    fn about_to_apply() -> (Conductor, Decision) {
+        let mut conductor = conductor(&node());
         let settings = json!({
             "schema": 1,
             "kubernetes": {"server": "https://127.0.0.1:1", "certificateAuthority": ""},
         });
-        actor.settings = Some(serde_json::from_value(settings).unwrap());
+        conductor.settings = Some(serde_json::from_value(settings).unwrap());
         let target = OfferFacts {
             version: VERSION.parse().unwrap(),
             root_hash: RootHash::from([3; 32]),
@@ -304,7 +304,7 @@ mod tests {
             kubelet: None,
         };
         let decision = Decision { action: Action::Apply, target: Some(target), holds: Vec::new() };
-        (actor, decision)
+        (conductor, decision)
     }
 
     fn terms(then: DrainPolicy) -> Option<group::Drain> {
@@ -312,66 +312,68 @@ mod tests {
     }
 
     /// Lets a drain come to its end, which the silent cluster makes a bad one.
-    async fn drain(actor: &mut Actor, decision: &mut Decision, then: DrainPolicy) {
-        actor.apply_when_drained(decision, terms(then));
-        assert!(matches!(actor.work, Work::Draining(_)) && !actor.is_busy());
+    async fn drain(conductor: &mut Conductor, decision: &mut Decision, then: DrainPolicy) {
+        conductor.apply_when_drained(decision, terms(then));
+        assert!(matches!(conductor.work, Work::Draining(_)) && !conductor.is_busy());
         assert_eq!(decision.holds.pop().unwrap().rule(), Rule::Drain);
-        let Finished::Drained(version, root_hash, then, result) = finished(&mut actor.work).await
+        let Finished::Drained(version, root_hash, then, result) =
+            finished(&mut conductor.work).await
         else {
             panic!("the drain was lost");
         };
         assert!(result.is_err());
-        actor.work = Work::None;
-        actor.finish_drain(version, root_hash, then, result);
+        conductor.work = Work::None;
+        conductor.finish_drain(version, root_hash, then, result);
     }
 
     #[tokio::test]
     async fn a_node_that_waits_tries_again_later_or_when_told_to() {
-        let (mut actor, mut decision) = about_to_apply();
-        drain(&mut actor, &mut decision, DrainPolicy::Wait).await;
-        assert!(actor.setting.board.read().problem.is_none(), "nobody asked for it");
-        actor.apply_when_drained(&mut decision, terms(DrainPolicy::Wait));
-        assert!(matches!(actor.work, Work::None) && decision.action == Action::Nothing);
+        let (mut conductor, mut decision) = about_to_apply();
+        drain(&mut conductor, &mut decision, DrainPolicy::Wait).await;
+        assert!(conductor.parts.board.read().problem.is_none(), "nobody asked for it");
+        conductor.apply_when_drained(&mut decision, terms(DrainPolicy::Wait));
+        assert!(matches!(conductor.work, Work::None) && decision.action == Action::Nothing);
         let hold = decision.holds.pop().unwrap();
         assert!(hold.ends().is_some() && hold.to_string().contains(VERSION), "{hold}");
-        let first = actor.drain.blocked.as_ref().unwrap().again;
+        let first = conductor.drain.blocked.as_ref().unwrap().again;
 
-        actor.order = Order::Apply;
-        drain(&mut actor, &mut decision, DrainPolicy::Wait).await;
-        let problem = actor.setting.board.read().problem.unwrap();
+        conductor.order = Order::Apply;
+        drain(&mut conductor, &mut decision, DrainPolicy::Wait).await;
+        let problem = conductor.parts.board.read().problem.unwrap();
         assert!(problem.message.contains(VERSION), "{problem:?}");
-        assert!(actor.order == Order::None, "an order is one try");
-        let second = actor.drain.blocked.as_ref().unwrap().again;
+        assert!(conductor.order == Order::None, "an order is one try");
+        let second = conductor.drain.blocked.as_ref().unwrap().again;
         assert!(second > first + FIRST_PAUSE / 2, "the pauses do not grow");
     }
 
     #[tokio::test]
     async fn a_node_that_does_not_wait_goes_on_after_the_deadline() {
-        let (mut actor, mut decision) = about_to_apply();
-        drain(&mut actor, &mut decision, DrainPolicy::Restart).await;
-        assert!(actor.drain.is_over());
-        actor.apply_when_drained(&mut decision, terms(DrainPolicy::Restart));
-        assert!(!matches!(actor.work, Work::Draining(_)), "it is drained twice");
+        let (mut conductor, mut decision) = about_to_apply();
+        drain(&mut conductor, &mut decision, DrainPolicy::Restart).await;
+        assert!(conductor.drain.is_over());
+        conductor.apply_when_drained(&mut decision, terms(DrainPolicy::Restart));
+        assert!(!matches!(conductor.work, Work::Draining(_)), "it is drained twice");
         assert!(decision.action == Action::Apply && decision.holds.is_empty());
     }
 
     #[tokio::test]
     async fn a_drain_ends_when_it_is_not_asked_for_any_more() {
-        let (mut actor, mut decision) = about_to_apply();
+        let (mut conductor, mut decision) = about_to_apply();
         let long =
             group::Drain { deadline: SignedDuration::from_hours(1), then: DrainPolicy::Restart };
-        actor.apply_when_drained(&mut decision, Some(long));
-        let Work::Draining(Draining { task, .. }) = std::mem::replace(&mut actor.work, Work::None)
+        conductor.apply_when_drained(&mut decision, Some(long));
+        let Work::Draining(Draining { task, .. }) =
+            std::mem::replace(&mut conductor.work, Work::None)
         else {
             panic!("it is not drained");
         };
         // The task has nobody who listens.
         assert!(task.await.unwrap().is_err());
 
-        actor.apply_when_drained(&mut decision, Some(long));
-        actor.apply_when_drained(&mut decision, None);
-        assert!(!matches!(actor.work, Work::Draining(_)), "the group asks for no drain");
-        actor.stop_draining();
-        assert!(!actor.drain.is_over());
+        conductor.apply_when_drained(&mut decision, Some(long));
+        conductor.apply_when_drained(&mut decision, None);
+        assert!(!matches!(conductor.work, Work::Draining(_)), "the group asks for no drain");
+        conductor.stop_draining();
+        assert!(!conductor.drain.is_over());
     }
 }

@@ -7,51 +7,67 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use contract::channel::group::DrainPolicy;
-use contract::node::api::{ApiError, Code, Phase, Problem};
+use contract::node::api::{
+    Accepted, Action, ApiError, Code, Phase, Problem, SettingsMode, SettingsOutcome,
+};
 use contract::node::settings::{ApiSettings, Settings};
 use contract::{ReleaseVersion, RootHash};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::board::Board;
-use super::front::Request;
-use super::identity::Identity;
-use super::local;
-use super::{Places, chain, verdict, wording};
+use crate::api::wording;
+use crate::chain;
 use crate::channel::{ChannelClient, Found, Surroundings};
-use crate::effects::boot::BootFacts;
+use crate::daemon::{Identity, Places};
 use crate::effects::Effects;
+use crate::effects::boot::BootFacts;
 use crate::metrics::{Metrics, UpdateEnd};
 use crate::policy::{self, BootState, Order};
 use crate::staging::{self, Confirmed, Delivery, StageError, Staged, Stager};
-use crate::update::{Armed, Condemnation, Failure, Machine, Pending, Standing, UpdateError};
+use crate::update::{
+    Armed, Condemnation, Failure, Machine, Pending, Standing, UpdateError, carried,
+};
 use crate::verdict::{Silence, Verdict};
 
+mod board;
 mod cluster;
 mod drain;
 mod follow;
 mod install;
+mod judge;
+mod kubelet;
 mod orders;
 mod settings;
 #[cfg(test)]
 mod tests;
+
+pub use board::{Board, Snapshot};
 
 /// Pause before a journal that could not be opened is tried again.
 const REOPEN: Duration = Duration::from_secs(30);
 /// Time between arming and the restart, in which answers reach those who asked for it: the
 /// restart ends this program first, and the network soon after.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
-/// See [`Actor`].
+/// See [`Conductor`].
 const FIRST_LOOK: Duration = Duration::from_secs(30);
 /// Time between two looks at the holds, the health and the seed of a node that waits.
 const ROUND: Duration = Duration::from_secs(15);
 /// The same, while pods leave the node.
 const DRAIN_ROUND: Duration = Duration::from_secs(5);
 
-/// What the actor works with.
-pub struct Setting {
+/// A wish, and where its answer goes.
+pub enum Request {
+    /// An action.
+    Act(Action, oneshot::Sender<Result<Accepted, ApiError>>),
+    /// New settings.
+    Settings(Bytes, SettingsMode, oneshot::Sender<Result<SettingsOutcome, ApiError>>),
+}
+
+/// What the conductor works with.
+pub struct Parts {
     /// The machine's parts.
     pub effects: Effects,
     /// What is booted.
@@ -106,9 +122,9 @@ struct Look {
     outage: policy::Outage,
 }
 
-/// The actor.
-pub struct Actor {
-    setting: Setting,
+/// The conductor.
+pub struct Conductor {
+    parts: Parts,
     machine: Option<Arc<Mutex<Machine>>>,
     /// How long the channel may take before a good boot is blessed all the same.
     first_look: Duration,
@@ -137,13 +153,13 @@ pub struct Actor {
     next_open: Instant,
 }
 
-impl Actor {
+impl Conductor {
     /// Reads nothing yet.
-    pub fn new(setting: Setting) -> Self {
-        let stager = Arc::new(Stager::new(setting.effects.clone(), staging::Limits::default()));
+    pub fn new(parts: Parts) -> Self {
+        let stager = Arc::new(Stager::new(parts.effects.clone(), staging::Limits::default()));
         let now = Instant::now();
         Self {
-            setting,
+            parts,
             machine: None,
             first_look: FIRST_LOOK,
             work: Work::None,
@@ -170,7 +186,7 @@ impl Actor {
 
     /// Works until there is nobody left who could ask.
     pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        self.pin = local::load_pin(self.setting.effects.state.as_ref());
+        self.pin = carried::load_pin(self.parts.effects.state.as_ref());
         self.load_settings().await;
         self.open_machine().await;
         self.round().await;
@@ -215,7 +231,7 @@ impl Actor {
             return;
         }
         self.next_open = Instant::now() + REOPEN;
-        let (effects, facts) = (self.setting.effects.clone(), self.setting.facts.clone());
+        let (effects, facts) = (self.parts.effects.clone(), self.parts.facts.clone());
         let opened = tokio::task::spawn_blocking(move || Machine::open(effects, facts)).await;
         match opened {
             Ok(Ok((machine, standing))) => {
@@ -235,7 +251,7 @@ impl Actor {
             tracing::info!(release = %entry.release.version, "slipway: last of its history: {message}");
         }
         if machine.has_fallen_back() {
-            self.setting.metrics.add_update(UpdateEnd::FellBack);
+            self.parts.metrics.add_update(UpdateEnd::FellBack);
         }
     }
 
@@ -251,26 +267,26 @@ impl Actor {
 
     fn judge(&mut self, pending: Pending) {
         let health = self.settings.as_ref().map(|settings| &settings.health);
-        let times = local::times(self.setting.effects.state.as_ref(), health);
+        let times = carried::times(self.parts.effects.state.as_ref(), health);
         let settings = self.settings.as_ref();
         let probes = settings.map(|settings| settings.health.probes.clone());
-        let judged = verdict::Judged {
-            node: self.setting.places.node.clone(),
+        let judged = judge::Judged {
+            node: self.parts.places.node.clone(),
             cluster: settings.and_then(|settings| settings.kubernetes.clone()),
-            workloads: local::load_workloads(
-                self.setting.effects.state.as_ref(),
-                self.setting.facts.root_hash,
+            workloads: carried::load_workloads(
+                self.parts.effects.state.as_ref(),
+                self.parts.facts.root_hash,
             ),
             added: probes.unwrap_or_default(),
             times,
             silence: self.silence.clone(),
             // Without a way back there is no time at which this boot would be given up.
             can_fall_back: pending.can_fall_back(),
-            clock: self.setting.effects.clock.clone(),
-            board: self.setting.board.clone(),
+            clock: self.parts.effects.clock.clone(),
+            board: self.parts.board.clone(),
         };
         tracing::info!(uki = %pending.name(), "slipway: this boot is being judged");
-        self.work = Work::Judging(tokio::spawn(verdict::judge(judged)), Some(pending));
+        self.work = Work::Judging(tokio::spawn(judge::judge(judged)), Some(pending));
     }
 
     async fn finish(&mut self, finished: Finished) {
@@ -303,13 +319,13 @@ impl Actor {
     }
 
     async fn bless(&mut self, pending: Pending) {
-        let uptime = self.setting.effects.clock.uptime();
+        let uptime = self.parts.effects.clock.uptime();
         match self.step(move |machine| machine.bless(pending)).await {
             Some(Ok(_)) => {
-                let version = &self.setting.facts.version;
+                let version = &self.parts.facts.version;
                 tracing::info!(release = %version, "slipway: release {version} is blessed");
-                self.setting.metrics.note_blessed(uptime);
-                self.setting.metrics.add_update(UpdateEnd::Blessed);
+                self.parts.metrics.note_blessed(uptime);
+                self.parts.metrics.add_update(UpdateEnd::Blessed);
             }
             Some(Err(error)) => {
                 self.complain("this boot is good, but cannot be blessed", &error);
@@ -320,7 +336,7 @@ impl Actor {
     }
 
     async fn condemn(&mut self, pending: Pending, failure: Failure) {
-        let version = &self.setting.facts.version;
+        let version = &self.parts.facts.version;
         tracing::error!(release = %version, probe = failure.probe, "slipway: release {version} is bad: {failure}");
         match self.step(move |machine| machine.condemn(pending, failure)).await {
             Some(Ok(Condemnation::Restarting { unrecorded })) => {
@@ -400,27 +416,27 @@ impl Actor {
     fn complain(&self, what: &str, error: &(dyn std::error::Error + 'static)) {
         let text = chain(error);
         tracing::error!("slipway: {what}: {text}");
-        let at = self.setting.effects.clock.now();
+        let at = self.parts.effects.clock.now();
         let problem = Problem {
             at,
             message: format!("{what}: {text}"),
             next: "see `slipway node logs --unit slipwayd.service`".to_owned(),
         };
-        self.setting.board.change(|board| board.problem = Some(problem));
+        self.parts.board.change(|board| board.problem = Some(problem));
     }
 
     /// Puts on the board what the machine knows.
     fn publish(&self) {
         let journal = self.with_machine(|machine| machine.journal().clone());
-        let ukis = self.setting.effects.esp.list().unwrap_or_default();
-        let slot = self.setting.facts.slot.slot();
+        let ukis = self.parts.effects.esp.list().unwrap_or_default();
+        let slot = self.parts.facts.slot.slot();
         let newest = |own: bool| {
             let names = ukis.iter().filter(|name| (name.slot == slot) == own);
             names.max_by_key(|name| name.generation).copied()
         };
         let phase = self.phase();
         let pin = self.pin.clone();
-        self.setting.board.change(|board| {
+        self.parts.board.change(|board| {
             if let Some(journal) = journal {
                 board.journal = journal;
             }

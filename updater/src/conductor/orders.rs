@@ -8,14 +8,13 @@ use contract::ReleaseVersion;
 use contract::node::api::{Accepted, Action, ApiError, Code, Started};
 use tokio::time::Instant;
 
-use super::{Actor, Order, Request, Work, conflict};
-use crate::daemon::local;
+use super::{Conductor, Order, Request, Work, conflict};
 use crate::policy::{self, Decision, Hold};
-use crate::update::{Journal, UpdateError};
+use crate::update::{Journal, UpdateError, carried};
 
 type Answer = Result<Accepted, ApiError>;
 
-impl Actor {
+impl Conductor {
     /// Does what was asked for, and answers.
     pub(super) async fn take(&mut self, request: Request) {
         // Who asked may be gone; what was asked for is done all the same.
@@ -104,7 +103,7 @@ impl Actor {
 
     /// The answer when the first step of an update could not be made.
     fn failed_at_once(&self) -> ApiError {
-        let problem = self.setting.board.read().problem;
+        let problem = self.parts.board.read().problem;
         problem.map_or_else(no_machine, |problem| {
             ApiError::new(Code::Conflict, problem.message, problem.next)
         })
@@ -158,18 +157,18 @@ impl Actor {
         }
         self.staged = None;
         let times = self.times_of_next_boot().await;
-        let state = self.setting.effects.state.clone();
+        let state = self.parts.effects.state.clone();
         let back = self.step(move |machine| {
             let armed = machine.roll_back()?;
             // Without these the next boot takes those of its settings.
-            if let Err(error) = local::save_times(state.as_ref(), &times) {
+            if let Err(error) = carried::save_times(state.as_ref(), &times) {
                 tracing::warn!(%error, "the times of the verdict could not be kept");
             }
             Ok(armed)
         });
         match back.await {
             Some(Ok(armed)) => {
-                self.setting.metrics.add_rollback();
+                self.parts.metrics.add_rollback();
                 self.leave(armed);
                 Ok(Accepted {
                     started: Started::Yes,
@@ -183,8 +182,8 @@ impl Actor {
     }
 
     async fn pin(&mut self, version: Option<ReleaseVersion>) -> Answer {
-        let store = self.setting.effects.state.as_ref();
-        local::save_pin(store, version.as_ref()).map_err(|error| {
+        let store = self.parts.effects.state.as_ref();
+        carried::save_pin(store, version.as_ref()).map_err(|error| {
             ApiError::new(
                 Code::Internal,
                 format!("the pin cannot be kept: {error}"),
@@ -234,7 +233,7 @@ impl Actor {
 
     /// The way out when the journal is of a later generation of this software, or cannot be read.
     async fn give_up_journal(&mut self) -> Answer {
-        Journal::give_up(self.setting.effects.state.as_ref()).map_err(|error| refusal(&error))?;
+        Journal::give_up(self.parts.effects.state.as_ref()).map_err(|error| refusal(&error))?;
         self.next_open = Instant::now();
         self.open_machine().await;
         match self.machine {
@@ -249,7 +248,7 @@ impl Actor {
 }
 
 fn refusal(error: &UpdateError) -> ApiError {
-    let text = crate::daemon::chain(error);
+    let text = crate::chain(error);
     ApiError::new(Code::Conflict, text, "see `slipway node status`")
 }
 

@@ -11,7 +11,7 @@ use contract::RootHash;
 use semver::Version;
 use tokio::time::Instant;
 
-use super::{Actor, Work};
+use super::{Conductor, Work};
 use crate::cluster::{Cluster, Unanswered};
 use crate::policy::ApiServer;
 use crate::update::Cause;
@@ -63,10 +63,10 @@ impl Heard {
     }
 }
 
-impl Actor {
+impl Conductor {
     /// Asks the API server for its version, when a release waits for that.
     pub(super) async fn ask_api_server(&mut self) {
-        let running = self.setting.facts.root_hash;
+        let running = self.parts.facts.root_hash;
         let offer = self.look.found.as_ref().and_then(|found| found.documents().offer);
         let wanted = offer.map(|offer| offer.root_hash).filter(|wanted| *wanted != running);
         let cluster = self.settings.as_ref().and_then(|settings| settings.kubernetes.clone());

@@ -10,16 +10,16 @@ use contract::node::api::{Check, CheckOutcome};
 use tokio::time::Instant;
 
 use super::settings::Lack;
-use super::{Actor, Look, ROUND, Work};
+use super::{Conductor, Look, ROUND, Work};
 use crate::channel::{ClockReading, Found};
 use crate::policy::{self, Action, BootState, Decision, Hold, Order, PolicyInput};
 use crate::staging::Staged;
 use crate::update::Pending;
 
-impl Actor {
+impl Conductor {
     /// Asks the channel.
     pub(super) async fn look(&mut self) {
-        let clock = self.setting.effects.clock.clone();
+        let clock = self.parts.effects.clock.clone();
         let now = clock.now();
         let Some(client) = &self.client else {
             self.next_look = Instant::now() + self.pause();
@@ -54,7 +54,7 @@ impl Actor {
         if let Some(failure) = &mut self.look.failure {
             failure.next = now.checked_add(pause).ok();
         }
-        self.setting.board.change(|board| {
+        self.parts.board.change(|board| {
             board.last_check = Some(Check { at: now, outcome, message });
         });
     }
@@ -83,7 +83,7 @@ impl Actor {
 
     /// What policy says now, given the root hash of what is staged.
     pub(super) async fn decide(&self, staged: Option<RootHash>) -> Decision {
-        let effects = self.setting.effects.clone();
+        let effects = self.parts.effects.clone();
         let room = tokio::task::spawn_blocking(move || effects.esp.free_bytes().ok()).await;
         let refusals: Vec<policy::Refusal> = self
             .with_machine(|machine| {
@@ -98,11 +98,11 @@ impl Actor {
             .unwrap_or_default();
         let documents = self.look.found.as_ref().map(Found::documents);
         policy::decide(&PolicyInput {
-            now: self.setting.effects.clock.now(),
-            node: &self.setting.identity.machine_id,
-            updater: &self.setting.identity.updater,
+            now: self.parts.effects.clock.now(),
+            node: &self.parts.identity.machine_id,
+            updater: &self.parts.identity.updater,
             boot: self.boot_state(),
-            running: self.setting.facts.root_hash,
+            running: self.parts.facts.root_hash,
             settings: self.settings.as_ref(),
             lack: self.lack.as_ref().map(Lack::sentence),
             pin: self.pin.as_ref(),
@@ -140,7 +140,7 @@ impl Actor {
         self.ask_api_server().await;
         let mut decision = self.decide(self.staged.as_ref().map(Staged::root_hash)).await;
         let wanted = decision.target.as_ref().map(|target| target.version.clone());
-        self.setting.board.change(|board| board.wanted = wanted);
+        self.parts.board.change(|board| board.wanted = wanted);
         if decision.action != Action::Apply && !self.is_busy() {
             self.stop_draining();
         }
@@ -161,14 +161,14 @@ impl Actor {
             }
         }
         let holds = decision.holds.clone();
-        self.setting.board.change(|board| board.holds = holds);
+        self.parts.board.change(|board| board.holds = holds);
         decision
     }
 
     pub(super) fn stage_hold(&self, pause: Duration) -> Hold {
-        let problem = self.setting.board.read().problem;
+        let problem = self.parts.board.read().problem;
         let sentence = problem.map(|problem| problem.message).unwrap_or_default();
-        let next = self.setting.effects.clock.now().checked_add(pause).ok();
+        let next = self.parts.effects.clock.now().checked_add(pause).ok();
         Hold::CheckFailed { sentence, next }
     }
 }

@@ -9,20 +9,20 @@ use contract::channel::group::Workloads;
 use contract::{RootHash, UkiName};
 use tokio::time::{Instant, timeout};
 
-use super::{Actor, Work};
+use super::{Conductor, Work};
+use crate::api::wording;
+use crate::chain;
 use crate::cluster::{Cluster, Unanswered, has_joined};
-use crate::daemon::local;
-use crate::daemon::{chain, wording};
 use crate::effects::StateStore;
 use crate::metrics::UpdateEnd;
 use crate::policy::{self, Action, Order, Outage, VerdictTimes};
 use crate::staging::{Confirmed, Delivery, Job, StageError};
-use crate::update::{Plan, ReleaseId};
+use crate::update::{Plan, ReleaseId, carried};
 
 /// How long the API server may take to list the node's pods before it restarts.
 const WORKLOADS_LIMIT: Duration = Duration::from_secs(15);
 
-impl Actor {
+impl Conductor {
     /// Starts to write the wanted release to the other slot.
     pub(super) async fn stage(&mut self) {
         let Some(offer) = self.look.found.as_ref().and_then(|found| found.offer.clone()) else {
@@ -48,7 +48,7 @@ impl Actor {
             None => return,
         };
         tracing::info!(release = %version, "slipway: staging release {version}");
-        let (stager, board) = (self.stager.clone(), self.setting.board.clone());
+        let (stager, board) = (self.stager.clone(), self.parts.board.clone());
         let booted = self.booted().await;
         let mirrors = crate::http::mirrors(&channel);
         let task = tokio::task::spawn_local(async move {
@@ -61,8 +61,8 @@ impl Actor {
     }
 
     pub(super) async fn booted(&self) -> Option<UkiName> {
-        let effects = self.setting.effects.clone();
-        let slot = self.setting.facts.slot.slot();
+        let effects = self.parts.effects.clone();
+        let slot = self.parts.facts.slot.slot();
         let list = tokio::task::spawn_blocking(move || effects.esp.list()).await;
         let ukis = list.ok()?.ok()?;
         ukis.into_iter().filter(|name| name.slot == slot).max_by_key(|name| name.generation)
@@ -76,14 +76,14 @@ impl Actor {
         if let Some(trouble) = journal_trouble {
             tracing::warn!(trouble, "how far staging got could not be kept");
         }
-        self.setting.metrics.add_moved(wording::way(way), bytes_moved);
+        self.parts.metrics.add_moved(wording::way(way), bytes_moved);
         tracing::info!(
             bytes = bytes_moved,
             "slipway: release is staged, {bytes_moved} bytes moved, way {way}"
         );
         self.stage_failures = 0;
         self.stage_again = None;
-        self.setting.board.change(|board| board.problem = None);
+        self.parts.board.change(|board| board.problem = None);
         let recorded = self
             .step(move |machine| {
                 machine.record_staged(&staged)?;
@@ -99,7 +99,7 @@ impl Actor {
 
     pub(super) fn give_up_staging(&mut self, error: &(dyn std::error::Error + 'static)) {
         self.complain("the release cannot be staged", error);
-        self.setting.metrics.add_update(UpdateEnd::StageFailed);
+        self.parts.metrics.add_update(UpdateEnd::StageFailed);
         self.stage_failures = self.stage_failures.saturating_add(1);
         let (interval, jitter) = (Duration::from_secs(600), Duration::ZERO);
         let outage = Outage { failures: self.stage_failures, ..Outage::default() };
@@ -123,7 +123,7 @@ impl Actor {
         let version = offer.release.version.clone();
         tracing::info!(release = %version, "slipway: reading release {version} once more");
         let stager = self.stager.clone();
-        let state = self.setting.effects.state.clone();
+        let state = self.parts.effects.state.clone();
         let cluster = self.cluster().filter(|_| has_joined() && self.workloads_count());
         let root_hash = staged.root_hash();
         let task = tokio::spawn(async move {
@@ -172,7 +172,7 @@ impl Actor {
         }
         let text = chain(error);
         tracing::warn!("slipway: what was staged is not whole, and is staged again: {text}");
-        self.setting.metrics.add_update(UpdateEnd::StageFailed);
+        self.parts.metrics.add_update(UpdateEnd::StageFailed);
     }
 
     /// The times of the boot that comes next. With an order a node leaves also while the API server
@@ -191,10 +191,10 @@ impl Actor {
     /// Arms, and leaves when the answer to who asked for it had its time.
     async fn arm(&mut self, confirmed: Confirmed) {
         let times = self.times_of_next_boot().await;
-        let state = self.setting.effects.state.clone();
+        let state = self.parts.effects.state.clone();
         let armed = self
             .step(move |machine| {
-                let carry = |booted, _| local::carry(state.as_ref(), &times, booted);
+                let carry = |booted, _| carried::carry(state.as_ref(), &times, booted);
                 machine.arm(confirmed, &carry)
             })
             .await;
@@ -230,7 +230,7 @@ async fn remember_workloads(state: &dyn StateStore, cluster: Option<Cluster>, ro
         },
         None => Vec::new(),
     };
-    if let Err(error) = local::save_workloads(state, root_hash, ready) {
+    if let Err(error) = carried::save_workloads(state, root_hash, ready) {
         tracing::warn!(%error, "which workloads must come back cannot be kept");
     }
 }

@@ -1,6 +1,6 @@
-//! What the actor knows, for those who show it.
+//! What the conductor knows, for those who show it.
 //!
-//! In: changes by the actor. Out: copies. **Invariant:** a copy is of one moment, and holds no
+//! In: changes by the conductor. Out: copies. **Invariant:** a copy is of one moment, and holds no
 //! secret.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -58,6 +58,12 @@ pub struct Board {
     snapshot: Mutex<Snapshot>,
     /// Bytes of a staging that is under way.
     pub progress: watch::Sender<Progress>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Board {
