@@ -54,7 +54,7 @@ bench: ## compare with peers, and write docs/benchmarks.md
 	@./setup/install-dependencies bench
 	$(CARGO) build --locked --release -p builder
 	$(CARGO) build --locked --release -p updater --example apply
-	$(CARGO) run --locked --release -p vm-tests --bin bench
+	$(CARGO) run --locked --release -p bench
 
 deny: ## licences, advisories and sources of all crates (needs cargo-deny)
 	@$(CARGO) deny --version >/dev/null 2>&1 || \

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::metadata::Cloud;
+use testbed::metadata::Cloud;
 
 /// What a guest does when it resets itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

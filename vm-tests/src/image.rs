@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
+use testbed::slipway::{DEVELOPMENT_KEYS, slipway};
 
 use crate::{artefacts, lock, workspace};
 
 /// Variable with the release folder, when it is built already.
 pub const VARIABLE: &str = "SLIPWAY_TEST_IMAGE";
-
-/// The keys that images and channels are signed with, in the repository.
-pub const DEVELOPMENT_KEYS: &str = "keys/dev";
 
 /// Release folder of `manifests/images/test.toml`.
 ///
@@ -109,21 +107,6 @@ pub fn changed_manifests(name: &str, file: &str, from: &str, to: &str) -> Result
     ensure!(text.matches(from).count() == 1, "{file} has not one `{from}`");
     fs::write(&changed, text.replace(from, to))?;
     Ok(copy)
-}
-
-/// The binary beside this test's, run in the repository.
-///
-/// # Errors
-/// When it was not built.
-pub fn slipway() -> Result<Command> {
-    let own = std::env::current_exe()?;
-    let found = own.ancestors().map(|folder| folder.join("slipway")).find(|file| file.is_file());
-    let Some(program) = found else {
-        bail!("there is no `slipway` beside {}: run `cargo build -p builder`", own.display());
-    };
-    let mut command = Command::new(program);
-    command.current_dir(workspace());
-    Ok(command)
 }
 
 /// A private copy of the release's disk image, to be damaged.

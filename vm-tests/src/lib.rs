@@ -1,36 +1,29 @@
 //! Boots images in QEMU and looks at them from outside.
 //!
-//! A scenario is a file in `tests/scenarios/`, named for what it shows. It runs in a network
+//! A scenario is a file in a room of `tests/scenarios/`, named for what it shows. It runs in a network
 //! namespace that holds only loopback ([`isolation`]), on the image of
 //! `manifests/images/test.toml` ([`image`]), in a [`machine::Machine`].
 
 pub mod accelerator;
-pub mod channel;
-pub mod cluster;
 pub mod esp;
-pub mod faulty;
 pub mod hardware;
-pub mod http;
 pub mod image;
 pub mod isolation;
+pub mod joined;
 mod lost_timer;
 pub mod machine;
 pub mod member;
-pub mod metadata;
-pub mod nginx;
-pub mod node;
 pub mod qmp;
 pub mod ready;
-pub mod registry;
 pub mod seed;
 pub mod settings;
 pub mod site;
-pub mod time_server;
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+
+pub use testbed::{artefacts, workspace};
 
 /// Seconds that a boot may take: many times what it does take, because a slow host must
 /// not decide a test.
@@ -50,11 +43,6 @@ pub fn is_long() -> bool {
     std::env::var_os(LONG).is_some()
 }
 
-/// Folder for everything that VM tests leave behind.
-pub fn artefacts() -> PathBuf {
-    workspace().join("target/vm")
-}
-
 /// Waits until no other process does `what`; none does while the file is held.
 ///
 /// # Errors
@@ -65,10 +53,4 @@ pub fn lock(what: &str) -> Result<File> {
     let file = File::create(folder.join(what))?;
     file.lock().with_context(|| format!("cannot wait for another {what}"))?;
     Ok(file)
-}
-
-/// The repository's root.
-pub fn workspace() -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.parent().unwrap_or(own).to_owned()
 }

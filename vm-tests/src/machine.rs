@@ -13,22 +13,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use testbed::console::Console;
+use testbed::http;
 
 use crate::lost_timer::Watch;
-use crate::{accelerator, artefacts, http, qmp};
+use crate::{accelerator, artefacts, qmp};
+
+pub use testbed::addresses::{API_PORT, HOST, KUBELET_PORT, POD_PORT, PROBE_PORT};
 
 pub use crate::hardware::{Access, BadSector, Hardware, OnReset, SharedNetworkCard};
-
-/// Port of the test probe, in the guest and on loopback.
-pub const PROBE_PORT: u16 = 9100;
-/// Port of the test pod, in the guest and on loopback.
-pub const POD_PORT: u16 = 8080;
-/// Port of the node's API, in the guest and on loopback.
-pub const API_PORT: u16 = 7443;
-/// Port of kubelet, for those who ask it for logs.
-pub const KUBELET_PORT: u16 = 10250;
-/// The host's loopback, as the guest sees it.
-pub const HOST: &str = "10.0.2.2";
 
 const CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
 const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
@@ -121,11 +114,6 @@ impl Machine {
     /// Folder with disk, variables and logs.
     pub fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    /// Seconds since power-on.
-    pub fn seconds(&self) -> f64 {
-        self.started.elapsed().as_secs_f64()
     }
 
     /// The serial log so far, without terminal control sequences.
@@ -295,12 +283,27 @@ impl Machine {
         self.seen = self.serial().len();
     }
 
+    /// Seconds since power-on.
+    pub fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
     /// The serial log's last lines, and where the rest is.
     pub fn tail(&self) -> String {
         let log = self.serial();
         let lines: Vec<&str> = log.lines().filter(|line| !line.contains(NOISE)).collect();
         let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
         format!("--- last lines of {}/serial.log\n{shown}\n---", self.folder.display())
+    }
+}
+
+impl Console for Machine {
+    fn seconds(&self) -> f64 {
+        Machine::seconds(self)
+    }
+
+    fn tail(&self) -> String {
+        Machine::tail(self)
     }
 }
 

@@ -3,10 +3,10 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, NODE, NODE_ADDRESS, is_ready};
 use crate::machine::{Hardware, Machine};
 use crate::site::Site;
 use crate::{BOOT_SECONDS, artefacts, image};
+use testbed::cluster::{Cluster, NODE, NODE_ADDRESS, is_ready};
 
 /// A node, and what surrounds it.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use anyhow::Result;
 use contract::node::settings::Settings;
 use serde_json::{Value, json};
 
-use crate::channel::Channel;
 use crate::machine::{HOST, PROBE_PORT};
-use crate::node::NodeAccess;
+use testbed::channel::Channel;
+use testbed::node::NodeAccess;
 
 /// Name of the node's group, and of the channel that it follows without a group's document.
 pub const GROUP: &str = "test";

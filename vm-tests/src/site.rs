@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::channel::Channel;
-use crate::faulty::{self, FaultyProxy};
 use crate::machine::{Hardware, Machine};
-use crate::nginx::{self, Nginx};
-use crate::node::NodeAccess;
 use crate::{artefacts, image, ready, settings, workspace};
+use testbed::channel::Channel;
+use testbed::faulty::{self, FaultyProxy};
+use testbed::nginx::{self, Nginx};
+use testbed::node::NodeAccess;
 
 /// A channel, its web server, and access to the node.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 use contract::node::api::{Action, SettingsMode, Started};
 use contract::{Architecture, Digest, RootHash, Slot};
 use jiff::Timestamp;
+use testbed::metadata as stand_in;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
-use vm_tests::metadata as stand_in;
 
 use super::*;
 use crate::channel::RunningImage;

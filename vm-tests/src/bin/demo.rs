@@ -8,10 +8,11 @@ use anyhow::{Context, Result, ensure};
 use contract::ReleaseDocument;
 use contract::node::api::{Boot, Status};
 use serde_json::json;
-use vm_tests::cluster::{self, Cluster, NODE_ADDRESS, has_condition};
+use testbed::cluster::{self, Cluster, NODE_ADDRESS, has_condition};
+use testbed::loopback::namespace;
 use vm_tests::machine::{Hardware, Machine, POD_PORT};
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings, workspace};
+use vm_tests::{BOOT_SECONDS, artefacts, image, settings, workspace};
 
 /// Set in the process that runs without a network.
 const ISOLATED: &str = "SLIPWAY_DEMO_ISOLATED";
@@ -54,7 +55,7 @@ fn main() -> Result<()> {
     }
     channel.point(settings::CHANNEL, "1.0.0", &[])?;
     println!("   the channel `{}` points at 1.0.0", settings::CHANNEL);
-    let status = isolation::namespace()
+    let status = namespace()
         .arg(std::env::current_exe()?)
         .env(ISOLATED, "1")
         .status()

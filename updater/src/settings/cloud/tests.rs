@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use vm_tests::metadata::{self as stand_in, USER_DATA};
+use testbed::metadata::{self as stand_in, USER_DATA};
 
 use super::*;
 use crate::settings::{NodeSettings, SettingsError, USER_DATA_MARK};

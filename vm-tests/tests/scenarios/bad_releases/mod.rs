@@ -6,8 +6,10 @@
 //! judges, are tried three times by the loader; those that are judged, once. Each kind has a machine
 //! of its own, and `make test` offers some to another.
 
+mod broken_workload_falls_back;
 mod chain;
 mod containerd_broken;
+mod cut_off_release_falls_back;
 mod flipped_block;
 mod hangs;
 mod healthy_for_a_moment;
@@ -16,9 +18,11 @@ mod initrd_without_root_module;
 mod kernel_panics;
 mod kubelet_crash_loops;
 mod kubelet_never_healthy;
+mod kubelet_without_credentials_falls_back;
 mod pid_1_dies;
 mod probe_fails;
 mod root_hangs;
+mod uki_of_another_key_is_not_armed;
 mod updater_does_not_start;
 mod wrong_root_hash;
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use contract::node::api::{Phase, Rule, Status};
 use forged::{ATTACKS, Forger};
-use vm_tests::channel::Channel;
+use testbed::channel::Channel;
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings, workspace};

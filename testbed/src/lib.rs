@@ -1,0 +1,32 @@
+//! What surrounds a node in tests: a real control plane, a registry, a web server that can
+//! misbehave, metadata services of clouds, a time server, channels, and an operator's access.
+//!
+//! **Invariant:** nothing in here knows how a machine is made; a wait that fails asks its
+//! [`console::Console`] for what the machine said.
+
+pub mod addresses;
+pub mod channel;
+pub mod cluster;
+pub mod console;
+pub mod faulty;
+pub mod http;
+pub mod loopback;
+pub mod metadata;
+pub mod nginx;
+pub mod node;
+pub mod registry;
+pub mod slipway;
+pub mod time_server;
+
+use std::path::{Path, PathBuf};
+
+/// Folder for everything that tests with virtual machines leave behind.
+pub fn artefacts() -> PathBuf {
+    workspace().join("target/vm")
+}
+
+/// The repository's root.
+pub fn workspace() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).to_owned()
+}

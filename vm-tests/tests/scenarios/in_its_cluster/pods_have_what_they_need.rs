@@ -1,0 +1,128 @@
+//! What a pod may ask of a node: commands from outside, volumes of every common kind, variables,
+//! init containers, probes, also one that fails, and limits that hold; and what its administrator
+//! may: the journal, and a pod to look around with. docs/cluster.md has the table.
+
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use testbed::cluster::{self, Cluster, NODE, is_ready};
+use testbed::http;
+use vm_tests::machine::Machine;
+use vm_tests::{BOOT_SECONDS, image, isolation, joined};
+
+const NAME: &str = "pods_have_what_they_need";
+/// The pod that has everything, one that its probe finds dead, and one that takes more memory than
+/// it may.
+const OBJECTS: &str = include_str!("pods.yaml");
+/// Exit code of a process that the kernel killed.
+const KILLED: u32 = 137;
+/// Port on the host for `kubectl port-forward`.
+const FORWARDED_PORT: u16 = 18080;
+
+/// What is asked of the pod, with which command, and what the answer holds.
+const CHECKS: [(&str, &[&str], &str); 12] = [
+    ("volume of a ConfigMap", &["print", "/config/greeting"], "hello from a config map"),
+    ("one file of it (subPath)", &["print", "/single"], "hello from a config map"),
+    ("volume of a Secret", &["print", "/secret/word"], "hidden"),
+    ("variable from a Secret", &["variable", "WORD"], "hidden"),
+    ("variable from the pod (downward API)", &["variable", "POD_NAME"], "works"),
+    ("variable from its limits", &["variable", "MEMORY"], "67108864"),
+    ("limit of processors, as it sees it", &["print", CPU], "50000 100000"),
+    ("volume of the pod's labels", &["print", "/pod/labels"], "colour=\"green\""),
+    ("emptyDir, filled by an init container", &["print", "/shared/first"], "from the init"),
+    ("emptyDir in memory", &["print", "/memory/first"], "from the init"),
+    ("hostPath", &["print", "/os-release"], "Slipway"),
+    ("token of the service account", &["print", TOKEN], "eyJ"),
+];
+/// Microseconds that it may run in each period (cgroup v2).
+const CPU: &str = "/sys/fs/cgroup/cpu.max";
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+#[test]
+fn pods_have_what_they_need() {
+    isolation::prepared(NAME, cluster::build, scenario);
+}
+
+fn scenario() -> Result<()> {
+    let disk = image::test_image()?.join("disk.raw");
+    let (cluster, machine) = joined::node(NAME, &disk)?;
+    cluster.apply(OBJECTS)?;
+    cluster.wait_for(&machine, &["pod", "works"], BOOT_SECONDS, is_ready)?;
+    println!("{:.0} s: Ready, by its startup, readiness and liveness probes", machine.seconds());
+
+    let logs = cluster.kubectl_within(BOOT_SECONDS, &["logs", "works"])?;
+    ensure!(logs.contains("listening"), "the log is {logs}");
+    for (what, command, expected) in CHECKS {
+        let arguments = [&["exec", "works", "--", "/probe"], command].concat();
+        let said = cluster.kubectl(&arguments).with_context(|| what.to_owned())?;
+        ensure!(said.contains(expected), "{what}: {said:?} does not hold {expected:?}");
+        println!("{what}: there");
+    }
+    let answer = forwarded(&cluster)?;
+    ensure!(answer == b"pod is up\n", "through port-forward: {answer:?}");
+
+    administrator_looks(&cluster, &machine)?;
+
+    let restarted = |pod: &Value| restarts(pod) >= Some(1);
+    let stuck = cluster.wait_for(&machine, &["pod", "stuck"], BOOT_SECONDS, restarted)?;
+    println!("a failing liveness probe: {} restarts", restarts(&stuck).unwrap_or_default());
+
+    let ended = |pod: &Value| pod["status"]["phase"] == "Failed";
+    let greedy = cluster.wait_for(&machine, &["pod", "greedy"], BOOT_SECONDS, ended)?;
+    // The reason is `OOMKilled` only when containerd hears of it in time.
+    let end = &greedy["status"]["containerStatuses"][0]["state"]["terminated"];
+    ensure!(end["exitCode"] == KILLED, "more memory than allowed: {end}");
+    let works = cluster.get(&["pod", "works"])?;
+    let again = restarts(&works);
+    ensure!(again == Some(0), "its neighbour restarted: {again:?}");
+    Ok(())
+}
+
+/// How often the pod's container was started again.
+fn restarts(pod: &Value) -> Option<u64> {
+    pod["status"]["containerStatuses"][0]["restartCount"].as_u64()
+}
+
+/// The journal through kubelet, and the root through a pod of `kubectl debug`.
+fn administrator_looks(cluster: &Cluster, machine: &Machine) -> Result<()> {
+    let query = format!("/api/v1/nodes/{NODE}/proxy/logs/?query=containerd&tailLines=10");
+    let journal = cluster.kubectl(&["get", "--raw", &query])?;
+    ensure!(journal.contains("containerd["), "the journal of containerd: {journal:?}");
+    println!("journal of a unit (node log query): there");
+
+    let node = format!("node/{NODE}");
+    let image = ["--image=localhost/slipway/hello:1", "--image-pull-policy=Never"];
+    let command = ["--", "/probe", "print", "/host/usr/lib/os-release"];
+    cluster.kubectl(&[&["debug", &node], &image[..], &command].concat())?;
+    let pods = cluster.get(&["pods"])?;
+    let mut names = pods["items"].as_array().into_iter().flatten().filter_map(|pod| {
+        pod["metadata"]["name"].as_str().filter(|name| name.starts_with("node-debugger-"))
+    });
+    let name = names.next().context("`kubectl debug` made no pod")?;
+    let done = |pod: &Value| pod["status"]["phase"] == "Succeeded";
+    cluster.wait_for(machine, &["pod", name], BOOT_SECONDS, done)?;
+    let said = cluster.kubectl(&["logs", name])?;
+    ensure!(said.contains("Slipway"), "the debugging pod says {said:?}");
+    println!("pod of `kubectl debug node`: there");
+    Ok(())
+}
+
+/// What the pod answers through `kubectl port-forward`.
+fn forwarded(cluster: &Cluster) -> Result<Vec<u8>> {
+    let ports = format!("{FORWARDED_PORT}:8080");
+    let mut command = cluster.kubectl_command(&["port-forward", "pod/works", &ports]);
+    let mut forwarder = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let until = Instant::now() + Duration::from_secs(BOOT_SECONDS);
+    let answer = loop {
+        match http::get(FORWARDED_PORT, "/") {
+            Err(_) if Instant::now() < until => sleep(Duration::from_millis(500)),
+            answer => break answer,
+        }
+    };
+    forwarder.kill()?;
+    forwarder.wait()?;
+    answer
+}

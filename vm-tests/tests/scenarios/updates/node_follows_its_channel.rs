@@ -1,0 +1,96 @@
+//! A node that may update itself finds a new release in its channel, writes it to the other slot
+//! while its pod answers, restarts into it and blesses it, and the pod is back. It then runs what was
+//! signed, and says so to who asks for drift and metrics, and on its screen.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use contract::Slot;
+use contract::node::api::{Boot, Drift, Outcome, Phase, Status};
+use testbed::node::NodeAccess;
+use vm_tests::machine::{Hardware, Machine, POD_PORT, PROBE_PORT};
+use vm_tests::site::Site;
+use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
+
+const NAME: &str = "node_follows_its_channel";
+
+#[test]
+fn node_follows_its_channel() {
+    let prepare = || Site::prepare_versions(NAME, 1, "0.1.1");
+    isolation::prepared(NAME, prepare, scenario);
+}
+
+fn scenario() -> Result<()> {
+    let old = image::test_image()?;
+    let site = Site::open(NAME)?;
+    let mut document = site.settings()?;
+    let mut machine = site.start(&old, &document, Hardware::default())?;
+    pod_answers(&mut machine)?;
+    site.access.wait_for(&machine, "up", BOOT_SECONDS, |_| true)?;
+
+    document["mode"] = "automatic".into();
+    let file = artefacts().join(format!("{NAME}-site/automatic.json"));
+    fs::write(&file, settings::text(&document)?)?;
+    site.access.ask(&["settings", "set", &file.display().to_string()])?;
+    let staging = |status: &Status| status.phase == Phase::Staging;
+    site.access.wait_for(&machine, "staging", BOOT_SECONDS, staging)?;
+    pod_answers(&mut machine)?;
+    let status = site.access.status()?;
+    ensure!(status.running.generation == 1, "the pod answered late: {status:#?}");
+    println!("{:.0} s: the pod answers, phase {}", machine.seconds(), status.phase);
+
+    let updated =
+        |status: &Status| status.running.boot == Boot::Blessed && status.running.slot == Slot::B;
+    let status = site.access.wait_for(&machine, "updated", 2 * BOOT_SECONDS, updated)?;
+    println!(
+        "{:.0} s: updated and blessed; {} bytes of blobs",
+        machine.seconds(),
+        site.nginx.bytes_sent("/blobs/")?
+    );
+    ensure!(status.running.version == "0.1.1".parse().ok(), "status: {status:#?}");
+    ensure!(status.running.generation == 2, "status: {status:#?}");
+    ensure!(status.phase == Phase::Idle, "status: {status:#?}");
+    let ukis = machine.ask("/list?path=/efi/EFI/Linux")?;
+    ensure!(
+        ukis == serde_json::json!(["slipway-000001-a.efi", "slipway-000002-b.efi"]),
+        "UKIs: {ukis}"
+    );
+    pod_answers(&mut machine)?;
+    is_what_was_signed(&site.access)?;
+    screen_shows_it(&mut machine)
+}
+
+fn pod_answers(machine: &mut Machine) -> Result<()> {
+    let answer = machine.get(POD_PORT, "/", BOOT_SECONDS)?;
+    ensure!(answer == b"pod is up\n", "the pod says {:?}", String::from_utf8_lossy(&answer));
+    Ok(())
+}
+
+/// The cells of the first virtual terminal, as the kernel holds them.
+fn screen_shows_it(machine: &mut Machine) -> Result<()> {
+    let cells = machine.get(PROBE_PORT, "/read?path=/dev/vcs1", BOOT_SECONDS)?;
+    let screen = String::from_utf8_lossy(&cells);
+    let running = "test 0.1.1 in slot b, generation 2, blessed";
+    for words in ["Slipway", running, "channel stable", "10.0.2.15"] {
+        ensure!(screen.contains(words), "no `{words}` on the screen: {screen}");
+    }
+    ensure!(!screen.contains("login"), "somebody may log in: {screen}");
+    Ok(())
+}
+
+/// Nothing differs from what was signed, the UKI that was fetched is compared too, and the metrics
+/// name the release.
+fn is_what_was_signed(access: &NodeAccess) -> Result<()> {
+    let drift: Drift = serde_json::from_value(access.ask_as("reader", &["drift"])?)?;
+    ensure!(drift.differing().count() == 0, "it differs: {:#?}", drift.items);
+    let uki = drift.items.iter().find(|item| item.name == "slipway-000002-b.efi");
+    ensure!(uki.is_some_and(|uki| uki.outcome == Outcome::Same), "drift: {:#?}", drift.items);
+    let metrics = access.ask_as("reader", &["metrics"])?;
+    let metrics = metrics["metrics"].as_str().unwrap_or_default();
+    let has = |begin: &str, text: &str| {
+        metrics.lines().any(|line| line.starts_with(begin) && line.contains(text))
+    };
+    ensure!(has("slipway_release_info{", "version=\"0.1.1\""), "metrics: {metrics}");
+    ensure!(has("slipway_drifted 0", ""), "metrics: {metrics}");
+    Ok(())
+}
