@@ -15,20 +15,18 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use contract::release::layout::{MIB, ROOT_BYTES, VERITY_BYTES};
 use contract::{Offer, RootHash, Slot, UkiName};
-use jiff::Timestamp;
 use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use updater::effects::boot::BootFacts;
+use updater::effects::firmware::EfiVariables;
 use updater::effects::slots::DiskSlots;
-use updater::effects::{
-    BootedSlot, Clock, Disarmed, Effects, Esp, Firmware, Power, StateStore, Variable,
-};
+use updater::effects::{Disarmed, Effects, Esp};
 use updater::staging::{Job, Limits, Progress, Stager};
 
 fn main() -> anyhow::Result<()> {
@@ -52,14 +50,13 @@ fn main() -> anyhow::Result<()> {
 fn stage(offer: &Path, url: &str, folder: &Path) -> anyhow::Result<serde_json::Value> {
     let offer = Offer::from_json(&fs::read(offer)?)?;
     let machine = Arc::new(Files::open(folder)?);
-    let booted = machine.booted;
+    let booted = machine.facts.slot;
     let effects = Effects {
         slots: machine.slots.clone(),
         esp: machine.clone(),
-        state: machine.clone(),
-        power: machine.clone(),
-        clock: machine.clone(),
-        firmware: machine.clone(),
+        // No Secure Boot: nothing of this is booted.
+        firmware: Arc::new(EfiVariables::new(&folder.join("efivars"))),
+        ..Effects::of_this_machine(&machine.facts, folder, folder)
     };
     let (progress, _) = watch::channel(Progress::default());
     let job = Job {
@@ -67,7 +64,7 @@ fn stage(offer: &Path, url: &str, folder: &Path) -> anyhow::Result<serde_json::V
         booted: machine.list()?.first().copied(),
         disarmed: Disarmed::disarm(&*machine, booted.target())?,
         // The mirror speaks HTTP: there are no authorities to load.
-        client: reqwest::Client::builder().no_proxy().tls_certs_only([]).build()?,
+        client: Arc::new(reqwest::Client::builder().no_proxy().tls_certs_only([]).build()?),
         mirrors: &[url.parse()?],
         progress: &progress,
     };
@@ -137,7 +134,7 @@ fn writable(path: &Path, bytes: u64) -> io::Result<File> {
 /// A machine of files: the node's own code for slots, on a disk whose partitions are files.
 struct Files {
     folder: PathBuf,
-    booted: BootedSlot,
+    facts: BootFacts,
     slots: Arc<DiskSlots>,
 }
 
@@ -179,7 +176,7 @@ impl Files {
         writable(&devices.join(target.root_label()), ROOT_BYTES)?;
         writable(&devices.join(target.verity_label()), VERITY_BYTES)?;
         let slots = Arc::new(DiskSlots::new(folder, &facts));
-        Ok(Self { folder: folder.to_owned(), booted: facts.slot, slots })
+        Ok(Self { folder: folder.to_owned(), facts, slots })
     }
 
     fn temporary(&self) -> io::Result<File> {
@@ -258,49 +255,5 @@ impl Esp for Files {
             Ok(file) => file.sync_data(),
             Err(_) => Ok(()),
         }
-    }
-}
-
-impl StateStore for Files {
-    fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.folder.join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            read => read.map(Some),
-        }
-    }
-
-    fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        fs::write(self.folder.join(name), bytes)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.folder.join(name))
-    }
-}
-
-impl Power for Files {
-    fn reboot(&self) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-impl Clock for Files {
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-
-    fn uptime(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn is_synchronized(&self) -> bool {
-        true
-    }
-}
-
-/// No Secure Boot: nothing of this is booted.
-impl Firmware for Files {
-    fn variable(&self, _: Variable) -> io::Result<Option<Vec<u8>>> {
-        Ok(None)
     }
 }

@@ -6,18 +6,19 @@
 //! this boot's. **Invariant:** an answer is read up to a bound; token and key go to the API server
 //! whose certificate was checked, and into no message.
 
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use contract::node::settings::{Bootstrap, ClientCertificate, KubernetesSettings};
-use reqwest::{Certificate, Client, Identity, Response, StatusCode};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{StatusCode, Url};
 use semver::Version;
 use serde::Deserialize;
 
+mod contact;
 mod cordon;
 mod drain;
+mod drainer;
 mod pods;
 mod question;
 #[cfg(test)]
@@ -26,18 +27,18 @@ pub(crate) mod stand_in;
 mod tests;
 mod workloads;
 
+pub use contact::Contact;
 pub use drain::Terms;
+pub use drainer::{Drain, Drainer, Ended};
 use question::{Answer, Question};
 pub use workloads::Workload;
 
-use crate::http::{self, BodyError, innermost};
+use crate::effects::http::{self, BodyError, innermost};
+use crate::effects::{
+    ClientError, ConnectionError, Effects, Http, Membership, Network, Request, Response, off_thread,
+};
 use crate::pod_network::PodRange;
 
-/// Client certificate and key, as kubelet keeps them.
-const CERTIFICATE: &str = "/var/lib/kubelet/pki/kubelet-client-current.pem";
-/// What kubelet writes for itself at each start; it names the certificate that it uses.
-const KUBECONFIG: &str = "/run/kubelet/kubeconfig";
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Largest answer that is read; a Node with the usual fifty images has 30 KB.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// How long a question may take, which is less than a probe may.
@@ -49,13 +50,15 @@ const SEE: &str = "see `slipway node logs --unit kubelet`";
 /// What a node needs to find itself at its API server.
 pub struct Cluster {
     settings: KubernetesSettings,
-    certificate: PathBuf,
-    kubeconfig: PathBuf,
-    boot_id: PathBuf,
-    /// kubelet's name for this node.
-    name: fn() -> String,
-    /// The client for a certificate; another one comes with the next.
-    client: Mutex<Option<(Option<Vec<u8>>, Client)>>,
+    membership: Arc<dyn Membership>,
+    network: Arc<dyn Network>,
+    client: Mutex<Option<Kept>>,
+}
+
+/// The client for a certificate; another one comes with the next.
+struct Kept {
+    certificate: Option<Vec<u8>>,
+    client: Arc<dyn Http>,
 }
 
 /// Why the API server did not say what it was asked.
@@ -106,17 +109,12 @@ struct NodeInfo {
     boot_id: String,
 }
 
-/// True when kubelet has a certificate of a cluster, which is for one name in one cluster.
-pub fn has_joined() -> bool {
-    Path::new(CERTIFICATE).exists()
-}
-
 /// Tries the certificates and the key of settings. Asks nobody.
 ///
 /// # Errors
 /// Which of them cannot be used, and why.
-pub fn check(settings: &KubernetesSettings) -> Result<(), String> {
-    let cluster = Cluster::of_this_machine(settings.clone());
+pub fn check(settings: &KubernetesSettings, effects: &Effects) -> Result<(), String> {
+    let cluster = Cluster::new(settings.clone(), effects);
     cluster.new_client(None)?;
     match &settings.bootstrap {
         Some(Bootstrap::ClientCertificate(own)) => {
@@ -135,18 +133,27 @@ fn pem(own: &ClientCertificate) -> Vec<u8> {
 }
 
 impl Cluster {
-    /// The node of this machine.
-    pub fn of_this_machine(settings: KubernetesSettings) -> Self {
+    /// The node of a machine.
+    pub fn new(settings: KubernetesSettings, effects: &Effects) -> Self {
         Self {
             settings,
-            certificate: CERTIFICATE.into(),
-            kubeconfig: KUBECONFIG.into(),
-            boot_id: BOOT_ID.into(),
-            name: || {
-                let system = rustix::system::uname();
-                system.nodename().to_string_lossy().to_lowercase()
-            },
+            membership: effects.membership.clone(),
+            network: effects.network.clone(),
             client: Mutex::default(),
+        }
+    }
+
+    /// kubelet's name for this node.
+    fn name(&self) -> String {
+        self.membership.host_name().to_lowercase()
+    }
+
+    /// kubelet's certificate with its key; none before it has joined.
+    async fn certificate(&self) -> Result<Option<Vec<u8>>, String> {
+        let membership = self.membership.clone();
+        match off_thread(move || membership.certificate()).await {
+            Ok(read) => read.map_err(|error| format!("{error}; {SEE}")),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -185,9 +192,8 @@ impl Cluster {
     /// What is missing, with the next step.
     pub async fn node_is_ready(&self) -> Result<(), String> {
         let node = self.own_node().await?;
-        let boot_id = tokio::fs::read_to_string(&self.boot_id).await;
-        let boot_id = boot_id.map_err(|error| format!("{}: {error}", self.boot_id.display()))?;
-        self.is_of_boot(&node, boot_id.trim())?;
+        let boot_id = self.membership.boot_id().map_err(|error| error.to_string())?;
+        self.is_of_boot(&node, &boot_id)?;
         judge(&node)
     }
 
@@ -196,7 +202,7 @@ impl Cluster {
         if node.status.node_info.boot_id == boot_id {
             return Ok(());
         }
-        Err(match self.kubelet_has_credentials() {
+        Err(match self.membership.has_credentials() {
             true => format!("kubelet has not reported this boot to the cluster yet; {SEE}"),
             false => format!(
                 "kubelet cannot authenticate at the API server: it has found no certificate and \
@@ -214,19 +220,13 @@ impl Cluster {
     }
 
     async fn own_node(&self) -> Result<NodeObject, String> {
-        let certificate = match tokio::fs::read(&self.certificate).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(self.why_not_joined().await);
-            }
-            Err(error) => return Err(format!("{}: {error}; {SEE}", self.certificate.display())),
+        let Some(certificate) = self.certificate().await? else {
+            return Err(self.why_not_joined().await);
         };
-        let name = (self.name)();
-        let address = self.address(&format!("/api/v1/nodes/{name}"));
-        let client = self.client(Some(certificate)).map_err(|error| error.to_string())?;
-        let answer = client.get(address).send().await;
-        let answer = answer.map_err(|error| self.unanswered(&error).to_string())?;
-        match answer.status() {
+        let name = self.name();
+        let asked = self.ask_as(Some(certificate), &format!("/api/v1/nodes/{name}")).await;
+        let answer = asked.map_err(|error| error.to_string())?;
+        match answer.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
                 return Err(format!("the cluster has no node {name} yet; {SEE}"));
@@ -243,14 +243,6 @@ impl Cluster {
             bounded_body(answer, MAX_ANSWER_BYTES).await.map_err(|error| error.to_string())?;
         serde_json::from_slice(&bytes)
             .map_err(|error| format!("the API server's answer is no Node: {error}"))
-    }
-
-    /// The certificate that kubelet names in the kubeconfig of this boot is there.
-    fn kubelet_has_credentials(&self) -> bool {
-        let text = std::fs::read_to_string(&self.kubeconfig).unwrap_or_default();
-        let mut lines = text.lines().map(str::trim);
-        let named = lines.find_map(|line| line.strip_prefix("client-certificate: "));
-        named.is_some_and(|path| Path::new(path).exists())
     }
 
     /// Why a node has no certificate yet.
@@ -284,24 +276,31 @@ impl Cluster {
     }
 
     async fn ask_with(&self, bootstrap: &Bootstrap) -> Result<StatusCode, Unanswered> {
-        let address = self.address("/api");
-        let request = match bootstrap {
-            Bootstrap::Token(token) => self.client(None)?.get(address).bearer_auth(token.expose()),
-            Bootstrap::ClientCertificate(own) => self.client(Some(pem(own)))?.get(address),
+        let mut request = Request::get(self.address("/api")?);
+        let client = match bootstrap {
+            Bootstrap::Token(token) => {
+                let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
+                let mut value = value.map_err(|error| Unanswered::Wrong(error.to_string()))?;
+                value.set_sensitive(true);
+                request = request.with(AUTHORIZATION, value);
+                self.client(None)?
+            }
+            Bootstrap::ClientCertificate(own) => self.client(Some(pem(own)))?,
         };
-        let answer = request.send().await.map_err(|error| self.unanswered(&error))?;
-        Ok(answer.status())
+        let answer = client.send(request).await.map_err(|error| self.unanswered(&error))?;
+        Ok(answer.status)
     }
 
     /// What the API server tells everybody. A certificate that it does not know would be refused
     /// even here; one that it knows helps where strangers get no answer.
     async fn ask_anybody(&self, path: &str) -> Result<Vec<u8>, Unanswered> {
-        let certificate = tokio::fs::read(&self.certificate).await.ok();
+        // One that cannot be read helps no more than none.
+        let certificate = self.certificate().await.unwrap_or_default();
         let mut answer = self.ask_as(certificate.clone(), path).await?;
-        if certificate.is_some() && answer.status() == StatusCode::UNAUTHORIZED {
+        if certificate.is_some() && answer.status == StatusCode::UNAUTHORIZED {
             answer = self.ask_as(None, path).await?;
         }
-        let status = answer.status();
+        let status = answer.status;
         if status == StatusCode::OK {
             return bounded_body(answer, MAX_ANSWER_BYTES).await;
         }
@@ -317,42 +316,39 @@ impl Cluster {
         certificate: Option<Vec<u8>>,
         path: &str,
     ) -> Result<Response, Unanswered> {
-        let request = self.client(certificate)?.get(self.address(path));
-        request.send().await.map_err(|error| self.unanswered(&error))
+        let request = Request::get(self.address(path)?);
+        let answer = self.client(certificate)?.send(request).await;
+        answer.map_err(|error| self.unanswered(&error))
     }
 
-    fn client(&self, certificate: Option<Vec<u8>>) -> Result<Client, Unanswered> {
+    fn client(&self, certificate: Option<Vec<u8>>) -> Result<Arc<dyn Http>, Unanswered> {
         let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, client)) = kept.as_ref()
-            && *of == certificate
-        {
-            return Ok(client.clone());
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.certificate == certificate) {
+            return Ok(kept.client.clone());
         }
         let client = self.new_client(certificate.as_deref()).map_err(Unanswered::Wrong)?;
-        *kept = Some((certificate, client.clone()));
+        *kept = Some(Kept { certificate, client: client.clone() });
         Ok(client)
     }
 
-    fn new_client(&self, certificate: Option<&[u8]>) -> Result<Client, String> {
-        let text = self.settings.certificate_authority.as_bytes();
-        let unusable = |error| format!("kubernetes.certificateAuthority cannot be used: {error}");
-        let authorities = Certificate::from_pem_bundle(text).map_err(unusable)?;
-        let mut builder = http::direct(LIMIT).tls_certs_only(authorities);
-        if let Some(pem) = certificate {
-            let identity = Identity::from_pem(pem).map_err(|error| {
-                format!("the client certificate cannot be used: {}; {SEE}", innermost(&error))
-            })?;
-            builder = builder.identity(identity);
-        }
-        let unusable = |error| format!("cannot ask the API server: {}; {SEE}", innermost(&error));
-        builder.build().map_err(unusable)
+    fn new_client(&self, certificate: Option<&[u8]>) -> Result<Arc<dyn Http>, String> {
+        let authorities = &self.settings.certificate_authority;
+        let client = self.network.api_server(authorities, certificate, LIMIT);
+        client.map_err(|error| match &error {
+            ClientError::Authorities(cause) => format!("{error}: {cause}"),
+            ClientError::Identity(cause) => format!("{error}: {}; {SEE}", innermost(cause)),
+            ClientError::Certificate { .. } | ClientError::Proxy(_) | ClientError::Client(_) => {
+                format!("cannot ask the API server: {}; {SEE}", innermost(&error))
+            }
+        })
     }
 
-    fn address(&self, path: &str) -> String {
-        format!("{}{path}", self.settings.server.as_str().trim_end_matches('/'))
+    fn address(&self, path: &str) -> Result<Url, Unanswered> {
+        let text = format!("{}{path}", self.settings.server.as_str().trim_end_matches('/'));
+        text.parse().map_err(|error| Unanswered::Wrong(format!("{text} is no address: {error}")))
     }
 
-    fn unanswered(&self, error: &reqwest::Error) -> Unanswered {
+    fn unanswered(&self, error: &ConnectionError) -> Unanswered {
         let (server, cause) = (&self.settings.server, innermost(error));
         // rustls says so of every certificate that one of the two does not take.
         if cause.to_lowercase().contains("certificate") {

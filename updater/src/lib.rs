@@ -13,7 +13,6 @@ pub mod daemon;
 pub mod drift;
 pub mod effects;
 pub mod grpc;
-pub mod http;
 pub mod import;
 pub mod metrics;
 pub mod oci_layout;

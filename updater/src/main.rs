@@ -8,7 +8,8 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 use updater::api;
-use updater::daemon::{self, Places};
+use updater::conductor::Places;
+use updater::daemon;
 use updater::effects::Effects;
 use updater::effects::boot::BootFacts;
 use updater::effects::hostname::Kernel;
@@ -144,16 +145,17 @@ async fn run_daemon(arguments: RunDaemon) -> anyhow::Result<()> {
     let facts = BootFacts::read(Path::new("/"))?;
     let effects = effects(&facts, &arguments.disk);
     let places = Places {
-        socket: arguments.api,
         scratch: arguments.scratch,
         credentials: credentials(),
         metadata: MetadataService::of_this_machine(),
         node: arguments.health.into(),
+        folders: RuntimeFolders::default(),
     };
-    Ok(daemon::run(effects, facts, places).await?)
+    Ok(daemon::run(effects, facts, &arguments.api, places).await?)
 }
 
 fn is_judged(disk: &OnDisk) -> anyhow::Result<()> {
+    log_to_journal();
     let facts = BootFacts::read(Path::new("/"))?;
     let effects = effects(&facts, disk);
     anyhow::ensure!(

@@ -20,8 +20,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::reply::Refusal;
 
-/// The program that reads the journal.
-pub const JOURNALCTL: &str = "/usr/bin/journalctl";
 /// Readers of the journal at a time.
 const MAX_READERS: usize = 4;
 /// How long one answer may go on.
@@ -48,7 +46,7 @@ pub struct Journal {
 
 impl Default for Journal {
     fn default() -> Self {
-        Self::with_program(JOURNALCTL.into())
+        Self::with_program(crate::effects::JOURNALCTL.into())
     }
 }
 

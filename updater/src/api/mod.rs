@@ -28,7 +28,7 @@ use contract::node::api::{
 use tokio::sync::Semaphore;
 
 pub use caller::{Caller, Role};
-pub use logs::{JOURNALCTL, Journal};
+pub use logs::Journal;
 pub use openapi::DOCUMENT;
 pub use serve::{Limits, bind_unix, serve_tls, serve_unix};
 pub use tls::{TlsError, server_config};

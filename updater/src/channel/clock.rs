@@ -17,9 +17,6 @@
 //! is never later than the expiry that somebody signed. A node whose floor is ahead of a
 //! corrected clock holds until then, and goes on by itself.
 
-use std::fs;
-use std::path::Path;
-
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +24,6 @@ use crate::effects::Clock;
 
 /// How far system clock and RTC may differ; both run on, and one is read a little later.
 const RTC_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
-/// What the kernel shows of the first RTC.
-const RTC: &str = "/sys/class/rtc/rtc0/since_epoch";
 
 /// What the machine says about the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,15 +39,8 @@ pub struct ClockReading {
 impl ClockReading {
     /// Reads all of it.
     pub fn take(clock: &dyn Clock) -> Self {
-        let rtc = read_rtc(Path::new(RTC));
-        Self { now: clock.now(), is_synchronized: clock.is_synchronized(), rtc }
+        Self { now: clock.now(), is_synchronized: clock.is_synchronized(), rtc: clock.rtc() }
     }
-}
-
-/// No RTC, and one that cannot be read, are the same: there is nothing to compare with.
-fn read_rtc(path: &Path) -> Option<Timestamp> {
-    let text = fs::read_to_string(path).ok()?;
-    Timestamp::from_second(text.trim().parse().ok()?).ok()
 }
 
 /// Times at which a channel was accepted.
@@ -216,18 +204,5 @@ mod tests {
             known.accept(&ClockReading { now: at(now), is_synchronized: true, rtc: None });
         }
         assert_eq!(known, KnownTimes { synchronized: Some(at(NOW)), plain: None });
-    }
-
-    #[test]
-    fn an_unreadable_rtc_is_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("since_epoch");
-        assert_eq!(read_rtc(&path), None);
-        for (text, time) in
-            [("1700000000\n", Timestamp::from_second(1_700_000_000).ok()), ("x", None)]
-        {
-            fs::write(&path, text).unwrap();
-            assert_eq!(read_rtc(&path), time);
-        }
     }
 }

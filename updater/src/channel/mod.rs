@@ -26,10 +26,10 @@ use contract::{
     Architecture, ChannelDocument, ChannelName, Digest, GroupName, NodeGroup, Offer, ReleaseVersion,
 };
 use jiff::Timestamp;
-use reqwest::{Client, Url};
+use reqwest::Url;
 use tough::{IntoVec, Repository, TargetName};
 
-use crate::effects::StateStore;
+use crate::effects::{Http, StateStore};
 use crate::policy::{self, Documents, OfferFacts, Source};
 
 pub mod clock;
@@ -37,9 +37,11 @@ mod error;
 mod load;
 mod memory;
 mod transport;
+mod watch;
 
 pub use clock::{ClockError, ClockReading};
 pub use error::ChannelError;
+pub use watch::Watch;
 
 /// A document that the channel signed, by a role that may sign it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +69,7 @@ pub struct RunningImage {
 #[derive(Clone)]
 pub struct Surroundings {
     /// For the mirrors.
-    pub http: Client,
+    pub http: Arc<dyn Http>,
     /// Where the memory is.
     pub state: Arc<dyn StateStore>,
     /// A folder in memory that is this client's alone, such as `/run/slipway/tuf`.
@@ -128,7 +130,7 @@ impl ChannelClient {
             if servers.is_empty() { "those of the image".to_owned() } else { servers.join(", ") };
         Some(Self {
             surroundings,
-            mirrors: crate::http::mirrors(&channel),
+            mirrors: crate::effects::http::mirrors(&channel),
             initial: Digest::of(&initial_root),
             initial_root,
             settings: channel,

@@ -4,6 +4,7 @@
 //! larger than [`MAX_METADATA_BYTES`] or takes longer than [`FILE_TIMEOUT`], whatever the server
 //! does; and a target is only asked for below the addresses of the mirrors.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,8 +12,11 @@ use bytes::Bytes;
 use contract::channel::targets::MAX_METADATA_BYTES;
 use jiff::fmt::rfc2822;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{StatusCode, Url};
 use tough::{Transport, TransportError, TransportErrorKind, TransportStream};
+
+use crate::effects::http::innermost;
+use crate::effects::{Http, Request};
 
 /// Longest time for one file.
 const FILE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -20,7 +24,7 @@ const FILE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Fetches from one mirror; a target, whose content is known, from the others as well.
 #[derive(Debug, Clone)]
 pub(super) struct HttpTransport {
-    pub client: Client,
+    pub client: Arc<dyn Http>,
     /// Folder of the targets on the mirror whose metadata is believed.
     pub targets: Url,
     /// Folders of the targets on the others.
@@ -57,21 +61,24 @@ impl HttpTransport {
     }
 
     async fn read(&self, url: &Url) -> Result<Bytes, TransportError> {
-        let sent = self.client.get(url.clone()).send().await;
-        let mut answer = sent.map_err(|error| failed(url, plain(error)))?;
-        match answer.status() {
+        let sent = self.client.send(Request::get(url.clone())).await;
+        let mut answer = sent.map_err(|error| failed(url, innermost(&error)))?;
+        match answer.status {
             StatusCode::OK => {}
             // Object stores answer 403 for what is not there, to those who may not list.
             StatusCode::NOT_FOUND | StatusCode::FORBIDDEN | StatusCode::GONE => {
                 return Err(TransportError::new(TransportErrorKind::FileNotFound, url));
             }
             status => {
-                let retry_after = retry_after(answer.headers());
+                let retry_after = retry_after(&answer.headers);
                 return Err(failed(url, Refusal { status, retry_after }));
             }
         }
         let mut bytes = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| failed(url, plain(error)))? {
+        loop {
+            let chunk =
+                answer.body.chunk().await.map_err(|error| failed(url, innermost(&error)))?;
+            let Some(chunk) = chunk else { break };
             if bytes.len() as u64 + chunk.len() as u64 > MAX_METADATA_BYTES {
                 return Err(failed(url, format!("is larger than {MAX_METADATA_BYTES} bytes")));
             }
@@ -79,15 +86,6 @@ impl HttpTransport {
         }
         Ok(bytes.into())
     }
-}
-
-/// The innermost cause in words: `reqwest` repeats the address in each layer.
-fn plain(error: reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = &error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 /// A server that answers, and not with the file.

@@ -103,7 +103,7 @@ impl Cluster {
     }
 
     async fn node(&self) -> Result<Option<NodeObject>, Unanswered> {
-        let path = format!("/api/v1/nodes/{}", (self.name)());
+        let path = format!("/api/v1/nodes/{}", self.name());
         let question =
             Question { method: Method::GET, path: &path, body: None, most: MAX_ANSWER_BYTES };
         let answer = self.ask_as_node(question).await?;
@@ -118,7 +118,7 @@ impl Cluster {
 
     /// The Node must have this resource version still; else the answer is a conflict.
     async fn patch(&self, version: &str, mark: Option<&str>) -> Result<Answer, Unanswered> {
-        let path = format!("/api/v1/nodes/{}", (self.name)());
+        let path = format!("/api/v1/nodes/{}", self.name());
         let body = json!({
             "metadata": { "resourceVersion": version, "annotations": { MARK: mark } },
             "spec": { "unschedulable": mark.map(|_| true) },

@@ -138,7 +138,7 @@ impl Cluster {
         let mut path = format!(
             "/api/v1/pods?limit={PAGE}&fieldSelector=spec.nodeName%3D{}%2Cstatus.phase!%3DSucceeded\
              %2Cstatus.phase!%3DFailed",
-            (self.name)()
+            self.name()
         );
         let first = path.len();
         let mut pods = Vec::new();

@@ -2,11 +2,12 @@
 //!
 //! In: method, path, body. Out: status and body. **Invariant:** an answer is read up to a bound.
 
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::{Cluster, MAX_SAID, SEE, Unanswered, bounded_body};
+use crate::effects::Request;
 
 /// What is asked of the API server as this node.
 pub(super) struct Question<'a> {
@@ -66,16 +67,18 @@ fn said(body: &[u8]) -> String {
 impl Cluster {
     /// Sends `question` with kubelet's certificate, and reads the answer, whatever its status.
     pub(super) async fn ask_as_node(&self, question: Question<'_>) -> Result<Answer, Unanswered> {
-        let certificate = tokio::fs::read(&self.certificate).await.map_err(|error| {
-            Unanswered::Wrong(format!("{}: {error}; {SEE}", self.certificate.display()))
+        let certificate = self.certificate().await.map_err(Unanswered::Wrong)?;
+        let certificate = certificate.ok_or_else(|| {
+            Unanswered::Wrong(format!("kubelet has no certificate of the cluster; {SEE}"))
         })?;
         let client = self.client(Some(certificate))?;
-        let mut request = client.request(question.method, self.address(question.path));
+        let mut request = Request::new(question.method, self.address(question.path)?);
         if let Some((kind, body)) = question.body {
-            request = request.header(CONTENT_TYPE, kind).body(body);
+            request = request.with(CONTENT_TYPE, HeaderValue::from_static(kind));
+            request.body = body.into_bytes();
         }
-        let answer = request.send().await.map_err(|error| self.unanswered(&error))?;
-        let status = answer.status();
+        let answer = client.send(request).await.map_err(|error| self.unanswered(&error))?;
+        let status = answer.status;
         Ok(Answer { status, body: bounded_body(answer, question.most).await? })
     }
 }

@@ -1,7 +1,6 @@
 //! A small API server for tests: one Node, its pods, and evictions with budgets.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::Router;
@@ -9,11 +8,12 @@ use axum::extract::{Path as Segments, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::Cluster;
 use super::cordon::MARK;
+use crate::effects::HostName;
+use crate::effects::fake::{FakeNode, Sizes};
 
 const NODE: &str = "node-a";
 const MERGE: &str = "application/merge-patch+json";
@@ -48,7 +48,6 @@ pub(crate) struct StandIn {
     objects: Shared,
     address: String,
     server: JoinHandle<()>,
-    folder: TempDir,
 }
 
 /// A Ready pod in the namespace `default`.
@@ -85,15 +84,17 @@ impl StandIn {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { objects, address, server, folder: tempfile::tempdir().unwrap() }
+        Self { objects, address, server }
     }
 
     /// A client, with a certificate as kubelet keeps it.
     pub(crate) fn cluster(&self) -> Cluster {
         let own = rcgen::generate_simple_self_signed([NODE.to_owned()]).unwrap();
-        let certificate = self.folder.path().join("client.pem");
-        std::fs::write(&certificate, own.cert.pem() + &own.signing_key.serialize_pem()).unwrap();
-        cluster_of(&self.address, &own.cert.pem(), &certificate)
+        let machine = FakeNode::new(0, Sizes::default());
+        machine.rename(NODE).unwrap();
+        machine.join((own.cert.pem() + &own.signing_key.serialize_pem()).as_bytes());
+        let text = json!({"server": self.address, "certificateAuthority": own.cert.pem()});
+        Cluster::new(serde_json::from_value(text).unwrap(), &machine.effects())
     }
 
     pub(crate) async fn stop(&self) {
@@ -135,18 +136,6 @@ impl StandIn {
     pub(crate) fn pod_names(&self) -> Vec<String> {
         let name = |pod: &Value| pod["metadata"]["name"].as_str().unwrap().to_owned();
         lock(&self.objects).pods.iter().map(name).collect()
-    }
-}
-
-fn cluster_of(address: &str, authority: &str, certificate: &Path) -> Cluster {
-    let text = json!({"server": address, "certificateAuthority": authority});
-    Cluster {
-        settings: serde_json::from_value(text).unwrap(),
-        certificate: certificate.to_owned(),
-        kubeconfig: "/nonexistent".into(),
-        boot_id: "/nonexistent".into(),
-        name: || NODE.to_owned(),
-        client: Mutex::default(),
     }
 }
 

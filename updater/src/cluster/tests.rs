@@ -1,6 +1,8 @@
 //! What a node hears of itself, and of a stranger in the API server's place.
 
 use super::*;
+use crate::effects::HostName;
+use crate::effects::fake::{FakeNode, Sizes};
 
 fn node(ready: &str) -> NodeObject {
     let text = format!(
@@ -22,18 +24,12 @@ fn a_node_that_is_not_ready_says_why() {
 
 #[test]
 fn only_this_boots_kubelet_counts() {
-    let folder = tempfile::tempdir().unwrap();
-    let cluster = cluster(folder.path(), "");
+    let machine = machine();
+    let cluster = cluster(&machine, "");
     assert_eq!(cluster.is_of_boot(&node("True"), "b"), Ok(()));
     let stranger = cluster.is_of_boot(&node("True"), "a").unwrap_err();
     assert!(stranger.contains("cannot authenticate"), "{stranger}");
-    let certificate = folder.path().join("own.pem");
-    let kubeconfig =
-        format!("users:\n- user:\n    client-certificate: {}\n", certificate.display());
-    std::fs::write(folder.path().join("kubeconfig"), kubeconfig).unwrap();
-    let stranger = cluster.is_of_boot(&node("True"), "a").unwrap_err();
-    assert!(stranger.contains("cannot authenticate"), "{stranger}");
-    std::fs::write(&certificate, "").unwrap();
+    machine.join(b"certificate and key");
     let late = cluster.is_of_boot(&node("True"), "a").unwrap_err();
     assert!(late.contains("this boot"), "{late}");
 }
@@ -48,35 +44,34 @@ fn a_node_may_have_addresses_for_its_pods() {
     assert!(node("True").spec.pod_ranges.is_empty());
 }
 
-fn cluster(folder: &Path, more: &str) -> Cluster {
+fn machine() -> FakeNode {
+    let machine = FakeNode::new(0, Sizes::default());
+    machine.rename("node-a").unwrap();
+    machine
+}
+
+fn cluster(machine: &FakeNode, more: &str) -> Cluster {
     let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let authority = serde_json::to_string(&authority.cert.pem()).unwrap();
     let text = format!(
         r#"{{"server": "https://127.0.0.1:1", "certificateAuthority": {authority}{more}}}"#
     );
-    Cluster {
-        settings: serde_json::from_str(&text).unwrap(),
-        certificate: folder.join("client.pem"),
-        kubeconfig: folder.join("kubeconfig"),
-        boot_id: folder.join("boot_id"),
-        name: || "node-a".to_owned(),
-        client: Mutex::default(),
-    }
+    Cluster::new(serde_json::from_str(&text).unwrap(), &machine.effects())
 }
 
 #[tokio::test]
 async fn a_node_that_has_not_joined_says_what_it_lacks() {
-    let folder = tempfile::tempdir().unwrap();
-    let without = cluster(folder.path(), "").node_is_ready().await.unwrap_err();
+    let machine = machine();
+    let without = cluster(&machine, "").node_is_ready().await.unwrap_err();
     assert!(without.contains("kubernetes.bootstrap "), "{without}");
     let token = r#", "bootstrap": {"token": "abcdef.0123456789abcdef"}"#;
-    let unreachable = cluster(folder.path(), token).node_is_ready().await.unwrap_err();
+    let unreachable = cluster(&machine, token).node_is_ready().await.unwrap_err();
     assert!(unreachable.contains("https://127.0.0.1:1 does not answer"), "{unreachable}");
     assert!(!unreachable.contains("0123456789abcdef"), "{unreachable}");
-    let silent = cluster(folder.path(), token).version().await.unwrap_err();
+    let silent = cluster(&machine, token).version().await.unwrap_err();
     assert!(matches!(silent, Unanswered::Down(_)), "{silent}");
-    std::fs::write(folder.path().join("client.pem"), "nonsense").unwrap();
-    let broken = cluster(folder.path(), token).node_is_ready().await.unwrap_err();
+    machine.join(b"nonsense");
+    let broken = cluster(&machine, token).node_is_ready().await.unwrap_err();
     assert!(broken.contains("client certificate"), "{broken}");
 }
 
@@ -98,8 +93,7 @@ async fn a_stranger_in_the_api_servers_place_is_not_silence() {
             assert!(acceptor.accept(stream).await.is_err(), "the node trusts a stranger");
         }
     });
-    let folder = tempfile::tempdir().unwrap();
-    let mut cluster = cluster(folder.path(), "");
+    let mut cluster = cluster(&machine(), "");
     cluster.settings.server = format!("https://127.0.0.1:{port}").parse().unwrap();
     let error = cluster.is_ready().await.unwrap_err();
     assert!(matches!(&error, Unanswered::Wrong(_)), "{error}");

@@ -3,15 +3,35 @@
 //! In: changes by the conductor. Out: copies. **Invariant:** a copy is of one moment, and holds no
 //! secret.
 
+use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use contract::node::api::{Check, Drift, Phase, Probe, Problem, SettingsState};
 use contract::{ChannelName, GroupName, ReleaseVersion, UkiName};
+use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::chain;
 use crate::policy::Hold;
 use crate::staging::Progress;
 use crate::update;
+
+/// What a problem is about; whoever solves that takes the problem away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The journal of updates cannot be opened.
+    Journal,
+    /// A step of an update.
+    Update,
+    /// Bytes for the other slot.
+    Staging,
+    /// A restart that an operator ordered, and that pods kept from being.
+    Drain,
+    /// There are no settings.
+    Lack,
+    /// Settings that are in force in part only.
+    Settings,
+}
 
 /// What is known at one moment.
 #[derive(Debug, Clone)]
@@ -44,6 +64,8 @@ pub struct Snapshot {
     pub last_check: Option<Check>,
     /// What failed last.
     pub problem: Option<Problem>,
+    /// What that is about.
+    pub problem_about: Option<About>,
     /// The last comparison.
     pub drift: Option<Drift>,
     /// Settings in force.
@@ -84,6 +106,7 @@ impl Board {
             pin: None,
             last_check: None,
             problem: None,
+            problem_about: None,
             drift: None,
             settings: None,
             settings_redacted: None,
@@ -99,6 +122,30 @@ impl Board {
     /// Changes what is known.
     pub fn change(&self, change: impl FnOnce(&mut Snapshot)) {
         change(&mut self.lock());
+    }
+
+    /// Shows a problem, in the place of the one before.
+    pub fn set_problem(&self, about: About, problem: Problem) {
+        self.change(|board| {
+            (board.problem, board.problem_about) = (Some(problem), Some(about));
+        });
+    }
+
+    /// Says in the journal what failed, and shows it.
+    pub fn complain(&self, at: Timestamp, about: About, what: &str, error: &dyn Error) {
+        let text = chain(error);
+        tracing::error!("slipway: {what}: {text}");
+        let next = "see `slipway node logs --unit slipwayd.service`".to_owned();
+        self.set_problem(about, Problem { at, message: format!("{what}: {text}"), next });
+    }
+
+    /// Takes a problem away, if it is the one that is shown.
+    pub fn solve(&self, about: About) {
+        self.change(|board| {
+            if board.problem_about == Some(about) {
+                (board.problem, board.problem_about) = (None, None);
+            }
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Snapshot> {

@@ -1,174 +1,216 @@
-//! Asking the channel, and doing what policy decides.
+//! Gathering facts, asking policy, and doing what it decides.
 //!
-//! In: the channel's documents, the clock, what the machine refuses. Out: a decision, carried
-//! out, and the holds for the board. **Invariant:** nothing is done that policy did not decide.
-
-use std::time::Duration;
+//! In: what the step, the channel, the API server and the EFI system partition show. Out: a
+//! decision, carried out, and the holds for the board. **Invariant:** nothing is done that policy did
+//! not decide, and what it decided is not changed here.
 
 use contract::RootHash;
-use contract::node::api::{Check, CheckOutcome};
-use tokio::time::Instant;
 
-use super::settings::Lack;
-use super::{Conductor, Look, ROUND, Work};
-use crate::channel::{ClockReading, Found};
-use crate::policy::{self, Action, BootState, Decision, Hold, Order, PolicyInput};
-use crate::staging::Staged;
-use crate::update::Pending;
+use super::Conductor;
+use super::machine::MachineHandle;
+use super::step::{Idle, Step};
+use crate::channel::Found;
+use crate::policy::{
+    self, Action, BootState, Decision, DrainState, OfferFacts, OtherSlot, PolicyInput,
+};
+use crate::update::Cause;
+use crate::verdict::is_silence_alone;
+
+/// What policy asks of the step.
+pub(super) struct Seen {
+    boot: BootState,
+    other: OtherSlot,
+    drain: DrainState,
+    refusals: Vec<policy::Refusal>,
+}
+
+impl Seen {
+    /// As the step shows it.
+    pub(super) fn of(step: &Step) -> Self {
+        Self {
+            boot: step.boot_state(),
+            other: step.other_slot(),
+            drain: step.drain_state(),
+            refusals: step.machine().map(refusals).unwrap_or_default(),
+        }
+    }
+
+    /// As this boot shows it, beside a slot of which that is known.
+    pub(super) fn of_boot(machine: &MachineHandle, boot: BootState, other: OtherSlot) -> Self {
+        Self { boot, other, drain: DrainState::Idle, refusals: refusals(machine) }
+    }
+}
+
+fn refusals(machine: &MachineHandle) -> Vec<policy::Refusal> {
+    let refusal = |known: &crate::update::Refusal| policy::Refusal {
+        root_hash: known.release.root_hash,
+        cause: known.cause.to_string(),
+    };
+    machine.read(|machine| machine.journal().refusals.iter().map(refusal).collect())
+}
 
 impl Conductor {
     /// Asks the channel.
     pub(super) async fn look(&mut self) {
-        let clock = self.parts.effects.clock.clone();
-        let now = clock.now();
-        let Some(client) = &self.client else {
-            self.next_look = Instant::now() + self.pause();
-            return;
-        };
-        let reading = ClockReading::take(clock.as_ref());
-        let looked = client.look(&reading, self.pin.as_ref()).await;
-        let (outcome, message) = match looked {
-            Ok(found) => {
-                if found.is_memory_damaged {
-                    tracing::warn!("part of what the node remembers of its channel was damaged");
-                }
-                let message = format!("{} answered", found.mirror);
-                self.look = Look { found: Some(found), ..Look::default() };
-                (CheckOutcome::Succeeded, message)
-            }
-            Err(error) => {
-                let sentence = error.sentence();
-                tracing::warn!("slipway: the channel cannot be followed: {sentence}");
-                self.look.outage = policy::Outage {
-                    failures: self.look.outage.failures.saturating_add(1),
-                    retry_after: error.retry_after().unwrap_or_default(),
-                };
-                let is_clock = error.is_clock();
-                self.look.failure =
-                    Some(policy::Failure { sentence: sentence.clone(), is_clock, next: None });
-                (CheckOutcome::Failed, sentence)
-            }
-        };
-        let pause = self.pause();
-        self.next_look = Instant::now() + pause;
-        if let Some(failure) = &mut self.look.failure {
-            failure.next = now.checked_add(pause).ok();
+        let effects = &self.parts.effects;
+        let (clock, chance) = (effects.clock.as_ref(), effects.random.chance());
+        let check = self.watch.look(clock, self.wishes.pin.as_ref(), chance).await;
+        if let Some(check) = check {
+            self.parts.board.change(|board| board.last_check = Some(check));
         }
-        self.parts.board.change(|board| {
-            board.last_check = Some(Check { at: now, outcome, message });
-        });
     }
 
-    /// Time until the channel is asked again.
-    pub(super) fn pause(&self) -> Duration {
-        let Some(channel) = self.settings.as_ref().and_then(|settings| settings.channel.as_ref())
-        else {
-            return self.pause_for_settings();
-        };
-        let mut chance = [0; 8];
-        // Without random numbers the fleet asks at once, and that is all.
-        let chance =
-            match rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty()) {
-                Ok(_) => u64::from_le_bytes(chance) as f64 / u64::MAX as f64,
-                Err(_) => 0.0,
-            };
-        let (interval, jitter) =
-            (channel.poll_interval.unsigned_abs(), channel.jitter.unsigned_abs());
-        // A clock that waits for a time server is asked often: nothing goes over the network.
-        if self.look.failure.as_ref().is_some_and(|failure| failure.is_clock) {
-            return ROUND.min(interval);
-        }
-        policy::poll_delay(interval, jitter, self.look.outage, chance)
-    }
-
-    /// What policy says now, given the root hash of what is staged.
-    pub(super) async fn decide(&self, staged: Option<RootHash>) -> Decision {
-        let effects = self.parts.effects.clone();
-        let room = tokio::task::spawn_blocking(move || effects.esp.free_bytes().ok()).await;
-        let refusals: Vec<policy::Refusal> = self
-            .with_machine(|machine| {
-                let refusals = machine.journal().refusals.iter();
-                refusals
-                    .map(|known| policy::Refusal {
-                        root_hash: known.release.root_hash,
-                        cause: known.cause.to_string(),
-                    })
-                    .collect()
-            })
-            .unwrap_or_default();
-        let documents = self.look.found.as_ref().map(Found::documents);
+    /// What policy says now.
+    pub(super) async fn decide(&mut self, seen: &Seen) -> Decision {
+        let esp_room = self.partition.room().await;
+        let (failed_staging, failed_drain) = (self.failures.facts(), self.drainer.failed());
+        let documents = self.watch.found().map(Found::documents);
         policy::decide(&PolicyInput {
             now: self.parts.effects.clock.now(),
-            node: &self.parts.identity.machine_id,
-            updater: &self.parts.identity.updater,
-            boot: self.boot_state(),
+            node: &self.parts.who.machine_id,
+            updater: &self.parts.who.updater,
+            boot: seen.boot,
             running: self.parts.facts.root_hash,
-            settings: self.settings.as_ref(),
-            lack: self.lack.as_ref().map(Lack::sentence),
-            pin: self.pin.as_ref(),
+            settings: self.keeper.settings(),
+            lack: self.keeper.lack().map(|lack| lack.sentence.as_str()),
+            pin: self.wishes.pin.as_ref(),
             documents: documents.as_ref(),
-            failure: self.look.failure.as_ref(),
-            refusals: &refusals,
-            staged,
-            esp_room: room.ok().flatten(),
-            api_server: self.heard.answer.as_ref(),
-            order: self.order,
+            failure: self.watch.failure(),
+            refusals: &seen.refusals,
+            other: seen.other,
+            failed_staging: failed_staging.as_ref(),
+            drain: &seen.drain,
+            failed_drain: failed_drain.as_ref(),
+            has_joined: self.has_joined(),
+            esp_room,
+            api_server: self.contact.answer(),
+            order: self.wishes.order,
         })
     }
 
-    pub(super) fn boot_state(&self) -> BootState {
-        match self.work {
-            Work::Judging(_, ref pending) => {
-                // A first boot has nothing to protect: an update may be what heals it.
-                let can_fall_back = pending.as_ref().is_none_or(Pending::can_fall_back);
-                if can_fall_back { BootState::Pending } else { BootState::Blessed }
-            }
-            Work::None
-            | Work::Staging(..)
-            | Work::Draining(_)
-            | Work::Confirming(..)
-            | Work::Leaving(..)
-            | Work::Restarting => match self.machine {
-                Some(_) => BootState::Blessed,
-                None => BootState::Pending,
-            },
-        }
-    }
-
     /// Does what policy decides, and says what holds the node otherwise.
-    pub(super) async fn follow(&mut self) -> Decision {
-        self.ask_api_server().await;
-        let mut decision = self.decide(self.staged.as_ref().map(Staged::root_hash)).await;
+    pub(super) async fn follow(&mut self, step: Step) -> (Step, Decision) {
+        self.ask_api_server(&step).await;
+        let decision = self.decide(&Seen::of(&step)).await;
+        let step = self.carry_out(step, &decision).await;
         let wanted = decision.target.as_ref().map(|target| target.version.clone());
-        self.parts.board.change(|board| board.wanted = wanted);
-        if decision.action != Action::Apply && !self.is_busy() {
-            self.stop_draining();
-        }
-        match decision.action {
-            _ if self.is_busy() => {}
-            Action::Nothing => {}
-            Action::Stage => match self.stage_again.filter(|again| *again > Instant::now()) {
-                Some(again) if self.order == Order::None => {
-                    let pause = again.saturating_duration_since(Instant::now());
-                    decision.holds.push(self.stage_hold(pause));
-                    decision.action = Action::Nothing;
-                }
-                _ => self.stage().await,
-            },
-            Action::Apply => {
-                let terms = self.drain_terms();
-                self.apply_when_drained(&mut decision, terms);
-            }
-        }
         let holds = decision.holds.clone();
-        self.parts.board.change(|board| board.holds = holds);
-        decision
+        self.parts.board.change(|board| (board.wanted, board.holds) = (wanted, holds));
+        (step, decision)
     }
 
-    pub(super) fn stage_hold(&self, pause: Duration) -> Hold {
-        let problem = self.parts.board.read().problem;
-        let sentence = problem.map(|problem| problem.message).unwrap_or_default();
-        let next = self.parts.effects.clock.now().checked_add(pause).ok();
-        Hold::CheckFailed { sentence, next }
+    async fn carry_out(&mut self, step: Step, decision: &Decision) -> Step {
+        let Decision { action, target, .. } = decision;
+        match (step, target) {
+            (Step::Idle(idle), Some(target)) => self.begin(idle, *action, target).await,
+            // What a drain was for may have gone; then it holds for no other decision.
+            (Step::Idle(idle), None) => Step::Idle(Idle::with(idle.boot, idle.staged)),
+            (Step::Draining { boot, staged, drain }, target) => match (action, target) {
+                (Action::Drain(terms), Some(target)) if drain.is_for(target.root_hash, *terms) => {
+                    Step::Draining { boot, staged, drain }
+                }
+                (action, target) => {
+                    tracing::info!("slipway: the drain is called off");
+                    drop(drain);
+                    let idle = Idle::with(boot, Some(staged));
+                    match target {
+                        Some(target) => self.begin(idle, *action, target).await,
+                        None => Step::Idle(idle),
+                    }
+                }
+            },
+            // They have an end of their own.
+            (
+                step @ (Step::Opening { .. }
+                | Step::Judging { .. }
+                | Step::Staging { .. }
+                | Step::Confirming { .. }
+                | Step::Leaving { .. }
+                | Step::Restarting { .. }),
+                _,
+            ) => step,
+        }
+    }
+
+    /// The step that follows where nothing is under way.
+    async fn begin(&mut self, idle: Idle, action: Action, target: &OfferFacts) -> Step {
+        match action {
+            Action::Stage => self.stage(idle).await,
+            Action::Drain(terms) => self.drain(idle, target, terms),
+            Action::Confirm => self.confirm(idle),
+            // Only what was read once more a moment ago is armed: see `finish_confirming`.
+            Action::Nothing | Action::Arm => Step::Idle(Idle::with(idle.boot, idle.staged)),
+        }
+    }
+
+    /// Asks the API server for its version, when a release waits for that.
+    async fn ask_api_server(&mut self, step: &Step) {
+        let running = self.parts.facts.root_hash;
+        let offer = self.watch.offer().map(|offer| offer.release.root.root_hash);
+        let wanted = offer.filter(|wanted| *wanted != running);
+        let (Some(wanted), Some(cluster)) = (wanted, self.cluster()) else {
+            return self.contact.rest();
+        };
+        // Silence while the node is drained, and after, is the drain's to judge.
+        if step.drain_state() != DrainState::Idle {
+            return;
+        }
+        self.contact.ask(&cluster).await;
+        if self.contact.is_outage()
+            && let Some(machine) = step.machine()
+        {
+            self.forgive(machine, wanted).await;
+        }
+    }
+
+    /// Lets a release be tried again that failed for the API server's silence alone, while the
+    /// release before hears nothing either.
+    async fn forgive(&self, machine: &MachineHandle, wanted: RootHash) {
+        let is_blamed = machine.read(|machine| {
+            machine.journal().refusals.iter().any(|refusal| {
+                let silence =
+                    matches!(&refusal.cause, Cause::Verdict(failure) if is_silence_alone(failure));
+                silence && refusal.release.root_hash == wanted
+            })
+        });
+        if !is_blamed {
+            return;
+        }
+        match machine.step(move |machine| machine.forget(Some(&wanted))).await {
+            Ok(_) => tracing::info!(
+                "slipway: the API server answers the release before no more than the new one, \
+                 which is tried again when it does"
+            ),
+            Err(error) => {
+                self.complain(super::About::Update, "a release cannot be forgiven", &error);
+            }
+        }
+    }
+
+    /// Puts on the board what machine and step know.
+    pub(super) async fn publish(&mut self, step: &Step) {
+        let journal = step.machine().map(|machine| machine.read(|it| it.journal().clone()));
+        let ukis = self.partition.ukis().await;
+        let slot = self.parts.facts.slot;
+        let (phase, pin) = (step.phase(), self.wishes.pin.clone());
+        let channel = self.watch.found().map(|found| {
+            let spec = found.group.as_ref().map(|group| &group.spec);
+            let channel = found.channel.as_ref().map(|channel| channel.channel.clone());
+            let pin = spec.and_then(|spec| spec.release.clone());
+            (channel, pin, spec.and_then(|spec| spec.maximum_version.clone()))
+        });
+        self.parts.board.change(|board| {
+            if let Some(journal) = journal {
+                board.journal = journal;
+            }
+            if let Some(ukis) = ukis {
+                board.booted = slot.uki(&ukis).or(board.booted);
+                board.other = slot.target().uki(&ukis);
+            }
+            (board.phase, board.pin) = (phase, pin);
+            if let Some(channel) = channel {
+                (board.channel, board.group_pin, board.maximum_version) = channel;
+            }
+        });
     }
 }

@@ -8,13 +8,17 @@ use std::time::Duration;
 
 use contract::node::api::{Probe as ApiProbe, ProbeState};
 use contract::node::settings;
+use tokio::time::sleep;
 
 use super::board::Board;
 use crate::cluster::Workload;
-use crate::effects::Clock;
+use crate::effects::Effects;
 use crate::policy::VerdictTimes;
 use crate::update::Failure;
 use crate::verdict::{self, Node, Pace, Round, Silence, Terms, Verdict};
+
+/// Time between two verdicts on a boot without a way back whose probes cannot even be asked.
+const HOPELESS_PAUSE: Duration = Duration::from_secs(60);
 
 /// What a judge needs.
 pub struct Judged {
@@ -32,20 +36,26 @@ pub struct Judged {
     pub silence: Arc<Silence>,
     /// Whether there is a release to go back to.
     pub can_fall_back: bool,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
+    /// What is asked, and time.
+    pub effects: Effects,
     /// Where the probes' answers go.
     pub board: Arc<Board>,
 }
 
 /// Judges until the verdict.
 pub async fn judge(judged: Judged) -> Verdict {
-    let Judged { node, cluster, workloads, added, times, silence, can_fall_back, clock, board } =
+    let Judged { node, cluster, workloads, added, times, silence, can_fall_back, effects, board } =
         judged;
-    let probes = match verdict::probes(&node, cluster.as_ref(), workloads, &added) {
+    let probes = match verdict::probes(&effects, &node, cluster.as_ref(), workloads, &added) {
         Ok(probes) => probes,
-        // Settings are checked before they are taken: only a later generation's come here.
-        Err(error) => return Verdict::Failed(Failure::new("settings", &error.to_string())),
+        // Settings are checked before they are taken: only a later generation's come here. They stay
+        // what they are, so whoever judges on may take a while.
+        Err(error) => {
+            if !can_fall_back {
+                sleep(HOPELESS_PAUSE).await;
+            }
+            return Verdict::Failed(Failure::new("settings", &error.to_string()));
+        }
     };
     let terms = Terms {
         settle: times.settle(),
@@ -53,8 +63,8 @@ pub async fn judge(judged: Judged) -> Verdict {
         api_server_grace: times.api_server_grace(),
         pace: Pace::default(),
     };
-    let mut said = Said::default();
-    verdict::judge(&probes, terms, &silence, clock.as_ref(), |round| {
+    let (mut said, clock) = (Said::default(), effects.clock.as_ref());
+    verdict::judge(&probes, terms, &silence, clock, |round| {
         said.tell(round, clock.uptime());
         board.change(|board| board.health = round.answers.iter().map(probe).collect());
     })

@@ -6,11 +6,9 @@
 
 use std::time::Duration;
 
-use tokio::process::Command;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use crate::api::JOURNALCTL;
-use crate::effects::SYSTEMCTL;
+use crate::effects::{Effects, UnitState};
 use crate::verdict::{Node, kubelet_is_healthy};
 
 const UNIT: &str = "kubelet.service";
@@ -19,10 +17,6 @@ const WATCH: Duration = Duration::from_secs(20);
 /// How long it must be well: it answers before it has looked at all of its configuration.
 const STEADY: Duration = Duration::from_secs(6);
 const ROUND: Duration = Duration::from_millis(500);
-/// How long systemd may take to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// What is read of its log: it was well before that.
-const SINCE: &str = "--since=-30s";
 /// What stands in the line with which kubelet gives up.
 const LAST_WORDS: [&str; 2] = ["command failed", "Failed to start"];
 /// Characters of that line that are shown.
@@ -32,49 +26,34 @@ const MAX_SAID: usize = 300;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process(u32);
 
-/// What systemd says of the service.
-#[derive(Debug, PartialEq, Eq)]
-struct State {
-    process: Option<Process>,
-    /// It ended, and is to be started again.
-    has_failed: bool,
-}
-
-impl State {
-    async fn ask() -> Option<Self> {
-        let output = run(SYSTEMCTL, &["show", "--property=MainPID,SubState", UNIT]).await?;
-        Some(Self::read(&output))
-    }
-
-    fn read(output: &str) -> Self {
-        let value =
-            |name: &str| output.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        let process = value("MainPID").and_then(|number| number.parse().ok());
-        let has_failed =
-            matches!(value("SubState"), Some("auto-restart" | "auto-restart-queued" | "failed"));
-        Self { process: process.filter(|number| *number != 0).map(Process), has_failed }
-    }
+/// What systemd says of the service; none while it does not answer.
+async fn state(effects: &Effects) -> Option<UnitState> {
+    let asked = effects.services.state(UNIT).await;
+    asked.inspect_err(|error| tracing::warn!(%error, "how kubelet is, is not known")).ok()
 }
 
 /// kubelet's process, when it is well.
-pub async fn standing(node: &Node) -> Option<Process> {
-    let process = State::ask().await?.process?;
-    kubelet_is_healthy(node).await.then_some(process)
+pub async fn standing(effects: &Effects, node: &Node) -> Option<Process> {
+    let process = state(effects).await?.process.map(Process)?;
+    kubelet_is_healthy(effects.health.as_ref(), node).await.then_some(process)
 }
 
 /// Watches the process that comes after `before`, and gives why it ended, when it did.
-pub async fn failure_after(before: Process, node: &Node) -> Option<String> {
+pub async fn failure_after(before: Process, effects: &Effects, node: &Node) -> Option<String> {
     let end = Instant::now() + WATCH;
     let mut well = None;
     while Instant::now() < end {
-        if let Some(state) = State::ask().await {
+        if let Some(state) = state(effects).await {
             if state.has_failed {
-                let arguments = ["--unit", UNIT, SINCE, "--output", "cat"];
-                return Some(last_words(&run(JOURNALCTL, &arguments).await.unwrap_or_default()));
+                let log = effects.services.log(UNIT).await.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "kubelet's log cannot be read");
+                    String::new()
+                });
+                return Some(last_words(&log));
             }
-            let process = state.process.filter(|process| *process != before);
+            let process = state.process.map(Process).filter(|process| *process != before);
             well = match process {
-                Some(process) if kubelet_is_healthy(node).await => {
+                Some(process) if kubelet_is_healthy(effects.health.as_ref(), node).await => {
                     well.filter(|(known, _)| *known == process).or(Some((process, Instant::now())))
                 }
                 _ => None,
@@ -88,12 +67,6 @@ pub async fn failure_after(before: Process, node: &Node) -> Option<String> {
     None
 }
 
-async fn run(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).kill_on_drop(true).output();
-    let output = timeout(ANSWER_LIMIT, output).await.ok()?.ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 fn last_words(log: &str) -> String {
     let gives_up = |line: &&str| LAST_WORDS.iter().any(|words| line.contains(words));
     match log.lines().rev().find(gives_up) {
@@ -105,18 +78,6 @@ fn last_words(log: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_service_that_ended_by_itself_is_told_from_one_that_starts() {
-        let failed = "MainPID=0\nSubState=auto-restart\n";
-        assert_eq!(State::read(failed), State { process: None, has_failed: true });
-        let runs = "SubState=running\nMainPID=812\n";
-        let process = Some(Process(812));
-        assert_eq!(State::read(runs), State { process, has_failed: false });
-        let stops = State { process: Some(Process(7)), has_failed: false };
-        assert_eq!(State::read("MainPID=7\nSubState=stop-sigterm\n"), stops);
-        assert_eq!(State::read(""), State { process: None, has_failed: false });
-    }
 
     #[test]
     fn its_last_words_are_found_and_bounded() {

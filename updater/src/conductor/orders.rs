@@ -6,99 +6,119 @@
 
 use contract::ReleaseVersion;
 use contract::node::api::{Accepted, Action, ApiError, Code, Started};
-use tokio::time::Instant;
 
-use super::{Conductor, Order, Request, Work, conflict};
-use crate::policy::{self, Decision, Hold};
+use super::step::{Idle, Step};
+use super::{Conductor, Request, conflict};
+use crate::policy::{self, Decision, Hold, Order};
 use crate::update::{Journal, UpdateError, carried};
 
 type Answer = Result<Accepted, ApiError>;
 
 impl Conductor {
     /// Does what was asked for, and answers.
-    pub(super) async fn take(&mut self, request: Request) {
+    pub(super) async fn answer(&mut self, step: Step, request: Request) -> Step {
         // Who asked may be gone; what was asked for is done all the same.
         match request {
-            Request::Act(action, answer) => drop(answer.send(self.act(action).await)),
+            Request::Act(action, answer) => {
+                let (step, said) = self.act(step, action).await;
+                if answer.send(said).is_err() {
+                    tracing::info!("slipway: an operator has not waited for the answer");
+                }
+                step
+            }
             Request::Settings(document, mode, answer) => {
-                drop(answer.send(self.replace_settings(&document, mode).await));
+                let (step, said) = self.replace_settings(step, &document, mode).await;
+                if answer.send(said).is_err() {
+                    tracing::info!("slipway: who sent settings has not waited for the answer");
+                }
+                step
             }
         }
     }
 
-    async fn act(&mut self, action: Action) -> Answer {
-        if self.is_leaving() {
-            return Err(conflict("the node restarts", "ask again when it is back"));
+    pub(super) async fn act(&mut self, step: Step, action: Action) -> (Step, Answer) {
+        if step.is_leaving() {
+            let refusal = conflict("the node restarts", "ask again when it is back");
+            return (step, Err(refusal));
         }
         match action {
-            Action::Check => self.check().await,
-            Action::Stage => self.order(Order::Stage).await,
-            Action::Update => self.order(Order::Apply).await,
-            Action::Rollback => self.roll_back().await,
-            Action::Pin(version) => self.pin(Some(version)).await,
-            Action::Unpin => self.pin(None).await,
-            Action::Clear(version) => self.clear(version).await,
+            Action::Check => self.check(step).await,
+            Action::Stage => self.order(step, Order::Stage).await,
+            Action::Update => self.order(step, Order::Apply).await,
+            Action::Rollback => self.roll_back(step).await,
+            Action::Pin(version) => self.pin(step, Some(version)).await,
+            Action::Unpin => self.pin(step, None).await,
+            Action::Clear(version) => self.clear(step, version).await,
         }
     }
 
-    async fn check(&mut self) -> Answer {
-        if let Some(answer) = self.under_way() {
-            return Ok(answer);
+    async fn check(&mut self, step: Step) -> (Step, Answer) {
+        if let Some(answer) = under_way(&step) {
+            return (step, Ok(answer));
         }
-        self.look_now().await?;
-        let decision = self.follow().await;
-        Ok(self.told(&decision))
+        let (step, looked) = self.look_now(step).await;
+        if let Err(error) = looked {
+            return (step, Err(error));
+        }
+        let (step, decision) = self.follow(step).await;
+        let answer = told(&step, &decision);
+        (step, Ok(answer))
     }
 
     /// Asks the channel at once.
-    async fn look_now(&mut self) -> Result<(), ApiError> {
-        if self.client.is_none() {
-            return Err(conflict(
+    async fn look_now(&mut self, step: Step) -> (Step, Result<(), ApiError>) {
+        if !self.watch.has_client() {
+            let refusal = conflict(
                 "the settings name no channel",
                 "add `channel` with `slipway node settings set`",
-            ));
+            );
+            return (step, Err(refusal));
         }
         self.look().await;
-        let Some(failure) = &self.look.failure else {
-            return Ok(());
+        let Some(failure) = self.watch.failure() else {
+            return (step, Ok(()));
         };
         let sentence = failure.sentence.clone();
         // The status is to say the same.
-        self.follow().await;
+        let (step, _) = self.follow(step).await;
         let next = "correct that, and run `slipway node check` again";
-        Err(ApiError::new(Code::Conflict, sentence, next))
+        (step, Err(ApiError::new(Code::Conflict, sentence, next)))
     }
 
-    async fn order(&mut self, order: Order) -> Answer {
-        if let Some(answer) = self.under_way() {
+    async fn order(&mut self, step: Step, order: Order) -> (Step, Answer) {
+        if let Some(answer) = under_way(&step) {
             // The weaker order has been given already, or is fulfilled.
-            let is_staged = order == Order::Stage && matches!(self.work, Work::Draining(_));
-            if self.order != Order::Apply && !is_staged {
-                self.order = order;
+            let is_staged = order == Order::Stage && matches!(step, Step::Draining { .. });
+            if self.wishes.order != Order::Apply && !is_staged {
+                self.wishes.order = order;
             }
-            return Ok(answer);
+            return (step, Ok(answer));
         }
-        self.look_now().await?;
-        self.order = order;
-        let decision = self.follow().await;
-        let answer = self.told(&decision);
+        let (step, looked) = self.look_now(step).await;
+        if let Err(error) = looked {
+            return (step, Err(error));
+        }
+        self.wishes.order = order;
+        let (step, decision) = self.follow(step).await;
+        let answer = told(&step, &decision);
         if answer.started == Started::Yes {
-            return Ok(answer);
+            return (step, Ok(answer));
         }
-        self.order = Order::None;
+        self.wishes.order = Order::None;
         let is_there = |hold: &Hold| matches!(hold, Hold::UpToDate { .. } | Hold::Staged { .. });
         if decision.holds.iter().any(is_there) {
-            return Ok(answer);
+            return (step, Ok(answer));
         }
         if decision.action != policy::Action::Nothing {
-            return Err(self.failed_at_once());
+            let failed = self.failed_at_once();
+            return (step, Err(failed));
         }
-        let sentences: Vec<String> = decision.holds.iter().map(ToString::to_string).collect();
-        Err(ApiError::new(
+        let held = ApiError::new(
             Code::Held,
-            sentences.join(" "),
+            sentences(&decision),
             "no order passes this rule: see `slipway node why`",
-        ))
+        );
+        (step, Err(held))
     }
 
     /// The answer when the first step of an update could not be made.
@@ -109,56 +129,26 @@ impl Conductor {
         })
     }
 
-    /// The answer while an update is under way.
-    fn under_way(&self) -> Option<Accepted> {
-        let (target, message) = match &self.work {
-            Work::None | Work::Judging(..) => return None,
-            Work::Staging(_, version) => {
-                (Some(version.clone()), format!("release {version} is being staged"))
+    async fn roll_back(&mut self, step: Step) -> (Step, Answer) {
+        // It does not wait for pods: what runs may be what is wrong.
+        let (boot, staged) = match step {
+            Step::Idle(Idle { boot, staged, .. }) if boot.trial.is_none() => (boot, staged),
+            Step::Draining { boot, staged, drain } => {
+                tracing::info!("slipway: the drain is called off");
+                drop(drain);
+                (boot, Some(staged))
             }
-            Work::Confirming(_, version) => {
-                let message =
-                    format!("release {version} is read once more, and started if it is whole");
-                (Some(version.clone()), message)
-            }
-            Work::Draining(drain) => {
-                let version = drain.version.clone();
-                (
-                    Some(version.clone()),
-                    format!("pods leave the node before release {version} starts"),
-                )
-            }
-            Work::Leaving(..) | Work::Restarting => {
-                (None, "the node restarts into the other slot".to_owned())
+            step => {
+                let refusal = conflict(
+                    "an update is under way or this boot is being judged",
+                    "wait for its end: see `slipway node status`",
+                );
+                return (step, Err(refusal));
             }
         };
-        Some(Accepted { started: Started::Yes, target, message })
-    }
-
-    /// What became of a decision, in words.
-    fn told(&self, decision: &Decision) -> Accepted {
-        self.under_way().unwrap_or_else(|| {
-            let target = decision.target.as_ref().map(|target| target.version.clone());
-            let sentences: Vec<String> = decision.holds.iter().map(ToString::to_string).collect();
-            Accepted { started: Started::NothingToDo, target, message: sentences.join(" ") }
-        })
-    }
-
-    async fn roll_back(&mut self) -> Answer {
-        // It does not wait for pods: what runs may be what is wrong.
-        if let Work::Draining(_) = self.work {
-            self.stop_draining();
-        }
-        if !matches!(self.work, Work::None) {
-            return Err(conflict(
-                "an update is under way or this boot is being judged",
-                "wait for its end: see `slipway node status`",
-            ));
-        }
-        self.staged = None;
         let times = self.times_of_next_boot().await;
         let state = self.parts.effects.state.clone();
-        let back = self.step(move |machine| {
+        let back = boot.machine.step(move |machine| {
             let armed = machine.roll_back()?;
             // Without these the next boot takes those of its settings.
             if let Err(error) = carried::save_times(state.as_ref(), &times) {
@@ -167,84 +157,132 @@ impl Conductor {
             Ok(armed)
         });
         match back.await {
-            Some(Ok(armed)) => {
+            Ok(armed) => {
                 self.parts.metrics.add_rollback();
-                self.leave(armed);
-                Ok(Accepted {
+                let accepted = Accepted {
                     started: Started::Yes,
                     target: None,
                     message: "the node restarts into the release before".to_owned(),
-                })
+                };
+                (self.leave(boot.machine, armed), Ok(accepted))
             }
-            Some(Err(error)) => Err(refusal(&error)),
-            None => Err(no_machine()),
+            Err(error) => {
+                // It was refused before anything was changed, or the slot is no longer as it was.
+                let is_as_it_was = matches!(
+                    error,
+                    UpdateError::NothingToRollBackTo | UpdateError::Firmware { .. }
+                );
+                let staged = staged.filter(|_| is_as_it_was);
+                (Step::Idle(Idle::with(boot, staged)), Err(refusal(&error)))
+            }
         }
     }
 
-    async fn pin(&mut self, version: Option<ReleaseVersion>) -> Answer {
+    async fn pin(&mut self, step: Step, version: Option<ReleaseVersion>) -> (Step, Answer) {
         let store = self.parts.effects.state.as_ref();
-        carried::save_pin(store, version.as_ref()).map_err(|error| {
-            ApiError::new(
+        if let Err(error) = carried::save_pin(store, version.as_ref()) {
+            let failed = ApiError::new(
                 Code::Internal,
                 format!("the pin cannot be kept: {error}"),
                 "see that the state partition has room",
-            )
-        })?;
-        self.pin = version;
-        // Also when an update is under way: then as soon as that has ended.
-        self.next_look = Instant::now();
-        if let Work::Staging(task, staged) = &self.work
-            && self.pin.as_ref() != Some(staged)
-        {
-            task.abort();
+            );
+            return (step, Err(failed));
         }
-        self.check().await
+        self.wishes.pin = version;
+        // Also when an update is under way: then as soon as that has ended.
+        self.watch.ask_soon();
+        let step = match step {
+            Step::Staging { boot, version, .. } if self.wishes.pin.as_ref() != Some(&version) => {
+                tracing::info!(release = %version, "slipway: staging release {version} is called off");
+                Step::Idle(Idle::new(boot))
+            }
+            step => step,
+        };
+        self.check(step).await
     }
 
-    async fn clear(&mut self, version: Option<ReleaseVersion>) -> Answer {
-        if self.machine.is_none() {
-            return self.give_up_journal().await;
-        }
-        let known = self.with_machine(|machine| machine.journal().refusals.clone());
+    async fn clear(&mut self, step: Step, version: Option<ReleaseVersion>) -> (Step, Answer) {
+        let Some(machine) = step.machine().cloned() else {
+            return self.give_up_journal(step).await;
+        };
+        let known = machine.read(|machine| machine.journal().refusals.clone());
         let chosen: Vec<_> = known
-            .unwrap_or_default()
             .into_iter()
             .filter(|refusal| version.as_ref().is_none_or(|it| refusal.release.version == *it))
             .map(|refusal| refusal.release.root_hash)
             .collect();
         if chosen.is_empty() {
             let message = "no such release is refused on this node".to_owned();
-            return Ok(Accepted { started: Started::NothingToDo, target: version, message });
+            let nothing = Accepted { started: Started::NothingToDo, target: version, message };
+            return (step, Ok(nothing));
         }
         let count = chosen.len();
-        let forgotten = self.step(move |machine| {
+        let forgotten = machine.step(move |machine| {
             chosen.iter().try_for_each(|root_hash| machine.forget(Some(root_hash)).map(drop))
         });
         match forgotten.await {
-            Some(Ok(())) => {
-                self.follow().await;
+            Ok(()) => {
+                let (step, _) = self.follow(step).await;
                 let message = format!("{count} refused releases may be tried again");
-                Ok(Accepted { started: Started::Yes, target: version, message })
+                (step, Ok(Accepted { started: Started::Yes, target: version, message }))
             }
-            Some(Err(error)) => Err(refusal(&error)),
-            None => Err(no_machine()),
+            Err(error) => (step, Err(refusal(&error))),
         }
     }
 
     /// The way out when the journal is of a later generation of this software, or cannot be read.
-    async fn give_up_journal(&mut self) -> Answer {
-        Journal::give_up(self.parts.effects.state.as_ref()).map_err(|error| refusal(&error))?;
-        self.next_open = Instant::now();
-        self.open_machine().await;
-        match self.machine {
+    async fn give_up_journal(&mut self, step: Step) -> (Step, Answer) {
+        if let Err(error) = Journal::give_up(self.parts.effects.state.as_ref()) {
+            return (step, Err(refusal(&error)));
+        }
+        let step = self.open(Step::opening()).await;
+        let answer = match step.machine() {
             Some(_) => Ok(Accepted {
                 started: Started::Yes,
                 target: None,
                 message: "the journal of updates was given up, and began anew".to_owned(),
             }),
             None => Err(no_machine()),
-        }
+        };
+        (step, answer)
     }
+}
+
+/// The answer while an update is under way.
+fn under_way(step: &Step) -> Option<Accepted> {
+    let (target, message) = match step {
+        Step::Opening { .. } | Step::Judging { .. } | Step::Idle(_) => return None,
+        Step::Staging { version, .. } => {
+            (Some(version.clone()), format!("release {version} is being staged"))
+        }
+        Step::Confirming { version, .. } => {
+            let message =
+                format!("release {version} is read once more, and started if it is whole");
+            (Some(version.clone()), message)
+        }
+        Step::Draining { drain, .. } => {
+            let version = drain.version();
+            let message = format!("pods leave the node before release {version} starts");
+            (Some(version.clone()), message)
+        }
+        Step::Leaving { .. } | Step::Restarting { .. } => {
+            (None, "the node restarts into the other slot".to_owned())
+        }
+    };
+    Some(Accepted { started: Started::Yes, target, message })
+}
+
+/// What became of a decision, in words.
+fn told(step: &Step, decision: &Decision) -> Accepted {
+    under_way(step).unwrap_or_else(|| {
+        let target = decision.target.as_ref().map(|target| target.version.clone());
+        Accepted { started: Started::NothingToDo, target, message: sentences(decision) }
+    })
+}
+
+fn sentences(decision: &Decision) -> String {
+    let sentences: Vec<String> = decision.holds.iter().map(ToString::to_string).collect();
+    sentences.join(" ")
 }
 
 fn refusal(error: &UpdateError) -> ApiError {

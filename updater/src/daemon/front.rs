@@ -19,8 +19,8 @@ use super::identity::Identity;
 use crate::api::{Caller, Node, wording};
 use crate::conductor::{Board, Request, Snapshot};
 use crate::drift::{self, Installed};
-use crate::effects::Effects;
 use crate::effects::boot::BootFacts;
+use crate::effects::{Effects, off_thread};
 use crate::metrics::Metrics;
 use crate::update::Phase;
 
@@ -58,6 +58,7 @@ impl Front {
             pin,
             last_check,
             problem,
+            problem_about: _,
             drift,
             settings,
             settings_redacted: _,
@@ -70,7 +71,7 @@ impl Front {
         let progress = self.board.progress.borrow().clone();
         Status {
             machine_id: self.identity.machine_id.clone(),
-            hostname: Identity::hostname(),
+            hostname: self.effects.membership.host_name(),
             addresses: Identity::addresses(),
             running: self.running(booted, &journal.phase),
             other: other.map(|name| OtherSlot {
@@ -173,7 +174,7 @@ impl Node for Front {
         let _guard = StopOnDrop(stop.clone());
         let effects = self.effects.clone();
         let compare = move || drift::compare(&request, &drift::Places::default(), &effects, &stop);
-        let drift = tokio::task::spawn_blocking(compare).await.map_err(|_| {
+        let drift = off_thread(compare).await.map_err(|_| {
             ApiError::new(Code::Internal, "the comparison ended early", "read `slipway node logs`")
         })?;
         self.board.change(|snapshot| snapshot.drift = Some(drift.clone()));

@@ -1,7 +1,7 @@
 //! Who this node is, and what its image says of itself.
 //!
 //! In: files of the root, of `/etc` and of the kernel. Out: [`Identity`]. **Invariant:** nothing
-//! here changes while the node runs, but the host name and the addresses, which are read anew.
+//! here changes while the node runs, but the addresses, which are read anew.
 
 use std::fs;
 use std::io;
@@ -13,8 +13,6 @@ use jiff::Timestamp;
 use semver::Version;
 
 use crate::channel::RunningImage;
-use crate::effects::HostName;
-use crate::effects::hostname::Kernel;
 
 /// Interfaces that pods bring with them.
 const POD_INTERFACES: [&str; 5] = ["lo", "veth", "cni", "docker", "flannel"];
@@ -73,11 +71,6 @@ impl Identity {
             },
             updater: env!("CARGO_PKG_VERSION").parse()?,
         })
-    }
-
-    /// The host name of this moment.
-    pub fn hostname() -> String {
-        Kernel.name()
     }
 
     /// The addresses of this moment, without those of pods.

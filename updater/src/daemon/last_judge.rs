@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use crate::chain;
 use crate::effects::{BootedSlot, Effects, StateStore};
 use crate::settings;
 use crate::update::{Journal, Machine, UpdateError, carried};
@@ -24,7 +25,10 @@ const GRACE: Duration = Duration::from_secs(5 * 60);
 pub fn may_go_on(effects: &Effects, booted: BootedSlot) -> Result<bool, UpdateError> {
     let state = effects.state.as_ref();
     // Settings that cannot be read have no say in slipwayd either.
-    let settings = settings::load(state, booted).unwrap_or_default();
+    let settings = settings::load(state, booted).unwrap_or_else(|error| {
+        tracing::warn!("the settings' deadline does not count: {}", chain(&error));
+        None
+    });
     let health = settings.as_ref().map(|settings| &settings.settings().health);
     let times = carried::times(state, health);
     let latest = times.deadline() + times.api_server_grace();
@@ -39,9 +43,16 @@ pub fn may_go_on(effects: &Effects, booted: BootedSlot) -> Result<bool, UpdateEr
 
 /// By the journal, which counts when the EFI system partition is gone: a node that lost it runs on.
 fn was_found_good(state: &dyn StateStore, booted: BootedSlot) -> bool {
-    let Ok((journal, _)) = Journal::load(state) else { return false };
-    let record = journal.slots.get(&booted.slot());
-    record.is_some_and(|record| record.blessed.is_some())
+    match Journal::load(state) {
+        Ok((journal, _)) => {
+            let record = journal.slots.get(&booted.slot());
+            record.is_some_and(|record| record.blessed.is_some())
+        }
+        Err(error) => {
+            tracing::warn!("whether this boot was found good is not known: {}", chain(&error));
+            false
+        }
+    }
 }
 
 #[cfg(test)]

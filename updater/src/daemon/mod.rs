@@ -10,12 +10,12 @@ mod last_judge;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use contract::node::api::{Depth, DriftItem};
-use contract::node::settings::{ApiSettings, Settings};
+use contract::node::settings::ApiSettings;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -24,12 +24,11 @@ use tokio::time::{Instant, interval, interval_at};
 
 use crate::api::{self, Journal, Limits, Node};
 use crate::chain;
-use crate::conductor::{Board, Conductor, Parts};
+use crate::conductor::{Board, Conductor, Parts, Places, Who};
 use crate::console::Console;
 use crate::effects::Effects;
 use crate::effects::boot::BootFacts;
 use crate::metrics::Metrics;
-use crate::settings::MetadataService;
 
 pub use identity::{Identity, IdentityError};
 pub use last_judge::may_go_on;
@@ -44,21 +43,6 @@ const COMPARE_EVERY: Duration = Duration::from_hours(6);
 const PORT_PAUSE: Duration = Duration::from_secs(5);
 /// Requests of operators that wait.
 const WAITING: usize = 16;
-
-/// Where the daemon finds and puts things.
-#[derive(Debug, Clone)]
-pub struct Places {
-    /// The API's Unix socket.
-    pub socket: PathBuf,
-    /// Folder in memory for metadata that is being read.
-    pub scratch: PathBuf,
-    /// systemd's folder of credentials for this service, when there is one.
-    pub credentials: Option<PathBuf>,
-    /// The metadata service of the cloud that the machine is in.
-    pub metadata: Option<MetadataService>,
-    /// Where container runtime and kubelet are.
-    pub node: crate::verdict::Node,
-}
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -77,11 +61,16 @@ pub enum DaemonError {
     Identity(#[from] IdentityError),
 }
 
-/// Runs until the process is ended.
+/// Runs until the process is ended. `socket` is the API's Unix socket.
 ///
 /// # Errors
 /// [`DaemonError`] when it cannot start.
-pub async fn run(effects: Effects, facts: BootFacts, places: Places) -> Result<(), DaemonError> {
+pub async fn run(
+    effects: Effects,
+    facts: BootFacts,
+    socket: &Path,
+    places: Places,
+) -> Result<(), DaemonError> {
     let identity = Arc::new(Identity::read()?);
     let board = Arc::new(Board::new());
     let metrics = Arc::new(Metrics::new());
@@ -96,8 +85,8 @@ pub async fn run(effects: Effects, facts: BootFacts, places: Places) -> Result<(
         requests,
     });
     let router = api::router(front.clone(), Journal::default());
-    let listener = api::bind_unix(&places.socket)
-        .map_err(|source| DaemonError::Socket { path: places.socket.clone(), source })?;
+    let listener = api::bind_unix(socket)
+        .map_err(|source| DaemonError::Socket { path: socket.to_owned(), source })?;
     tokio::spawn(api::serve_unix(listener, router.clone(), Limits::default()));
     tokio::spawn(serve_port(api_changes, router));
     tokio::spawn(show(front.clone()));
@@ -107,7 +96,11 @@ pub async fn run(effects: Effects, facts: BootFacts, places: Places) -> Result<(
         effects,
         facts,
         places,
-        identity,
+        who: Who {
+            machine_id: identity.machine_id.clone(),
+            updater: identity.updater.clone(),
+            image: identity.image,
+        },
         board,
         metrics,
         api: api_settings,
@@ -218,9 +211,4 @@ async fn serve_settings(settings: ApiSettings, router: axum::Router) {
             tokio::time::sleep(PORT_PAUSE).await;
         }
     }
-}
-
-/// The API settings of settings that may not be there.
-pub(crate) fn api_of(settings: Option<&Settings>) -> Option<ApiSettings> {
-    settings.and_then(|settings| settings.api.clone())
 }

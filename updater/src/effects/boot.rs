@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use contract::{ReleaseVersion, RootHash, Slot};
+use contract::{ReleaseVersion, RootHash, Slot, UkiName};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -89,6 +89,11 @@ impl BootedSlot {
         }
     }
 
+    /// The UKI that a boot of this slot was started from.
+    pub fn uki(self, ukis: &[UkiName]) -> Option<UkiName> {
+        newest(ukis, self.0)
+    }
+
     /// The plain name.
     pub fn slot(self) -> Slot {
         self.0
@@ -96,10 +101,29 @@ impl BootedSlot {
 }
 
 impl TargetSlot {
+    /// The slot that runs meanwhile.
+    pub fn booted(self) -> BootedSlot {
+        match self.0 {
+            Slot::A => BootedSlot(Slot::B),
+            Slot::B => BootedSlot(Slot::A),
+        }
+    }
+
+    /// The newest UKI of this slot.
+    pub fn uki(self, ukis: &[UkiName]) -> Option<UkiName> {
+        newest(ukis, self.0)
+    }
+
     /// The plain name.
     pub fn slot(self) -> Slot {
         self.0
     }
+}
+
+/// The loader takes the highest generation first.
+fn newest(ukis: &[UkiName], slot: Slot) -> Option<UkiName> {
+    let same = ukis.iter().filter(|name| name.slot == slot);
+    same.max_by_key(|name| name.generation).copied()
 }
 
 /// What is running.

@@ -1,8 +1,9 @@
 //! The system's clocks.
 //!
-//! In: nothing. Out: time of day, time since the kernel started, and whether a time server
-//! was reached in this boot. **Invariant:** none of them fails.
+//! In: nothing. Out: time of day, the machine's own, time since the kernel started, and whether a
+//! time server was reached in this boot. **Invariant:** none of them fails.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Clock;
+
+/// What the kernel shows of the first RTC.
+const RTC: &str = "/sys/class/rtc/rtc0/since_epoch";
 
 /// The system's clocks.
 pub struct SystemClock {
@@ -39,6 +43,16 @@ impl Clock for SystemClock {
     fn is_synchronized(&self) -> bool {
         self.synchronized.exists()
     }
+
+    fn rtc(&self) -> Option<Timestamp> {
+        read_rtc(Path::new(RTC))
+    }
+}
+
+/// No RTC, and one that cannot be read, are the same: there is nothing to compare with.
+fn read_rtc(path: &Path) -> Option<Timestamp> {
+    let text = fs::read_to_string(path).ok()?;
+    Timestamp::from_second(text.trim().parse().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -55,5 +69,18 @@ mod tests {
         assert!(!clock.is_synchronized());
         std::fs::write(folder.path().join("synchronized"), "").unwrap();
         assert!(clock.is_synchronized());
+    }
+
+    #[test]
+    fn an_unreadable_rtc_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("since_epoch");
+        assert_eq!(read_rtc(&path), None);
+        for (text, time) in
+            [("1700000000\n", Timestamp::from_second(1_700_000_000).ok()), ("x", None)]
+        {
+            fs::write(&path, text).unwrap();
+            assert_eq!(read_rtc(&path), time);
+        }
     }
 }

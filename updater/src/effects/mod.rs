@@ -1,9 +1,10 @@
-//! Everything that an update does to the machine goes through these traits: partitions, the
-//! EFI system partition, the state partition, power and clock. The firmware is only asked.
+//! Everything that the daemon does outside itself goes through these traits: partitions, the EFI
+//! system partition, the state partition, power, clock, services, other machines. The firmware,
+//! kubelet's certificate and what programs say of themselves are only asked for.
 //!
-//! The real implementations reach the hardware; the fake one records every effect in one
-//! ordered log and can cut the power after any of them. **Invariant:** nothing outside this
-//! module opens a device, mounts, syncs or restarts.
+//! The real implementations reach the machine; the fake one records every effect in one ordered
+//! log and can cut the power after any of them. **Invariant:** nothing outside this module opens a
+//! device, mounts, syncs, restarts, speaks to systemd or connects to anybody.
 
 pub mod boot;
 pub mod buffer;
@@ -12,8 +13,15 @@ pub mod esp;
 #[cfg(test)]
 pub mod fake;
 pub mod firmware;
+pub mod health;
 pub mod hostname;
+pub mod http;
+pub mod membership;
+pub mod network;
+pub mod off_thread;
 pub mod power;
+pub mod random;
+pub mod services;
 pub mod slots;
 pub mod state;
 
@@ -22,13 +30,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use contract::UkiName;
 use jiff::Timestamp;
 
+use crate::grpc::GrpcError;
+use crate::grpc::messages::RuntimeCondition;
+use crate::settings::{MountedSeed, SEED, SeedDisk};
+
 pub use boot::{BootedSlot, TargetSlot};
+pub use network::{ClientError, ConnectionError, Http, Network, Request, Response};
+pub use off_thread::{off_thread, start_off_thread};
 
 /// Speaks to the service manager.
-pub(crate) const SYSTEMCTL: &str = "/usr/bin/systemctl";
+const SYSTEMCTL: &str = "/usr/bin/systemctl";
+/// Shows the system journal.
+pub(crate) const JOURNALCTL: &str = "/usr/bin/journalctl";
 /// Where the kernel shows the firmware's variables.
 const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
 
@@ -261,9 +278,120 @@ pub trait Clock: Send + Sync {
 
     /// True once a time server has set the clock in this boot.
     fn is_synchronized(&self) -> bool;
+
+    /// The machine's own clock, when it has one that runs.
+    fn rtc(&self) -> Option<Timestamp>;
 }
 
-/// Everything that an update may do to this machine.
+/// What systemd is told to do with a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitOrder {
+    /// Restart it, and wait.
+    Restart,
+    /// Restart it if it runs, and wait.
+    TryRestart,
+    /// Start it if it does not run, without waiting.
+    BeginStart,
+    /// Restart it without waiting.
+    BeginRestart,
+}
+
+impl UnitOrder {
+    /// systemctl's word for it.
+    pub fn verb(self) -> &'static str {
+        match self {
+            UnitOrder::Restart | UnitOrder::BeginRestart => "restart",
+            UnitOrder::TryRestart => "try-restart",
+            UnitOrder::BeginStart => "start",
+        }
+    }
+}
+
+/// What systemd says of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnitState {
+    /// Number of its process.
+    pub process: Option<u32>,
+    /// It ended, and is to be started again.
+    pub has_failed: bool,
+}
+
+/// The service manager.
+#[async_trait]
+pub trait Services: Send + Sync {
+    /// Has a unit started or restarted.
+    ///
+    /// # Errors
+    /// What the service manager says.
+    async fn order(&self, order: UnitOrder, unit: &str) -> io::Result<()>;
+
+    /// How a unit is.
+    ///
+    /// # Errors
+    /// When the service manager does not say.
+    async fn state(&self, unit: &str) -> io::Result<UnitState>;
+
+    /// What a unit wrote to the journal in the last half minute.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    async fn log(&self, unit: &str) -> io::Result<String>;
+}
+
+/// This machine as its cluster knows it.
+pub trait Membership: Send + Sync {
+    /// The kernel's host name of this moment.
+    fn host_name(&self) -> String;
+
+    /// The id of this boot, as kubelet reports it.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    fn boot_id(&self) -> io::Result<String>;
+
+    /// True when kubelet has a certificate of a cluster, which is for one name in one cluster.
+    fn has_joined(&self) -> bool;
+
+    /// That certificate and its key; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    fn certificate(&self) -> io::Result<Option<Vec<u8>>>;
+
+    /// The certificate that the kubelet of this boot has chosen is there.
+    fn has_credentials(&self) -> bool;
+}
+
+/// What programs on this machine say of themselves.
+#[async_trait]
+pub trait Health: Send + Sync {
+    /// The conditions of the container runtime behind this socket.
+    ///
+    /// # Errors
+    /// When it does not answer, or refuses.
+    async fn runtime(&self, socket: &Path) -> Result<Vec<RuntimeCondition>, GrpcError>;
+
+    /// The status with which `host`, with its port, answers for a path; `None` when the answer is
+    /// not HTTP.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    async fn http_status(&self, host: &str, path: &str) -> io::Result<Option<u16>>;
+
+    /// Succeeds when there is such a file.
+    ///
+    /// # Errors
+    /// When there is none, or that cannot be known.
+    async fn file(&self, path: &Path) -> io::Result<()>;
+}
+
+/// Chance.
+pub trait Random: Send + Sync {
+    /// A number from 0 to 1.
+    fn chance(&self) -> f64;
+}
+
+/// Everything that the daemon may do outside itself.
 #[derive(Clone)]
 pub struct Effects {
     /// Partitions of both slots.
@@ -278,6 +406,18 @@ pub struct Effects {
     pub clock: Arc<dyn Clock>,
     /// The firmware's variables.
     pub firmware: Arc<dyn Firmware>,
+    /// The service manager.
+    pub services: Arc<dyn Services>,
+    /// This machine as its cluster knows it.
+    pub membership: Arc<dyn Membership>,
+    /// What programs say of themselves.
+    pub health: Arc<dyn Health>,
+    /// Other machines.
+    pub network: Arc<dyn Network>,
+    /// A disk with settings for a first boot.
+    pub seed: Arc<dyn SeedDisk>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
 }
 
 impl Effects {
@@ -292,6 +432,12 @@ impl Effects {
             power: Arc::new(power::Systemd::new(Path::new(SYSTEMCTL))),
             clock: Arc::new(clock::SystemClock::new(synchronized)),
             firmware: Arc::new(firmware::EfiVariables::new(Path::new(EFI_VARIABLES))),
+            services: Arc::new(services::Manager::new(Path::new(SYSTEMCTL), Path::new(JOURNALCTL))),
+            membership: Arc::new(membership::Kubelet::new(Path::new("/"))),
+            health: Arc::new(health::Programs),
+            network: Arc::new(http::Internet),
+            seed: Arc::new(MountedSeed { folder: SEED.into() }),
+            random: Arc::new(random::Kernel),
         }
     }
 }

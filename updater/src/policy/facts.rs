@@ -3,6 +3,9 @@
 //! **Invariant:** plain values; whoever makes a [`Documents`] takes its parts from documents
 //! that were verified.
 
+use std::time::Duration;
+
+use contract::channel::group::Drain;
 use contract::node::settings::Settings;
 use contract::{ChannelDocument, Component, NodeGroup, Offer, ReleaseVersion, RootHash};
 use jiff::Timestamp;
@@ -35,8 +38,16 @@ pub struct PolicyInput<'a> {
     pub failure: Option<&'a Failure>,
     /// Releases that were bad on this node.
     pub refusals: &'a [Refusal],
-    /// Root hash of the release that is whole and verified in the other slot.
-    pub staged: Option<RootHash>,
+    /// What is known of the other slot.
+    pub other: OtherSlot,
+    /// The stagings that failed since one succeeded.
+    pub failed_staging: Option<&'a FailedStaging>,
+    /// How far the node is emptied.
+    pub drain: &'a DrainState,
+    /// The drains in a row that came to nothing.
+    pub failed_drain: Option<&'a FailedDrain>,
+    /// kubelet has a certificate of a cluster: the node may have pods.
+    pub has_joined: bool,
     /// Bytes that the EFI system partition has for a UKI, when it can be read.
     pub esp_room: Option<u64>,
     /// The API server of the node's cluster; none for a node without one.
@@ -105,8 +116,70 @@ pub enum ApiServer {
 pub enum BootState {
     /// Yes.
     Blessed,
-    /// It is being judged, or was judged to be bad.
+    /// It is being judged, and the other slot is the way back; or it is not known what runs.
     Pending,
+    /// It is being judged, and there is no release to go back to: an update may be what heals it.
+    PendingWithoutFallback,
+}
+
+/// What is known of the other slot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OtherSlot {
+    /// Nothing that could be armed.
+    #[default]
+    Unknown,
+    /// The release with this root hash is whole in it: it was read back when it was written.
+    Staged(RootHash),
+    /// The same, and it was read once more a moment ago.
+    Confirmed(RootHash),
+}
+
+/// Stagings that failed, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedStaging {
+    /// What failed last, in one sentence.
+    pub sentence: String,
+    /// How many failed. With none, what was staged did not last, and is staged again at once.
+    pub failures: u32,
+    /// How long ago the last one failed.
+    pub ago: Duration,
+}
+
+/// How far the node is emptied.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DrainState {
+    /// Nobody asked its pods to leave.
+    #[default]
+    Idle,
+    /// Pods are leaving.
+    UnderWay {
+        /// The release that it is for.
+        root_hash: RootHash,
+        /// What the group asked for when it began.
+        terms: Drain,
+        /// What it waits for.
+        waiting: String,
+        /// Until when.
+        ends: Option<Timestamp>,
+    },
+    /// The node may restart as it is.
+    Done {
+        /// The release that it is for.
+        root_hash: RootHash,
+    },
+}
+
+/// Drains that came to nothing, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedDrain {
+    /// The release that the last one was for.
+    pub version: ReleaseVersion,
+    /// What had not left.
+    pub waiting: String,
+    /// How many came to nothing.
+    pub failures: u32,
+    /// How long ago the last one ended.
+    pub ago: Duration,
 }
 
 /// A look at the channel that failed.
@@ -148,8 +221,12 @@ pub enum Action {
     Nothing,
     /// Write the wanted release to the other slot.
     Stage,
-    /// Arm the staged release, and restart.
-    Apply,
+    /// Empty the node on these terms, or go on with that.
+    Drain(Drain),
+    /// Read what is staged once more.
+    Confirm,
+    /// Arm what was read once more, and restart.
+    Arm,
 }
 
 /// An action, and why it is not another one.

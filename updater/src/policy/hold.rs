@@ -120,6 +120,13 @@ pub enum Hold {
         /// Why.
         sentence: String,
     },
+    /// The release could not be written to the other slot.
+    StageFailed {
+        /// What failed.
+        sentence: String,
+        /// When it is tried again.
+        next: Option<Timestamp>,
+    },
     /// The node's wave has not come.
     Wave {
         /// The wanted version.
@@ -168,6 +175,7 @@ impl Hold {
             Hold::Wave { opens, .. } => Some(*opens),
             Hold::Window { opens } => *opens,
             Hold::CheckFailed { next, .. }
+            | Hold::StageFailed { next, .. }
             | Hold::Clock { next, .. }
             | Hold::Drain { ends: next, .. } => *next,
             _ => None,
@@ -193,6 +201,7 @@ impl Hold {
             Hold::MinimumUpdater { .. } => Rule::MinimumUpdater,
             Hold::EspRoom { .. } => Rule::EspRoom,
             Hold::VersionSkew { .. } | Hold::ApiServerSilent { .. } => Rule::VersionSkew,
+            Hold::StageFailed { .. } => Rule::StageFailed,
             Hold::Wave { .. } => Rule::Wave,
             Hold::Window { .. } => Rule::Window,
             Hold::Drain { .. } => Rule::Drain,
@@ -229,6 +238,9 @@ impl fmt::Display for Hold {
             Hold::CheckFailed { sentence, .. }
             | Hold::Clock { sentence, .. }
             | Hold::Drain { sentence, .. } => f.write_str(sentence),
+            Hold::StageFailed { sentence, .. } => {
+                write!(f, "The release cannot be staged: {sentence}")
+            }
             Hold::Expired { since } => expired(f, *since),
             Hold::NoGroup { group } => no_group(f, group.as_ref()),
             Hold::NoOffer { version } => write!(

@@ -10,6 +10,10 @@
 //!   stops working while bytes are written to the other slot.
 //! - *Restarting* waits for the wave and for a window.
 //! - A pin, the group's or an operator's, has no waves: nobody wrote down since when it holds.
+//! - *Pauses* grow after stagings that failed, and after drains that came to nothing.
+//! - *A restart* has its steps: drain the node, where its group asks for that; read what is staged
+//!   once more; arm. They are in [`towards_restart`], where a question whether this node may restart
+//!   would come first.
 //! - An order of an operator passes waves, windows, the mode and a silent API server. It passes neither a pause nor
 //!   the maximum version, which say that a release is not wanted; nor a refusal, which has a
 //!   call of its own; and nothing passes a signature.
@@ -18,6 +22,7 @@
 //! [`Action::Nothing`]; so it is for a refused release, and while this boot is judged, because
 //! the other slot is then the way back.
 
+use contract::channel::group::{self, DrainPolicy};
 use contract::channel::waves;
 use contract::node::settings::{Settings, UpdateMode};
 use contract::{ChannelDocument, ReleaseVersion};
@@ -25,19 +30,24 @@ use jiff::{SignedDuration, Timestamp};
 
 mod facts;
 mod hold;
+mod pauses;
 mod poll;
 mod skew;
 mod source;
 mod times;
 
 pub use facts::{
-    Action, ApiServer, BootState, Decision, Documents, Failure, OfferFacts, Order, PolicyInput,
-    Refusal,
+    Action, ApiServer, BootState, Decision, Documents, DrainState, FailedDrain, FailedStaging,
+    Failure, OfferFacts, Order, OtherSlot, PolicyInput, Refusal,
 };
 pub use hold::Hold;
+pub use pauses::{drain_pause, staging_pause};
 pub use poll::{Outage, poll_delay};
 pub use source::{Source, source};
 pub use times::VerdictTimes;
+
+/// What a drain waits for that has just begun.
+pub(crate) const FIRST_ANSWER: &str = "the first answer of the API server";
 
 /// What a hold keeps the node from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,18 +104,95 @@ pub fn decide(input: &PolicyInput<'_>) -> Decision {
     weigh_time(input, settings, documents, &offer, &mut found);
     weigh_mode(input, settings, &offer, &mut found);
 
-    let staged = input.staged == Some(offer.root_hash);
-    let action = match (staged, input.order) {
+    let action = match input.other {
+        OtherSlot::Staged(root_hash) | OtherSlot::Confirmed(root_hash)
+            if root_hash == offer.root_hash =>
+        {
+            if found.keeps > Keeps::Nothing || input.order == Order::Stage {
+                found.holds.push(Hold::Staged { version: offer.version.clone() });
+                Action::Nothing
+            } else {
+                towards_restart(input, settings, documents, &offer, &mut found)
+            }
+        }
         _ if found.keeps == Keeps::Everything => Action::Nothing,
-        (false, _) => Action::Stage,
-        (true, _) if found.keeps == Keeps::Restart => Action::Nothing,
-        (true, Order::Stage) => Action::Nothing,
-        (true, Order::None | Order::Apply) => Action::Apply,
+        _ => match pauses::after_staging(input.failed_staging, input.order, input.now) {
+            Some(hold) => {
+                found.holds.push(hold);
+                Action::Nothing
+            }
+            None => Action::Stage,
+        },
     };
-    if staged && action == Action::Nothing {
-        found.holds.push(Hold::Staged { version: offer.version.clone() });
-    }
     Decision { action, target: Some(offer), holds: found.holds }
+}
+
+/// The next step from a staged release to the restart into it.
+fn towards_restart(
+    input: &PolicyInput<'_>,
+    settings: &Settings,
+    documents: &Documents<'_>,
+    offer: &OfferFacts,
+    found: &mut Collected,
+) -> Action {
+    if let OtherSlot::Confirmed(_) = input.other {
+        return Action::Arm;
+    }
+    match drain_terms(input, settings, documents) {
+        Some(terms) => drain(input, terms, offer, found),
+        None => Action::Confirm,
+    }
+}
+
+/// What the group asks for, if the node is to be drained. One that has not joined has no pods to
+/// evict. A boot that is still judged has no other release to go back to, and the update may be
+/// what heals it.
+fn drain_terms(
+    input: &PolicyInput<'_>,
+    settings: &Settings,
+    documents: &Documents<'_>,
+) -> Option<group::Drain> {
+    let has_pods = settings.kubernetes.is_some() && input.has_joined;
+    let terms = documents.group.and_then(|group| group.spec.drain);
+    terms.filter(|_| has_pods && input.boot == BootState::Blessed)
+}
+
+/// The node is drained, goes on with that, or begins with it.
+fn drain(
+    input: &PolicyInput<'_>,
+    terms: group::Drain,
+    offer: &OfferFacts,
+    found: &mut Collected,
+) -> Action {
+    let (waiting, ends) = match input.drain {
+        DrainState::Done { root_hash } if *root_hash == offer.root_hash => return Action::Confirm,
+        DrainState::UnderWay { root_hash, terms: began, waiting, ends }
+            if *root_hash == offer.root_hash && *began == terms =>
+        {
+            (waiting.as_str(), *ends)
+        }
+        DrainState::Idle | DrainState::UnderWay { .. } | DrainState::Done { .. } => {
+            let version = &offer.version;
+            let pause = pauses::after_drain(input.failed_drain, version, input.order, input.now);
+            if let Some(hold) = pause {
+                found.holds.push(hold);
+                return Action::Nothing;
+            }
+            let ends = input.now.checked_add(terms.deadline.unsigned_abs()).ok();
+            (FIRST_ANSWER, ends)
+        }
+    };
+    let then = match terms.then {
+        DrainPolicy::Wait => "takes pods again, and tries later",
+        DrainPolicy::Restart => "restarts all the same",
+    };
+    let sentence = format!(
+        "Pods leave the node before release {} starts. It waits for {waiting}; after the deadline \
+         it {then}.",
+        offer.version
+    );
+    found.holds.push(Hold::Drain { sentence, ends });
+    Action::Drain(terms)
 }
 
 /// The documents and the wanted release, as far as both are known and still count.

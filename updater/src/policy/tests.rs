@@ -5,6 +5,8 @@ use contract::{Component, NodeGroup, RootHash};
 use proptest::prelude::*;
 use semver::Version;
 
+use std::time::Duration;
+
 use super::*;
 
 const NODE: &str = "4c2f0e6ad1b74cd0a6a2a4b6b9b0c1d2";
@@ -67,7 +69,11 @@ struct World {
     failure: Option<Failure>,
     pin: Option<ReleaseVersion>,
     refusals: Vec<Refusal>,
-    staged: Option<RootHash>,
+    other: OtherSlot,
+    failed_staging: Option<FailedStaging>,
+    drain: DrainState,
+    failed_drain: Option<FailedDrain>,
+    has_joined: bool,
     esp_room: Option<u64>,
     api_server: Option<ApiServer>,
     boot: BootState,
@@ -89,7 +95,11 @@ impl World {
             failure: None,
             pin: None,
             refusals: Vec::new(),
-            staged: None,
+            other: OtherSlot::Unknown,
+            failed_staging: None,
+            drain: DrainState::Idle,
+            failed_drain: None,
+            has_joined: false,
             esp_room: Some(100),
             api_server: None,
             boot: BootState::Blessed,
@@ -118,7 +128,11 @@ impl World {
             documents: self.read.then_some(&documents),
             failure: self.failure.as_ref(),
             refusals: &self.refusals,
-            staged: self.staged,
+            other: self.other,
+            failed_staging: self.failed_staging.as_ref(),
+            drain: &self.drain,
+            failed_drain: self.failed_drain.as_ref(),
+            has_joined: self.has_joined,
             esp_room: self.esp_room,
             api_server: self.api_server.as_ref(),
             order: self.order,
@@ -146,8 +160,8 @@ fn check(change: impl Fn(&mut World), action: Action, holds: &[&str]) {
 #[test]
 fn a_new_release_is_staged_and_then_applied() {
     check(|_| {}, Action::Stage, &[]);
-    check(|world| world.staged = Some([2; 32].into()), Action::Apply, &[]);
-    check(|world| world.staged = Some([9; 32].into()), Action::Stage, &[]);
+    check(|world| world.other = OtherSlot::Staged([2; 32].into()), Action::Confirm, &[]);
+    check(|world| world.other = OtherSlot::Staged([9; 32].into()), Action::Stage, &[]);
 }
 
 #[test]
@@ -310,16 +324,16 @@ fn a_window_holds_the_restart_and_not_the_staging() {
     check(window, Action::Stage, &["Window"]);
     let staged = |world: &mut World| {
         window(world);
-        world.staged = Some([2; 32].into());
+        world.other = OtherSlot::Staged([2; 32].into());
     };
     check(staged, Action::Nothing, &["Window", "Staged"]);
     let mut world = World::new();
     staged(&mut world);
     assert_eq!(world.decide().holds[0].ends(), Some(at("2026-11-27T21:00:00Z")));
     world.order = Order::Apply;
-    assert_eq!(world.decide().action, Action::Apply);
+    assert_eq!(world.decide().action, Action::Confirm);
     (world.order, world.now) = (Order::None, at("2026-11-27T21:30:00Z"));
-    assert_eq!(world.decide().action, Action::Apply);
+    assert_eq!(world.decide().action, Action::Confirm);
 }
 
 #[test]
@@ -327,18 +341,21 @@ fn modes_leave_the_rest_to_an_operator() {
     let world = |mode: &str, staged: bool, order| {
         let mut world = World::new();
         world.settings = Some(settings(&format!(r#"{{"mode": "{mode}"}}"#)));
-        world.staged = staged.then(|| [2; 32].into());
+        world.other = match staged {
+            true => OtherSlot::Staged([2; 32].into()),
+            false => OtherSlot::Unknown,
+        };
         world.order = order;
         world.decide().action
     };
     assert_eq!(world("staged-only", false, Order::None), Action::Stage);
     assert_eq!(world("staged-only", true, Order::None), Action::Nothing);
     assert_eq!(world("staged-only", true, Order::Stage), Action::Nothing);
-    assert_eq!(world("staged-only", true, Order::Apply), Action::Apply);
+    assert_eq!(world("staged-only", true, Order::Apply), Action::Confirm);
     assert_eq!(world("manual", false, Order::None), Action::Nothing);
     assert_eq!(world("manual", false, Order::Stage), Action::Stage);
     assert_eq!(world("manual", true, Order::Stage), Action::Nothing);
-    assert_eq!(world("manual", true, Order::Apply), Action::Apply);
+    assert_eq!(world("manual", true, Order::Apply), Action::Confirm);
     assert_eq!(world("automatic", true, Order::Stage), Action::Nothing);
 }
 
@@ -404,7 +421,8 @@ prop_compose! {
             .into_iter()
             .map(|root| Refusal { root_hash: [root; 32].into(), cause: "x".into() })
             .collect();
-        world.staged = staged.map(|root| [root; 32].into());
+        world.other =
+            staged.map_or(OtherSlot::Unknown, |root| OtherSlot::Staged([root; 32].into()));
         world.order = [Order::None, Order::Stage, Order::Apply][order];
         let modes = ["automatic", "staged-only", "manual"];
         world.settings = Some(settings(&format!(r#"{{"mode": "{}"}}"#, modes[mode])));
@@ -438,9 +456,94 @@ proptest! {
         }
         prop_assert!(target.minimum_updater <= world.updater);
         prop_assert!(world.esp_room.is_some_and(|room| room >= target.esp_bytes));
-        if decision.action == Action::Apply {
-            prop_assert_eq!(world.staged, Some(target.root_hash));
+        if decision.action == Action::Confirm {
+            prop_assert_eq!(world.other, OtherSlot::Staged(target.root_hash));
             prop_assert!(world.order != Order::Stage);
         }
+    }
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}
+
+#[test]
+fn a_staging_that_failed_is_tried_again_after_a_pause_or_an_order() {
+    let failed = |ago| FailedStaging { sentence: "the disk fails".to_owned(), failures: 9, ago };
+    check(|it| it.failed_staging = Some(failed(minutes(9))), Action::Nothing, &["StageFailed"]);
+    check(|it| it.failed_staging = Some(failed(minutes(10))), Action::Stage, &[]);
+    let ordered = |world: &mut World| {
+        (world.failed_staging, world.order) = (Some(failed(minutes(0))), Order::Stage);
+    };
+    check(ordered, Action::Stage, &[]);
+    let mut world = World::new();
+    world.failed_staging = Some(failed(minutes(9)));
+    let hold = world.decide().holds.remove(0);
+    assert_eq!(hold.rule(), contract::node::api::Rule::StageFailed);
+    assert_eq!(hold.ends(), Some(world.now + minutes(1)));
+    assert!(hold.to_string().contains("the disk fails"), "{hold}");
+}
+
+const TERMS: group::Drain =
+    group::Drain { deadline: SignedDuration::from_mins(10), then: DrainPolicy::Wait };
+
+/// A node with pods whose group drains, and a release that is staged.
+fn to_be_drained(world: &mut World) {
+    let mut with_cluster = serde_json::to_value(world.settings.as_ref().unwrap()).unwrap();
+    with_cluster["kubernetes"] =
+        serde_json::json!({"server": "https://api.example:6443", "certificateAuthority": ""});
+    world.settings = Some(serde_json::from_value(with_cluster).unwrap());
+    world.api_server = Some(ApiServer::Answers(Version::new(1, 37, 2)));
+    world.group =
+        Some(group(r#"{"channel": "stable", "drain": {"deadline": "10m", "then": "wait"}}"#));
+    (world.has_joined, world.other) = (true, OtherSlot::Staged([2; 32].into()));
+}
+
+fn drained(change: impl Fn(&mut World)) -> (Action, Vec<String>) {
+    let mut world = World::new();
+    to_be_drained(&mut world);
+    change(&mut world);
+    outcome(&world)
+}
+
+#[test]
+fn a_node_with_pods_is_drained_before_what_is_staged_is_read_and_armed() {
+    let hold = || vec!["Drain".to_owned()];
+    assert_eq!(drained(|_| {}), (Action::Drain(TERMS), hold()));
+    let under_way = |root: u8, terms| DrainState::UnderWay {
+        root_hash: [root; 32].into(),
+        terms,
+        waiting: "default/web".to_owned(),
+        ends: None,
+    };
+    assert_eq!(drained(|it| it.drain = under_way(2, TERMS)), (Action::Drain(TERMS), hold()));
+    let done = |root: u8| DrainState::Done { root_hash: [root; 32].into() };
+    assert_eq!(drained(|it| it.drain = done(2)), (Action::Confirm, vec![]));
+    assert_eq!(drained(|it| it.drain = done(3)), (Action::Drain(TERMS), hold()));
+    assert_eq!(drained(|it| it.other = OtherSlot::Confirmed([2; 32].into())).0, Action::Arm);
+    // No pods, no cluster, or nothing to go back to.
+    assert_eq!(drained(|it| it.has_joined = false).0, Action::Confirm);
+    assert_eq!(drained(|it| it.settings = Some(settings("{}"))).0, Action::Confirm);
+    let first = |it: &mut World| it.boot = BootState::PendingWithoutFallback;
+    assert_eq!(drained(first).0, Action::Confirm);
+}
+
+#[test]
+fn a_drain_that_came_to_nothing_is_tried_again_after_a_pause_or_an_order() {
+    let failed = |version: &str, ago| {
+        let (version, waiting) = (version.parse().unwrap(), "default/web".to_owned());
+        Some(FailedDrain { version, waiting, failures: 1, ago })
+    };
+    let (action, holds) = drained(|it| it.failed_drain = failed("1.1.0", minutes(4)));
+    assert_eq!((action, holds), (Action::Nothing, vec!["Drain".to_owned()]));
+    for (version, ago, order) in [
+        ("1.1.0", minutes(5), Order::None),
+        ("1.0.9", minutes(4), Order::None),
+        ("1.1.0", minutes(4), Order::Apply),
+    ] {
+        let tried = drained(|it| {
+            (it.failed_drain, it.order) = (failed(version, ago), order);
+        });
+        assert_eq!(tried.0, Action::Drain(TERMS));
     }
 }

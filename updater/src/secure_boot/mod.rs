@@ -27,10 +27,11 @@ use std::io;
 use std::ops::Range;
 
 use contract::release::layout::MIB;
-use contract::{Digest, Slot, UkiName};
+use contract::{Digest, UkiName};
 use sha2::{Digest as _, Sha256};
 
-use crate::effects::{Effects, Esp, Variable};
+use crate::chain;
+use crate::effects::{Effects, Esp, TargetSlot, Variable};
 use signature::{Damaged, HEADER_BYTES, Layout};
 
 /// Bytes that are read at a time.
@@ -110,7 +111,7 @@ impl From<Damaged> for SecureBootError {
 ///
 /// # Errors
 /// [`SecureBootError`]: the UKI must not be armed.
-pub fn check(effects: &Effects, uki: Uki, target: Slot) -> Result<(), SecureBootError> {
+pub fn check(effects: &Effects, uki: Uki, target: TargetSlot) -> Result<(), SecureBootError> {
     let read = |name, variable| {
         let value = effects.firmware.variable(variable);
         value.map_err(|source| SecureBootError::Variable(name, source))
@@ -155,14 +156,32 @@ pub fn check(effects: &Effects, uki: Uki, target: Slot) -> Result<(), SecureBoot
 }
 
 /// Whether the UKI that runs carries the same certificates. One that cannot be read says nothing.
-fn has_those_of_booted(esp: &dyn Esp, signers: &[&[u8]], target: Slot) -> bool {
-    let ukis = esp.list().unwrap_or_default().into_iter();
-    let booted = ukis.filter(|name| name.slot != target).max_by_key(|name| name.generation);
-    let table = booted.map(|name| Program::open(esp, Uki::Named(name))?.table());
-    let Some(Ok(table)) = table else { return false };
-    let Ok(known) = signature::certificates(&table) else { return false };
+fn has_those_of_booted(esp: &dyn Esp, signers: &[&[u8]], target: TargetSlot) -> bool {
+    let table = match table_of_booted(esp, target) {
+        Ok(Some(table)) => table,
+        Ok(None) => return false,
+        Err(error) => {
+            let text = chain(&error);
+            tracing::warn!("who signed the UKI that runs is not known: {text}");
+            return false;
+        }
+    };
+    let known = match signature::certificates(&table) {
+        Ok(known) => known,
+        Err(damaged) => {
+            tracing::warn!("who signed the UKI that runs is not known: {damaged}");
+            return false;
+        }
+    };
     let is_known = |signer: &&[u8]| known.contains(signer);
     signers.iter().all(is_known) && known.iter().all(|one| signers.contains(one))
+}
+
+/// The certificate table of the UKI that runs; none when it is not there.
+fn table_of_booted(esp: &dyn Esp, target: TargetSlot) -> Result<Option<Vec<u8>>, SecureBootError> {
+    let ukis = esp.list().map_err(SecureBootError::Read)?;
+    let booted = target.booted().uki(&ukis);
+    booted.map(|name| Program::open(esp, Uki::Named(name))?.table()).transpose()
 }
 
 /// A program on the EFI system partition.

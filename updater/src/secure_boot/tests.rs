@@ -1,9 +1,11 @@
 //! Firmware that takes a UKI, refuses it, or shows what nobody can read.
 
+use contract::Slot;
 use proptest::prelude::*;
 
 use super::testing::{SIGNED, SIGNER, certificate, db, list, program};
 use super::*;
+use crate::effects::BootedSlot;
 use crate::effects::fake::{FakeNode, Sizes};
 
 /// A node that runs `booted` from slot A, whose firmware enforces this `db`, and that has staged
@@ -20,7 +22,7 @@ fn node(db: &[u8], booted: &[u8], staged: &[u8]) -> FakeNode {
 }
 
 fn checked(node: &FakeNode) -> Result<(), SecureBootError> {
-    check(&node.effects(), Uki::Temporary, Slot::B)
+    check(&node.effects(), Uki::Temporary, BootedSlot::forged_for_a_test(Slot::A).target())
 }
 
 #[test]

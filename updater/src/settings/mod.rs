@@ -19,16 +19,20 @@ use contract::{Digest, Slot};
 
 use crate::effects::{BootedSlot, StateStore};
 
+mod changes;
 mod cloud;
 mod hostname;
+mod keeper;
 mod kubelet;
 mod registries;
 mod render;
 mod seed;
 mod sources;
 
+pub use changes::changed_fields;
 pub use cloud::{Cloud, MetadataError, MetadataService};
 pub use hostname::{HostNameError, apply_hostname};
+pub use keeper::{Keeper, Lack, LackKind, Taken};
 pub use render::{ConfigureError, RuntimeFolders, Unit, affected, configure_kubelet, render};
 pub use seed::{MountedSeed, SEED, SeedDisk, SeedError};
 pub use sources::{CREDENTIAL, Origin, Sources, USER_DATA_MARK};

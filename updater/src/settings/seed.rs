@@ -16,7 +16,7 @@ pub const SEED: &str = "/run/slipway/seed";
 const FILE: &str = "user-data";
 
 /// A disk that may be there at the first boot.
-pub trait SeedDisk {
+pub trait SeedDisk: Send + Sync {
     /// Its `user-data`; none when there is no such disk, or no such file on it.
     ///
     /// # Errors

@@ -6,12 +6,13 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_RANGE, RANGE};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::{StatusCode, Url};
 use tokio::time::{Instant, timeout};
 
 use super::error::Fault;
 use super::remote::Limits;
+use crate::effects::{ConnectionError, Http, Request, Response};
 
 /// What a request asks for.
 #[derive(Debug, Clone)]
@@ -37,21 +38,22 @@ pub struct Answer<'a> {
 /// # Errors
 /// [`Fault::NoRange`] when the whole comes instead of a range; others as they happen.
 pub async fn ask<'a>(
-    client: &Client,
+    client: &dyn Http,
     url: Url,
     extent: &Extent,
     total: u64,
     limits: &'a Limits,
 ) -> Result<Answer<'a>, Fault> {
-    let request = match extent {
-        Extent::Whole => client.get(url),
-        Extent::Range(range) => client.get(url).header(RANGE, format!("bytes={}", shown(range))),
-    };
-    let sent = timeout(limits.stall, request.send()).await;
-    let response = sent
-        .map_err(|_| Fault::Stalled(limits.stall.as_secs()))?
-        .map_err(|error| Fault::Connection(error.without_url()))?;
-    let start = match (extent, response.status()) {
+    let mut request = Request::get(url);
+    if let Extent::Range(range) = extent {
+        let value = HeaderValue::from_str(&format!("bytes={}", shown(range)));
+        let value = value.map_err(|error| Fault::Connection(ConnectionError::new(error)))?;
+        request = request.with(RANGE, value);
+    }
+    let sent = timeout(limits.stall, client.send(request)).await;
+    let response =
+        sent.map_err(|_| Fault::Stalled(limits.stall.as_secs()))?.map_err(Fault::Connection)?;
+    let start = match (extent, response.status) {
         (Extent::Whole, StatusCode::OK) => 0,
         (Extent::Range(range), StatusCode::PARTIAL_CONTENT) => {
             check_range(&response, range, total)?;
@@ -70,10 +72,10 @@ impl Answer<'_> {
     /// When the connection fails or is too slow.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Fault> {
         let Limits { stall, window, window_bytes, .. } = *self.limits;
-        let chunk = timeout(stall, self.response.chunk())
+        let chunk = timeout(stall, self.response.body.chunk())
             .await
             .map_err(|_| Fault::Stalled(stall.as_secs()))?
-            .map_err(|error| Fault::Connection(error.without_url()))?;
+            .map_err(Fault::Connection)?;
         self.window_bytes += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
         if Instant::now().saturating_duration_since(self.window) >= window {
             if self.window_bytes < window_bytes {
@@ -100,7 +102,7 @@ fn shown(range: &Range<u64>) -> String {
 /// RFC 9110, 14.4. An answer may end early, which the reader notices; it may not start
 /// elsewhere or be of another file.
 fn check_range(response: &Response, asked: &Range<u64>, total: u64) -> Result<(), Fault> {
-    let answered = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let answered = response.headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let answered = answered.unwrap_or_default();
     let fits = || -> Option<bool> {
         let (range, whole) = answered.strip_prefix("bytes ")?.split_once('/')?;

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 
+use crate::effects::ConnectionError;
 use crate::secure_boot::SecureBootError;
 
 /// One of the two runs of bytes that a slot needs.
@@ -202,7 +203,7 @@ pub enum Fault {
     NoMirror,
     /// Connection, TLS, redirect or HTTP failed.
     #[error("the connection failed")]
-    Connection(#[source] reqwest::Error),
+    Connection(#[source] ConnectionError),
     /// An answer that is no content.
     #[error("the server answers {0}")]
     Status(reqwest::StatusCode),

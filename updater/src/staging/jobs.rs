@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 
 use super::error::WayError;
 use super::hash::lock;
+use crate::effects::start_off_thread;
 
 /// Work of one kind.
 pub struct Jobs {
@@ -38,7 +39,7 @@ impl Jobs {
             return Err(error);
         }
         let failure = self.failure.clone();
-        tokio::task::spawn_blocking(move || {
+        start_off_thread(move || {
             if let Err(error) = work() {
                 lock(&failure).get_or_insert(error);
             }

@@ -36,10 +36,10 @@ use std::sync::Arc;
 
 use contract::release::offer::Payload;
 use contract::{Offer, UkiName};
-use reqwest::{Client, Url};
+use reqwest::Url;
 use tokio::sync::{Mutex, watch};
 
-use crate::effects::{Disarmed, Effects, TargetSlot};
+use crate::effects::{Disarmed, Effects, Http, TargetSlot, off_thread};
 use crate::secure_boot::{self, Uki};
 use assembly::{Assembly, Lane};
 use destination::Destination;
@@ -73,7 +73,7 @@ pub struct Job<'a> {
     /// Proof that the loader does not boot the slot that is about to be written.
     pub disarmed: Disarmed,
     /// For the mirrors: proxy and certificates are set, redirects are bounded.
-    pub client: Client,
+    pub client: Arc<dyn Http>,
     /// Addresses of the channel's folder, best first.
     pub mirrors: &'a [Url],
     /// Learns what happens.
@@ -155,7 +155,7 @@ impl Stager {
         let (effects, target) = (self.effects.clone(), staged.target());
         blocking(&lane, move || {
             verify::confirm(&effects, target, &offer)?;
-            Ok(secure_boot::check(&effects, Uki::Temporary, target.slot())?)
+            Ok(secure_boot::check(&effects, Uki::Temporary, target)?)
         })
         .await?;
         Ok(staged.confirmed())
@@ -268,10 +268,8 @@ impl Staging<'_> {
     /// Asks the firmware about the UKI in the temporary file, which is whole.
     async fn ask_firmware(&self) -> Result<(), StageError> {
         let (effects, target) = (self.stager.effects.clone(), self.target);
-        blocking(&self.lane, move || {
-            Ok(secure_boot::check(&effects, Uki::Temporary, target.slot())?)
-        })
-        .await
+        blocking(&self.lane, move || Ok(secure_boot::check(&effects, Uki::Temporary, target)?))
+            .await
     }
 
     /// Makes the temporary file, unless an earlier attempt left one of the same size.
@@ -312,5 +310,5 @@ async fn blocking<T: Send + 'static>(
         drop(lane);
         result
     };
-    tokio::task::spawn_blocking(run).await.map_err(|_| StageError::Stopped)?
+    off_thread(run).await.map_err(|_| StageError::Stopped)?
 }

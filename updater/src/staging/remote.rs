@@ -7,16 +7,18 @@
 //! and the digest of the piece notices every change that matters.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use contract::Digest;
 use contract::release::offer::Blob;
-use reqwest::{Client, Url};
+use reqwest::Url;
 use tokio::time::Instant;
 
 use super::answer::{Answer, Extent, ask};
 use super::error::{Fault, FetchError};
+use crate::effects::Http;
 
 /// Bounds on what servers may cost.
 #[derive(Debug, Clone)]
@@ -110,7 +112,7 @@ pub trait Receiver: Sync {
 /// All mirrors of a channel.
 #[derive(Debug)]
 pub struct Remote {
-    client: Client,
+    client: Arc<dyn Http>,
     mirrors: Vec<Mirror>,
     limits: Limits,
     preferred: AtomicUsize,
@@ -158,7 +160,7 @@ impl Run<'_> {
 impl Remote {
     /// Mirrors in the order in which they are asked; blobs lie at `<base>/blobs/<sha256>`. The
     /// client must bound redirects, as it does when nothing else is set.
-    pub fn new(client: Client, mirrors: &[Url], limits: Limits) -> Self {
+    pub fn new(client: Arc<dyn Http>, mirrors: &[Url], limits: Limits) -> Self {
         let mirror = |base: &Url| Mirror { base: base.clone(), ignores_ranges: false.into() };
         let mirrors = mirrors.iter().map(mirror).collect();
         Self { client, mirrors, limits, preferred: AtomicUsize::new(0) }
@@ -255,13 +257,14 @@ impl Remote {
             }),
         };
         let url = address(&mirror.base, blob);
-        let mut answer = match ask(&self.client, url, &extent, blob.bytes, &self.limits).await {
-            Err(Fault::NoRange) => {
-                mirror.ignores_ranges.store(true, Ordering::Relaxed);
-                return Err(Stop::Fault(Fault::NoRange));
-            }
-            answer => answer?,
-        };
+        let mut answer =
+            match ask(self.client.as_ref(), url, &extent, blob.bytes, &self.limits).await {
+                Err(Fault::NoRange) => {
+                    mirror.ignores_ranges.store(true, Ordering::Relaxed);
+                    return Err(Stop::Fault(Fault::NoRange));
+                }
+                answer => answer?,
+            };
         pour(&mut answer, run, receiver).await
     }
 }

@@ -15,6 +15,7 @@ use super::jobs::Jobs;
 use super::journal::Claims;
 use super::progress::Tracker;
 use super::remote::{Ask, Ended, Piece, Receiver, Remote};
+use crate::effects::off_thread;
 
 /// Most bytes of one request: small enough for all connections to end at about the same time.
 const REQUEST_BYTES: u64 = 8 * MIB;
@@ -69,7 +70,7 @@ impl Walker<'_> {
     ) -> Result<(), WayError> {
         self.tracker.expect(leaves.bytes);
         let index = Arc::new(LeafIndex::new(self.fetch_whole(leaves).await?));
-        let locations = tokio::task::spawn_blocking(locate).await.map_err(|_| WayError::Stopped)?;
+        let locations = off_thread(locate).await.map_err(|_| WayError::Stopped)?;
         let locations = Arc::new(locations);
         let jobs = self.jobs();
         for piece in self.assembly.missing() {

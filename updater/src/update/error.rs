@@ -53,6 +53,9 @@ pub enum UpdateError {
     /// The system manager does not restart.
     #[error("cannot restart the node: see `systemctl list-jobs`")]
     Reboot(#[source] io::Error),
+    /// A thread of this program ended early; what it had begun may be done or not.
+    #[error("a step of slipwayd ended early: report this, with the journal of the node")]
+    Stopped(#[source] tokio::task::JoinError),
     /// The release failed here before.
     #[error("{0}; `slipway node clear` lets it be tried again")]
     Refused(Box<Refusal>),

@@ -10,7 +10,7 @@ use super::UpdateError;
 use super::journal::{Condition, Happening, Journal, ReleaseId, SlotRecord};
 use super::marks::Marks;
 use super::refusal::{Failure, Refusal};
-use super::settle::{Evidence, Next, Settled, fallback, own};
+use super::settle::{Evidence, Next, Settled, fallback};
 use crate::effects::boot::BootFacts;
 use crate::effects::{BootedSlot, Effects};
 
@@ -195,7 +195,7 @@ impl Machine {
         let (slot, release) = (self.facts.slot.slot(), self.booted_release());
         let known = journal.slots.remove(&slot).filter(|record| record.release == release);
         let mut record = known.unwrap_or(SlotRecord { release, uki: None, blessed: None });
-        if own(ukis, self.facts.slot).is_some_and(|name| name.tries.is_none()) {
+        if self.facts.slot.uki(ukis).is_some_and(|name| name.tries.is_none()) {
             journal.permit(&self.facts.root_hash);
             if record.blessed.is_none() {
                 record.blessed = Some(at);
@@ -224,7 +224,7 @@ impl Machine {
     /// When the EFI system partition cannot be read.
     pub fn is_judged(effects: &Effects, booted: BootedSlot) -> Result<bool, UpdateError> {
         let ukis = effects.esp.list().map_err(UpdateError::esp("list UKIs"))?;
-        let proven = own(&ukis, booted).is_none_or(|name| name.tries.is_none());
+        let proven = booted.uki(&ukis).is_none_or(|name| name.tries.is_none());
         Ok(proven || fallback(&ukis, booted).is_none())
     }
 

@@ -21,12 +21,6 @@ pub(super) struct Evidence<'a> {
     pub marks: &'a Marks,
 }
 
-/// The UKI that a boot of this slot was started from.
-pub(super) fn own(ukis: &[UkiName], booted: BootedSlot) -> Option<UkiName> {
-    let same = ukis.iter().filter(|name| name.slot == booted.slot());
-    same.max_by_key(|name| name.generation).copied()
-}
-
 /// The UKI that the loader would take if this slot had no tries left.
 pub(super) fn fallback(ukis: &[UkiName], booted: BootedSlot) -> Option<UkiName> {
     let other = ukis.iter().filter(|name| name.slot == booted.target().slot());
@@ -59,7 +53,7 @@ pub(super) struct Settled {
 
 impl Evidence<'_> {
     fn own(&self) -> Option<UkiName> {
-        own(self.ukis, self.facts.slot)
+        self.facts.slot.uki(self.ukis)
     }
 
     fn booted_release(&self) -> ReleaseId {

@@ -13,7 +13,7 @@ use super::UpdateError;
 use super::journal::{Happening, Installation, Journal, Phase, ReleaseId, SlotRecord};
 use super::machine::{Armed, Blessed, Condemnation, Machine, Pending, Plan};
 use super::refusal::{Cause, Failure, Refusal};
-use super::settle::{fallback, own};
+use super::settle::fallback;
 use crate::effects::{BootedSlot, Disarmed, TargetSlot};
 use crate::secure_boot::{self, Uki};
 use crate::staging::{Confirmed, Staged};
@@ -32,7 +32,7 @@ impl Machine {
             return Err(UpdateError::Refused(Box::new(refusal.clone())));
         }
         let ukis = self.list()?;
-        let unproven = own(&ukis, self.facts.slot).is_some_and(|name| name.tries.is_some());
+        let unproven = self.facts.slot.uki(&ukis).is_some_and(|name| name.tries.is_some());
         if unproven && fallback(&ukis, self.facts.slot).is_some() {
             return Err(UpdateError::NotYetJudged);
         }
@@ -188,7 +188,7 @@ impl Machine {
             return Err(UpdateError::NothingToRollBackTo);
         };
         let (release, generation) = (record.release.clone(), self.next_generation(&ukis)?);
-        secure_boot::check(&self.effects, Uki::Named(old), slot)
+        secure_boot::check(&self.effects, Uki::Named(old), self.facts.slot.target())
             .map_err(|source| UpdateError::Firmware { version: release.version.clone(), source })?;
         self.renew_own_tries(&ukis)?;
         let at = self.effects.clock.now();
@@ -238,7 +238,7 @@ impl Machine {
     /// would rank behind a newer one that fails too, and what is able to update must stay a fallback.
     fn renew_own_tries(&self, ukis: &[UkiName]) -> Result<(), UpdateError> {
         // Without a UKI of its own this slot is no fallback, and an update the only cure.
-        match own(ukis, self.facts.slot) {
+        match self.facts.slot.uki(ukis) {
             Some(name) if name.tries.is_some_and(|tries| tries.left < FIRST_TRIES) => {
                 self.rename(&name, &first_name(name.generation, name.slot))
             }

@@ -4,24 +4,19 @@
 //! **Invariant:** an answer is read up to a bound, and nothing of it is believed but what is
 //! asked for.
 
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use contract::node::settings::{self, KubernetesSettings};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::{ANSWER_TIMEOUT, HttpAddress, InvalidAddress, Probe};
 use crate::cluster::{Cluster, Unanswered, Workload};
-use crate::grpc::Client;
-use crate::grpc::messages::{Empty, RuntimeCondition, StatusResponse};
+use crate::effects::{Effects, Health};
+use crate::grpc::messages::RuntimeCondition;
 
-/// Longest first line of an HTTP answer, in bytes; an honest one has about 20.
-const MAX_LINE_BYTES: u64 = 4096;
 /// Name of the probe of the container runtime, its network of pods included.
 pub(super) const CONTAINERD: &str = "containerd";
 /// Name of the probe that asks the API server.
@@ -51,14 +46,18 @@ pub struct Node {
 /// # Errors
 /// When an address of the settings is none that a probe can ask.
 pub fn probes(
+    effects: &Effects,
     node: &Node,
     cluster: Option<&KubernetesSettings>,
     workloads: Vec<Workload>,
     added: &[settings::Probe],
 ) -> Result<Vec<Box<dyn Probe>>, InvalidAddress> {
+    let health = &effects.health;
+    let cluster_of = |settings: &KubernetesSettings| Cluster::new(settings.clone(), effects);
     let mut probes: Vec<Box<dyn Probe>> = vec![
-        Box::new(ContainerRuntime(node.containerd.clone())),
+        Box::new(ContainerRuntime { health: health.clone(), socket: node.containerd.clone() }),
         Box::new(Status {
+            health: health.clone(),
             name: "kubelet".to_owned(),
             address: node.kubelet.clone(),
             expected: 200,
@@ -66,23 +65,25 @@ pub fn probes(
         }),
     ];
     if let Some(cluster) = cluster {
-        probes.push(Box::new(ApiServerUp(Cluster::of_this_machine(cluster.clone()))));
-        probes.push(Box::new(NodeReady(Cluster::of_this_machine(cluster.clone()))));
+        probes.push(Box::new(ApiServerUp(cluster_of(cluster))));
+        probes.push(Box::new(NodeReady(cluster_of(cluster))));
         if !workloads.is_empty() {
-            let cluster = Cluster::of_this_machine(cluster.clone());
+            let cluster = cluster_of(cluster);
             probes.push(Box::new(WorkloadsBack { cluster, workloads, last: Mutex::default() }));
         }
     }
     for probe in added {
         probes.push(match probe {
             settings::Probe::Http { name, url, status } => Box::new(Status {
+                health: health.clone(),
                 name: name.clone(),
                 address: url.to_string().parse()?,
                 expected: *status,
                 see: "slipway node logs".to_owned(),
             }),
             settings::Probe::File { name, path } => {
-                Box::new(Present { name: name.clone(), path: PathBuf::from(path) })
+                let (health, name) = (health.clone(), name.clone());
+                Box::new(Present { health, name, path: PathBuf::from(path) })
             }
         });
     }
@@ -90,7 +91,10 @@ pub fn probes(
 }
 
 /// containerd and its pod network.
-struct ContainerRuntime(PathBuf);
+struct ContainerRuntime {
+    health: Arc<dyn Health>,
+    socket: PathBuf,
+}
 
 #[async_trait]
 impl Probe for ContainerRuntime {
@@ -99,7 +103,7 @@ impl Probe for ContainerRuntime {
     }
 
     async fn ask(&self) -> Result<(), String> {
-        let missing = missing_conditions(&conditions(&self.0, ANSWER_TIMEOUT).await?);
+        let missing = missing_conditions(&conditions(self.health.as_ref(), &self.socket).await?);
         if missing.is_empty() { Ok(()) } else { Err(missing.join(", ")) }
     }
 }
@@ -174,6 +178,7 @@ impl Probe for WorkloadsBack {
 
 /// An address that answers with a status.
 struct Status {
+    health: Arc<dyn Health>,
     name: String,
     address: HttpAddress,
     expected: u16,
@@ -188,12 +193,14 @@ impl Probe for Status {
 
     async fn ask(&self) -> Result<(), String> {
         let failed = |reason| format!("{}: {reason}", self.address);
-        status(&self.address, self.expected, &self.see).await.map_err(failed)
+        let answered = status(self.health.as_ref(), &self.address, self.expected, &self.see).await;
+        answered.map_err(failed)
     }
 }
 
 /// A file that is there.
 struct Present {
+    health: Arc<dyn Health>,
     name: String,
     path: PathBuf,
 }
@@ -205,29 +212,23 @@ impl Probe for Present {
     }
 
     async fn ask(&self) -> Result<(), String> {
-        match tokio::fs::symlink_metadata(&self.path).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("{}: {error}", self.path.display())),
-        }
+        let found = self.health.file(&self.path).await;
+        found.map_err(|error| format!("{}: {error}", self.path.display()))
     }
 }
 
 /// Whether kubelet says that it is well.
-pub async fn kubelet_is_healthy(node: &Node) -> bool {
-    matches!(timeout(ANSWER_TIMEOUT, status(&node.kubelet, 200, "")).await, Ok(Ok(())))
+pub async fn kubelet_is_healthy(health: &dyn Health, node: &Node) -> bool {
+    matches!(timeout(ANSWER_TIMEOUT, status(health, &node.kubelet, 200, "")).await, Ok(Ok(())))
 }
 
 /// What containerd says of itself.
 pub(super) async fn conditions(
+    health: &dyn Health,
     socket: &Path,
-    limit: Duration,
 ) -> Result<Vec<RuntimeCondition>, String> {
-    let ask = async {
-        let client = Client::connect(socket).await?;
-        client.call::<_, StatusResponse>("/runtime.v1.RuntimeService/Status", Empty {}).await
-    };
-    match timeout(limit, ask).await {
-        Ok(Ok(answer)) => Ok(answer.status.unwrap_or_default().conditions),
+    match timeout(ANSWER_TIMEOUT, health.runtime(socket)).await {
+        Ok(Ok(conditions)) => Ok(conditions),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("no answer; see `slipway node logs --unit containerd`".to_owned()),
     }
@@ -252,35 +253,29 @@ pub(super) fn missing_conditions(conditions: &[RuntimeCondition]) -> Vec<String>
 }
 
 /// Asks an address, which must answer with the status. `see` is where an operator looks next.
-pub(super) async fn status(address: &HttpAddress, expected: u16, see: &str) -> Result<(), String> {
-    let failed = |error: io::Error| format!("{error}; see `{see}`");
-    let mut stream = TcpStream::connect(address.host()).await.map_err(failed)?;
-    let (path, host) = (address.path(), address.host());
-    let question = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
-    stream.write_all(question.as_bytes()).await.map_err(failed)?;
-    // Only the first line counts; a body of any length is not waited for.
-    let mut answer = BufReader::new(stream.take(MAX_LINE_BYTES));
-    let mut line = Vec::new();
-    answer.read_until(b'\n', &mut line).await.map_err(failed)?;
-    match status_of(&line) {
-        Some(status) if status == expected => Ok(()),
-        Some(other) => Err(format!("HTTP status {other}; see `{see}`")),
-        None => Err("the answer is not HTTP".to_owned()),
+pub(super) async fn status(
+    health: &dyn Health,
+    address: &HttpAddress,
+    expected: u16,
+    see: &str,
+) -> Result<(), String> {
+    match health.http_status(address.host(), address.path()).await {
+        Ok(Some(status)) if status == expected => Ok(()),
+        Ok(Some(other)) => Err(format!("HTTP status {other}; see `{see}`")),
+        Ok(None) => Err("the answer is not HTTP".to_owned()),
+        Err(error) => Err(format!("{error}; see `{see}`")),
     }
-}
-
-/// The status code of an HTTP answer.
-fn status_of(answer: &[u8]) -> Option<u16> {
-    let line = answer.split(|byte| *byte == b'\n').next()?;
-    let mut words = std::str::from_utf8(line).ok()?.split_whitespace();
-    words.next().filter(|version| version.starts_with("HTTP/1."))?;
-    words.next()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
     use crate::cluster::stand_in::{StandIn, not_ready, of_daemon_set};
+    use crate::effects::fake::{FakeNode, Sizes};
+    use crate::effects::health::Programs;
+    use crate::grpc::GrpcError;
 
     fn condition(name: &str, status: bool) -> RuntimeCondition {
         RuntimeCondition {
@@ -303,40 +298,33 @@ mod tests {
         assert_eq!(missing_conditions(&[]).len(), 2);
     }
 
-    #[test]
-    fn an_answer_that_is_not_http_is_not_healthy() {
-        assert_eq!(status_of(b"HTTP/1.0 200 OK\r\n\r\nok"), Some(200));
-        assert_eq!(status_of(b"HTTP/1.1 500 Internal Server Error\r\n"), Some(500));
-        for answer in [&b""[..], b"200 OK", b"SSH-2.0", b"HTTP/1.1", b"HTTP/1.1 ok\n", b"\xff\n"] {
-            assert_eq!(status_of(answer), None);
-        }
-    }
+    /// Gives this status.
+    struct Says(Option<u16>);
 
-    async fn answer(bytes: &'static [u8]) -> Result<(), String> {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}/ready", listener.local_addr().unwrap());
-        let server = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut question = [0; 20];
-            stream.read_exact(&mut question).await.unwrap();
-            assert!(question.starts_with(b"GET /ready HTTP/1.0"));
-            stream.write_all(bytes).await.unwrap();
-            // The connection stays open: the answer's end is not waited for.
-            stream
-        });
-        let result = status(&address.parse().unwrap(), 204, "journalctl -u x").await;
-        drop(server.await.unwrap());
-        result
+    #[async_trait]
+    impl Health for Says {
+        async fn runtime(&self, _: &Path) -> Result<Vec<RuntimeCondition>, GrpcError> {
+            Ok(Vec::new())
+        }
+
+        async fn http_status(&self, host: &str, path: &str) -> io::Result<Option<u16>> {
+            assert_eq!((host, path), ("127.0.0.1:8080", "/ready"));
+            Ok(self.0)
+        }
+
+        async fn file(&self, _: &Path) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[tokio::test]
     async fn only_the_expected_status_is_well() {
-        assert_eq!(answer(b"HTTP/1.1 204 No Content\r\n").await, Ok(()));
-        let error = answer(b"HTTP/1.1 200 OK\r\n").await.unwrap_err();
+        let address = "http://127.0.0.1:8080/ready".parse().unwrap();
+        let ask = async |says| status(&Says(says), &address, 204, "journalctl -u x").await;
+        assert_eq!(ask(Some(204)).await, Ok(()));
+        let error = ask(Some(200)).await.unwrap_err();
         assert!(error.contains("200") && error.contains("journalctl -u x"), "{error}");
-        assert!(answer(b"SSH-2.0-x\r\n").await.is_err());
-        let endless = answer(&[b'x'; 5000]).await.unwrap_err();
-        assert!(endless.contains("not HTTP"), "{endless}");
+        assert!(ask(None).await.unwrap_err().contains("not HTTP"));
     }
 
     #[tokio::test]
@@ -373,7 +361,9 @@ mod tests {
         };
         let cluster = r#"{"server": "https://127.0.0.1:1", "certificateAuthority": ""}"#;
         let cluster: KubernetesSettings = serde_json::from_str(cluster).unwrap();
-        let probes = probes(&node, Some(&cluster), Vec::new(), &added).unwrap();
+        let effects = FakeNode::new(0, Sizes::default()).effects();
+        let effects = Effects { health: Arc::new(Programs), ..effects };
+        let probes = probes(&effects, &node, Some(&cluster), Vec::new(), &added).unwrap();
         let names: Vec<&str> = probes.iter().map(|probe| probe.name()).collect();
         assert_eq!(names, ["containerd", "kubelet", "api-server", "node-ready", "ingress", "disk"]);
         assert!(probes[0].ask().await.unwrap_err().contains("containerd"));

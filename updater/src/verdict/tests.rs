@@ -29,6 +29,10 @@ impl Clock for Seconds {
     fn is_synchronized(&self) -> bool {
         true
     }
+
+    fn rtc(&self) -> Option<Timestamp> {
+        None
+    }
 }
 
 /// A probe whose state is a function of the time since power-on, in seconds.

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::ANSWER_TIMEOUT;
 use super::probes::{CONDITIONS, Node, conditions, is_true, missing_conditions, status};
+use crate::effects::health::Programs;
 
 /// Pause between two rounds.
 const ROUND: Duration = Duration::from_millis(500);
@@ -44,7 +45,7 @@ pub async fn wait(
     let mut runtime_said = false;
     loop {
         let mut missing = Vec::new();
-        match conditions(&node.containerd, ANSWER_TIMEOUT).await {
+        match conditions(&Programs, &node.containerd).await {
             Ok(conditions) => {
                 if !runtime_said && is_true(&conditions, CONDITIONS[0]) {
                     say(format!("slipway: containerd ready after {} s", uptime()?));
@@ -54,7 +55,7 @@ pub async fn wait(
             }
             Err(reason) => missing.push(format!("containerd ({reason})")),
         }
-        let kubelet = status(&node.kubelet, 200, "slipway node logs --unit kubelet");
+        let kubelet = status(&Programs, &node.kubelet, 200, "slipway node logs --unit kubelet");
         match timeout(ANSWER_TIMEOUT, kubelet).await {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => missing.push(format!("kubelet at {} ({reason})", node.kubelet)),

@@ -106,6 +106,8 @@ pub enum Rule {
     MinimumUpdater,
     /// The EFI system partition is too full.
     EspRoom,
+    /// The release could not be written to the other slot.
+    StageFailed,
     /// The release's kubelet and the API server do not go together, or the latter is silent.
     VersionSkew,
     /// The release was bad on this node.

@@ -12,7 +12,9 @@ use contract::{Digest, Offer, ReleaseDocument, RootDescription, Slot};
 use jiff::Timestamp;
 
 use super::*;
+use crate::effects::Network;
 use crate::effects::fake::{FakeNode, Sizes};
+use crate::effects::http::Internet;
 
 mod attacks;
 mod documents;
@@ -107,7 +109,7 @@ impl Node {
             "mirrors": self.mirrors, "root": self.root, "group": "workers", "follow": "stable"}});
         let settings = Settings::from_json(settings.to_string().as_bytes()).unwrap();
         let surroundings = Surroundings {
-            http: crate::http::client(&settings.network).unwrap(),
+            http: Internet.mirrors(&settings.network).unwrap(),
             state: self.state.clone(),
             scratch: self.scratch.path().join("tuf"),
             image: self.image,
@@ -125,6 +127,29 @@ impl Node {
 
     async fn error(&self) -> ChannelError {
         self.look().await.expect_err("the channel must not be believed")
+    }
+}
+
+/// As if a channel `stable` that points at `version`, with a group of this spec, had been believed.
+pub(crate) fn found(version: &str, group: &str) -> Found {
+    let group = format!(
+        r#"{{"apiVersion": "slipway.dev/v1alpha1", "kind": "NodeGroup",
+            "metadata": {{"name": "workers"}}, "spec": {group}}}"#
+    );
+    let channel = format!(
+        r#"{{"schema": 1, "channel": "stable", "release": "{version}",
+            "since": "2026-07-20T00:00:00Z"}}"#
+    );
+    let mut offer = offer_of(version);
+    // What the fake node's EFI system partition has room for.
+    offer.esp_bytes = 1 << 16;
+    Found {
+        mirror: "http://127.0.0.1:1/".parse().unwrap(),
+        group: Some(Verified(serde_json::from_str(&group).unwrap())),
+        channel: Some(Verified(serde_json::from_str(&channel).unwrap())),
+        offer: Some(Verified(offer)),
+        expires: at("2027-06-01T00:00:00Z"),
+        is_memory_damaged: false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{BLOCK, Effect, FakeNode, survives};
+use super::{BLOCK, Dice, Effect, FakeNode, Reading, flip};
 use crate::effects::{Area, Slots, TargetSlot};
 
 /// One partition.
@@ -56,13 +56,13 @@ impl Device {
     }
 
     /// Each block of each unsynced write survives, or does not.
-    pub(super) fn lose_power(&mut self, random: &mut u64) {
+    pub(super) fn lose_power(&mut self, dice: &mut Dice) {
         for (start, bytes) in self.unsynced.drain(..) {
             let mut at = start;
             let end = start + bytes.len();
             while at < end {
                 let next = ((at / BLOCK + 1) * BLOCK).min(end);
-                if survives(random) {
+                if dice.coin() {
                     self.durable[at..next].copy_from_slice(&bytes[at - start..next - start]);
                 }
                 at = next;
@@ -74,9 +74,11 @@ impl Device {
 impl Slots for FakeNode {
     fn read_booted(&self, area: Area, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let mut parts = self.parts();
-        parts.check_power()?;
+        let lie = parts.begin_reading(Reading::Booted(area))?;
         let booted = parts.booted;
-        parts.device(booted, area)?.read(offset, buffer)
+        parts.device(booted, area)?.read(offset, buffer)?;
+        lie.into_iter().for_each(|bit| flip(buffer, bit));
+        Ok(())
     }
 
     fn read_target(
@@ -87,8 +89,10 @@ impl Slots for FakeNode {
         buffer: &mut [u8],
     ) -> io::Result<()> {
         let mut parts = self.parts();
-        parts.check_power()?;
-        parts.device(target.slot(), area)?.read(offset, buffer)
+        let lie = parts.begin_reading(Reading::Target(area))?;
+        parts.device(target.slot(), area)?.read(offset, buffer)?;
+        lie.into_iter().for_each(|bit| flip(buffer, bit));
+        Ok(())
     }
 
     fn write_target(
@@ -102,8 +106,8 @@ impl Slots for FakeNode {
         let effect = Effect::WriteTarget { area, offset, bytes: bytes.len() };
         self.perform(effect, |parts, most| {
             assert_ne!(parts.booted, target.slot(), "a write to the running slot");
-            let device = parts.device(target.slot(), area)?;
-            device.write(offset, &bytes[..bytes.len().min(most)])
+            let bytes = parts.falsified(&bytes[..bytes.len().min(most)]);
+            parts.device(target.slot(), area)?.write(offset, &bytes)
         })
     }
 

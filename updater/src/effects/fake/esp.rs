@@ -6,7 +6,7 @@ use std::io;
 
 use contract::UkiName;
 
-use super::{BLOCK, Effect, FakeNode, survives};
+use super::{BLOCK, Dice, Effect, FakeNode, Reading, flip};
 use crate::effects::Esp;
 
 /// What a new file holds before it is written: never zeros, which could be mistaken.
@@ -78,19 +78,19 @@ impl Fat {
         self.unsynced.clear();
     }
 
-    pub(super) fn lose_power(&mut self, random: &mut u64) {
+    pub(super) fn lose_power(&mut self, dice: &mut Dice) {
         for change in std::mem::take(&mut self.unsynced) {
             match change {
                 Change::Write(offset, bytes) => {
                     for (index, block) in bytes.chunks(BLOCK).enumerate() {
-                        if survives(random) {
+                        if dice.coin() {
                             let write = Change::Write(offset + index * BLOCK, block.to_vec());
                             apply(&mut self.durable, &write);
                         }
                     }
                 }
                 change => {
-                    if survives(random) {
+                    if dice.coin() {
                         apply(&mut self.durable, &change);
                     }
                 }
@@ -164,8 +164,9 @@ impl Esp for FakeNode {
     }
 
     fn list(&self) -> io::Result<Vec<UkiName>> {
-        let parts = self.parts();
-        parts.check_power()?;
+        let mut parts = self.parts();
+        // A name is a name, or the folder cannot be read.
+        parts.begin_reading(Reading::Names)?;
         if !parts.esp.is_mounted {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -211,14 +212,17 @@ impl Esp for FakeNode {
         let effect = Effect::WriteTemporary { offset, bytes: bytes.len() };
         self.perform(effect, |parts, most| {
             let offset = usize::try_from(offset).map_err(io::Error::other)?;
-            parts.esp.change(Change::Write(offset, bytes[..bytes.len().min(most)].to_vec()))
+            let bytes = parts.falsified(&bytes[..bytes.len().min(most)]);
+            parts.esp.change(Change::Write(offset, bytes))
         })
     }
 
     fn read_temporary(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let parts = self.parts();
-        parts.check_power()?;
-        Fat::read(&parts.esp.durable, &None, offset, buffer)
+        let mut parts = self.parts();
+        let lie = parts.begin_reading(Reading::Temporary)?;
+        Fat::read(&parts.esp.durable, &None, offset, buffer)?;
+        lie.into_iter().for_each(|bit| flip(buffer, bit));
+        Ok(())
     }
 
     fn rename_temporary(&self, name: &UkiName) -> io::Result<()> {

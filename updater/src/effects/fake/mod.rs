@@ -5,10 +5,16 @@
 //! part, block by block and name by name, as a seed decides. **Invariant:** nothing is lost
 //! that was synced, and nothing can be read or done while the power is off.
 
+mod api_server;
 mod devices;
+mod dice;
+mod documents;
 mod esp;
 mod loader;
+mod machine;
+mod programs;
 mod tests;
+mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,11 +23,19 @@ use std::time::Duration;
 
 use contract::{Slot, UkiName};
 use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::boot::BootId;
-use super::{Area, Clock, Effects, Firmware, HostName, Power, StateStore, Variable};
+use super::http::Internet;
+use super::{Area, Effects, Network, UnitOrder, Variable};
 use devices::Device;
 use esp::Fat;
+
+pub use api_server::ApiServer;
+pub use dice::Dice;
+pub use programs::Wellness;
+pub use web::{Files, MANNERS, Manner, Web};
 
 /// Size of the blocks that survive a power cut each by itself, in bytes.
 pub const BLOCK: usize = 4096;
@@ -65,6 +79,8 @@ pub enum Effect {
     SetHostName(String),
     /// A restart was asked for.
     Reboot,
+    /// systemd was told to do something with a unit.
+    Unit(UnitOrder, String),
 }
 
 /// What goes wrong instead of an effect.
@@ -76,12 +92,29 @@ pub enum Fault {
     Full,
     /// Only that many bytes are written, then the device fails.
     Short(usize),
+    /// One bit of what is written changes on its way, and nobody is told.
+    Lies(usize),
+}
+
+/// Something that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Bytes of the target slot.
+    Target(Area),
+    /// Bytes of the running slot.
+    Booted(Area),
+    /// Bytes of the temporary file.
+    Temporary,
+    /// A document.
+    Document,
+    /// The names on the EFI system partition.
+    Names,
 }
 
 impl Fault {
     fn error(self) -> io::Error {
         io::Error::from_raw_os_error(match self {
-            Fault::Device | Fault::Short(_) => 5,
+            Fault::Device | Fault::Short(_) | Fault::Lies(_) => 5,
             Fault::Full => 28,
         })
     }
@@ -118,14 +151,19 @@ pub struct Boot {
 }
 
 type Disturb = Box<dyn FnMut(&Effect) -> Option<Fault> + Send>;
+type DisturbReading = Box<dyn FnMut(Reading) -> Option<Fault> + Send>;
 
 struct Parts {
-    random: u64,
+    dice: Dice,
     powered: bool,
+    /// Told when the power goes.
+    off: Arc<Notify>,
     /// How the power went: with a cut, what was not synced is at risk.
     cut: bool,
     effects_left: Option<usize>,
+    lie: Option<usize>,
     disturb: Option<Disturb>,
+    disturb_reading: Option<DisturbReading>,
     log: Vec<Effect>,
     devices: BTreeMap<(Slot, AreaKey), Device>,
     esp: Fat,
@@ -136,9 +174,15 @@ struct Parts {
     boots: u128,
     now: Timestamp,
     uptime: Duration,
+    /// When tokio's clock began to move these.
+    running_since: Option<Instant>,
+    wellness: Wellness,
     synchronized: bool,
     hostname: String,
     variables: BTreeMap<Variable, Vec<u8>>,
+    /// kubelet's certificate and key, once it has joined.
+    certificate: Option<Vec<u8>>,
+    network: Arc<dyn Network>,
 }
 
 /// `Area` with an order, to be a key.
@@ -171,11 +215,14 @@ impl FakeNode {
             ]
         });
         Self(Arc::new(Mutex::new(Parts {
-            random: seed,
+            dice: Dice::new(seed),
             powered: true,
+            off: Arc::default(),
             cut: false,
             effects_left: None,
+            lie: None,
             disturb: None,
+            disturb_reading: None,
             log: Vec::new(),
             devices: devices.collect(),
             esp: Fat::new(sizes.esp),
@@ -186,9 +233,13 @@ impl FakeNode {
             boots: 0,
             now: Timestamp::UNIX_EPOCH + Duration::from_secs(1_790_000_000),
             uptime: Duration::ZERO,
+            running_since: None,
+            wellness: Wellness::default(),
             synchronized: true,
             hostname: "localhost".to_owned(),
             variables: BTreeMap::new(),
+            certificate: None,
+            network: Arc::new(Internet),
         })))
     }
 
@@ -205,8 +256,24 @@ impl FakeNode {
             state: node.clone(),
             power: node.clone(),
             clock: node.clone(),
-            firmware: node,
+            firmware: node.clone(),
+            services: node.clone(),
+            membership: node.clone(),
+            health: node.clone(),
+            network: self.parts().network.clone(),
+            seed: node.clone(),
+            random: node,
         }
+    }
+
+    /// Puts the node into another network than that of the machine that tests run on.
+    pub fn connect(&self, network: Arc<dyn Network>) {
+        self.parts().network = network;
+    }
+
+    /// kubelet gets a certificate of its cluster.
+    pub fn join(&self, certificate_and_key: &[u8]) {
+        self.parts().certificate = Some(certificate_and_key.to_vec());
     }
 
     /// Every effect so far, in order.
@@ -217,9 +284,17 @@ impl FakeNode {
     /// Cuts the power after so many more effects; with 0, at once.
     pub fn cut_power_after(&self, effects: usize) {
         let mut parts = self.parts();
-        parts.powered = effects > 0;
-        parts.cut = effects == 0;
         parts.effects_left = Some(effects);
+        if effects == 0 {
+            parts.cut = true;
+            parts.switch_off();
+        }
+    }
+
+    /// Returns once the power is off: it was cut, or a restart was asked for.
+    pub async fn off(&self) {
+        let off = self.parts().off.clone();
+        off.notified().await;
     }
 
     /// False once the power was cut or a restart was asked for.
@@ -230,6 +305,17 @@ impl FakeNode {
     /// Asks `disturb` before each effect whether, and how, it fails. Ends with a boot.
     pub fn disturb(&self, disturb: impl FnMut(&Effect) -> Option<Fault> + Send + 'static) {
         self.parts().disturb = Some(Box::new(disturb));
+    }
+
+    /// The same for what is read. A lie flips one bit on its way.
+    pub fn disturb_reading(&self, disturb: impl FnMut(Reading) -> Option<Fault> + Send + 'static) {
+        self.parts().disturb_reading = Some(Box::new(disturb));
+    }
+
+    /// No disturbance any more.
+    pub fn stop_disturbing(&self) {
+        let mut parts = self.parts();
+        (parts.disturb, parts.disturb_reading) = (None, None);
     }
 
     /// From now on the device fails where this document is, until it is removed.
@@ -243,15 +329,17 @@ impl FakeNode {
         let mut parts = self.parts();
         let parts = &mut *parts;
         if std::mem::take(&mut parts.cut) {
-            parts.devices.values_mut().for_each(|device| device.lose_power(&mut parts.random));
-            parts.esp.lose_power(&mut parts.random);
+            let Parts { devices, esp, dice, .. } = parts;
+            devices.values_mut().for_each(|device| device.lose_power(dice));
+            esp.lose_power(dice);
         } else {
             parts.devices.values_mut().for_each(Device::sync);
             parts.esp.sync();
         }
         parts.powered = true;
         parts.effects_left = None;
-        parts.disturb = None;
+        (parts.disturb, parts.disturb_reading) = (None, None);
+        parts.off = Arc::default();
         parts.uptime = Duration::ZERO;
         parts.hostname = "localhost".to_owned();
         parts.boots += 1;
@@ -278,6 +366,25 @@ impl FakeNode {
         let mut parts = self.parts();
         parts.now += time;
         parts.uptime += time;
+    }
+
+    /// Has tokio's clock, real or paused, move time on from here, until the next call.
+    pub fn run_clock(&self) {
+        self.parts().running_since = Some(Instant::now());
+    }
+
+    /// Time stands still again.
+    pub fn stop_clock(&self) {
+        let mut parts = self.parts();
+        let passed = parts.passed();
+        parts.now += passed;
+        parts.uptime += passed;
+        parts.running_since = None;
+    }
+
+    /// Says how well this boot is.
+    pub fn set_wellness(&self, wellness: Wellness) {
+        self.parts().wellness = wellness;
     }
 
     /// Says whether a time server was reached.
@@ -359,20 +466,64 @@ impl FakeNode {
                 act(&mut parts, bytes)?;
                 return Err(fault.error());
             }
+            Some(Fault::Lies(bit)) => {
+                parts.lie = Some(bit);
+                let acted = act(&mut parts, usize::MAX);
+                parts.lie = None;
+                acted?;
+            }
             Some(fault) => return Err(fault.error()),
             None => act(&mut parts, usize::MAX)?,
         }
         parts.log.push(effect);
         if let Some(left) = &mut parts.effects_left {
             *left = left.saturating_sub(1);
-            parts.cut = *left == 0;
-            parts.powered &= !parts.cut;
+            if *left == 0 {
+                parts.cut = true;
+                parts.switch_off();
+            }
         }
         Ok(())
     }
 }
 
+/// Flips a bit.
+fn flip(bytes: &mut [u8], bit: usize) {
+    if !bytes.is_empty() {
+        let place = bit / 8 % bytes.len();
+        bytes[place] ^= 1 << (bit % 8);
+    }
+}
+
 impl Parts {
+    fn switch_off(&mut self) {
+        self.powered = false;
+        self.off.notify_one();
+    }
+
+    fn passed(&self) -> Duration {
+        self.running_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// A bit that is to flip in what is written.
+    fn falsified(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        if let Some(bit) = self.lie {
+            flip(&mut bytes, bit);
+        }
+        bytes
+    }
+
+    /// Checks power and faults before something is read; gives a bit that is to flip in it.
+    fn begin_reading(&mut self, what: Reading) -> io::Result<Option<usize>> {
+        self.check_power()?;
+        match self.disturb_reading.as_mut().and_then(|disturb| disturb(what)) {
+            Some(Fault::Lies(bit)) => Ok(Some(bit)),
+            Some(fault) => Err(fault.error()),
+            None => Ok(None),
+        }
+    }
+
     fn check_power(&self) -> io::Result<()> {
         if self.powered { Ok(()) } else { Err(io::Error::other("the power is off")) }
     }
@@ -380,93 +531,4 @@ impl Parts {
     fn device(&mut self, slot: Slot, area: Area) -> io::Result<&mut Device> {
         self.devices.get_mut(&(slot, area.into())).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
-}
-
-impl StateStore for FakeNode {
-    fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        let parts = self.parts();
-        parts.check_power()?;
-        if parts.unreadable.contains(name) {
-            return Err(Fault::Device.error());
-        }
-        Ok(parts.documents.get(name).cloned())
-    }
-
-    fn save(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.perform(Effect::Save(name.to_owned()), |parts, _| {
-            let others = parts.documents.iter().filter(|(other, _)| *other != name);
-            let used: usize = others.map(|(_, document)| document.len()).sum();
-            if used + bytes.len() > parts.sizes.state {
-                return Err(Fault::Full.error());
-            }
-            parts.documents.insert(name.to_owned(), bytes.to_vec());
-            Ok(())
-        })
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.perform(Effect::RemoveDocument(name.to_owned()), |parts, _| {
-            parts.documents.remove(name);
-            parts.unreadable.remove(name);
-            Ok(())
-        })
-    }
-}
-
-impl Power for FakeNode {
-    fn reboot(&self) -> io::Result<()> {
-        self.perform(Effect::Reboot, |parts, _| {
-            parts.powered = false;
-            Ok(())
-        })
-    }
-}
-
-impl HostName for FakeNode {
-    fn name(&self) -> String {
-        self.parts().hostname.clone()
-    }
-
-    fn rename(&self, name: &str) -> io::Result<()> {
-        self.perform(Effect::SetHostName(name.to_owned()), |parts, _| {
-            name.clone_into(&mut parts.hostname);
-            Ok(())
-        })
-    }
-}
-
-impl Clock for FakeNode {
-    fn now(&self) -> Timestamp {
-        self.parts().now
-    }
-
-    fn uptime(&self) -> Duration {
-        self.parts().uptime
-    }
-
-    fn is_synchronized(&self) -> bool {
-        self.parts().synchronized
-    }
-}
-
-impl Firmware for FakeNode {
-    fn variable(&self, variable: Variable) -> io::Result<Option<Vec<u8>>> {
-        let parts = self.parts();
-        parts.check_power()?;
-        Ok(parts.variables.get(&variable).cloned())
-    }
-}
-
-/// The next number of a sequence that the seed decides (Steele and others, splitmix64).
-fn next(random: &mut u64) -> u64 {
-    *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *random;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// A coin.
-fn survives(random: &mut u64) -> bool {
-    next(random) & 1 == 1
 }

@@ -1,7 +1,7 @@
 //! The model itself: what a power cut may take, and what not.
 
 use super::*;
-use crate::effects::{BootedSlot, Esp, Slots, TargetSlot};
+use crate::effects::{BootedSlot, Esp, Power, Slots, StateStore, TargetSlot};
 
 fn target() -> TargetSlot {
     BootedSlot::forged_for_a_test(Slot::A).target()

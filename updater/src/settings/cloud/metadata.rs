@@ -8,27 +8,34 @@
 //! answers whoever makes the node ask), "About VM metadata" of Compute Engine, "Azure Instance
 //! Metadata Service", and "Metadata service" of OpenStack Nova.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use contract::node::settings::MAX_SETTINGS_BYTES;
-use reqwest::header::HeaderValue;
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::{Method, StatusCode, Url};
 
 use super::Cloud;
-use crate::http::{self, BodyError, innermost};
+use crate::effects::http::{self, BodyError, innermost};
+use crate::effects::{ConnectionError, Http, Network, Request};
 use crate::settings::sources::{MAX_USER_DATA_BYTES, behind_mark, settings_of};
 use crate::settings::{NodeSettings, Origin, SettingsError};
 
 /// Where all of them listen (RFC 3927 keeps it on the machine's own link).
-const ADDRESS: &str = "http://169.254.169.254";
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
 /// How long an answer may take. It comes from the machine's host.
 const LIMIT: Duration = Duration::from_secs(4);
 /// Compute Engine's attribute for Slipway alone.
 const ATTRIBUTE: &str = "slipway-settings";
 /// Seconds that EC2's token is good for; it is used once.
 const TOKEN_SECONDS: &str = "60";
+const EC2_TOKEN_SECONDS: HeaderName =
+    HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
+const EC2_TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
+const FLAVOR: HeaderName = HeaderName::from_static("metadata-flavor");
+const METADATA: HeaderName = HeaderName::from_static("metadata");
 /// Longest token that is taken, in bytes; EC2's have 56.
 const MAX_TOKEN_BYTES: usize = 1024;
 
@@ -62,7 +69,7 @@ pub enum MetadataError {
 #[derive(Debug, Clone)]
 pub struct MetadataService {
     cloud: Cloud,
-    address: String,
+    address: SocketAddr,
 }
 
 /// User data, and what they are for.
@@ -76,13 +83,13 @@ enum UserData {
 impl MetadataService {
     /// The one of this machine; none when it is in no cloud.
     pub fn of_this_machine() -> Option<Self> {
-        Cloud::of_this_machine().map(|cloud| Self { cloud, address: ADDRESS.to_owned() })
+        Cloud::of_this_machine().map(|cloud| Self { cloud, address: ADDRESS })
     }
 
     /// A stand-in.
     #[cfg(test)]
-    pub(crate) fn at(cloud: Cloud, address: std::net::SocketAddr) -> Self {
-        Self { cloud, address: format!("http://{address}") }
+    pub(crate) fn at(cloud: Cloud, address: SocketAddr) -> Self {
+        Self { cloud, address }
     }
 
     /// Whose it is.
@@ -95,9 +102,12 @@ impl MetadataService {
     /// # Errors
     /// [`SettingsError::Cloud`] when there is no answer that counts; [`SettingsError::UserData`]
     /// and [`SettingsError::Given`] when the user data are for something else, or refused.
-    pub async fn settings(&self) -> Result<Option<NodeSettings>, SettingsError> {
+    pub async fn settings(
+        &self,
+        network: &dyn Network,
+    ) -> Result<Option<NodeSettings>, SettingsError> {
         let (cloud, origin) = (self.cloud, Origin::Cloud(self.cloud));
-        let found = self.user_data().await;
+        let found = self.user_data(network).await;
         let given = match found.map_err(|problem| SettingsError::Cloud { cloud, problem })? {
             None => return Ok(None),
             Some(UserData::Shared(bytes)) => behind_mark(&bytes, origin)?.to_vec(),
@@ -109,25 +119,32 @@ impl MetadataService {
         settings_of(given, origin).map(Some)
     }
 
-    async fn user_data(&self) -> Result<Option<UserData>, MetadataError> {
-        // Nothing here is TLS; without this the authorities of the image would be read.
-        let client = http::direct(LIMIT).tls_certs_only([]).build();
+    async fn user_data(&self, network: &dyn Network) -> Result<Option<UserData>, MetadataError> {
+        let client = network.metadata(LIMIT);
         let client = client.map_err(|error| MetadataError::Silent(innermost(&error)))?;
+        let asked = Asked { service: self, client: client.as_ref() };
         match self.cloud {
-            Cloud::AmazonEc2 => self.amazon_ec2(&client).await,
-            Cloud::GoogleComputeEngine => self.google_compute_engine(&client).await,
-            Cloud::Azure => self.azure(&client).await,
+            Cloud::AmazonEc2 => asked.amazon_ec2().await,
+            Cloud::GoogleComputeEngine => asked.google_compute_engine().await,
+            Cloud::Azure => asked.azure().await,
             Cloud::OpenStack => {
-                let request = self.get(&client, "/openstack/latest/user_data");
-                Ok(self.answer(request, MAX_USER_DATA_BYTES).await?.map(UserData::Shared))
+                let request = asked.get("/openstack/latest/user_data")?;
+                Ok(asked.answer(request, MAX_USER_DATA_BYTES).await?.map(UserData::Shared))
             }
         }
     }
+}
 
-    async fn amazon_ec2(&self, client: &Client) -> Result<Option<UserData>, MetadataError> {
-        let request = client
-            .put(self.at_path("/latest/api/token"))
-            .header("X-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS);
+/// A service that is being asked.
+struct Asked<'a> {
+    service: &'a MetadataService,
+    client: &'a dyn Http,
+}
+
+impl Asked<'_> {
+    async fn amazon_ec2(&self) -> Result<Option<UserData>, MetadataError> {
+        let request = Request::new(Method::PUT, self.at_path("/latest/api/token")?)
+            .with(EC2_TOKEN_SECONDS, HeaderValue::from_static(TOKEN_SECONDS));
         let token = match self.answer(request, MAX_TOKEN_BYTES).await {
             Ok(token) => token.ok_or(MetadataError::Token)?,
             Err(MetadataError::Refused(_) | MetadataError::TooLarge(_)) => {
@@ -137,19 +154,15 @@ impl MetadataService {
         };
         let mut token = HeaderValue::from_bytes(&token).map_err(|_| MetadataError::Token)?;
         token.set_sensitive(true);
-        let request =
-            self.get(client, "/latest/user-data").header("X-aws-ec2-metadata-token", token);
+        let request = self.get("/latest/user-data")?.with(EC2_TOKEN, token);
         Ok(self.answer(request, MAX_USER_DATA_BYTES).await?.map(UserData::Shared))
     }
 
-    async fn google_compute_engine(
-        &self,
-        client: &Client,
-    ) -> Result<Option<UserData>, MetadataError> {
+    async fn google_compute_engine(&self) -> Result<Option<UserData>, MetadataError> {
         let kinds = [(ATTRIBUTE, UserData::Own as fn(_) -> _), ("user-data", UserData::Shared)];
         for (name, kind) in kinds {
             let path = format!("/computeMetadata/v1/instance/attributes/{name}");
-            let request = self.get(client, &path).header("Metadata-Flavor", "Google");
+            let request = self.get(&path)?.with(FLAVOR, HeaderValue::from_static("Google"));
             if let Some(bytes) = self.answer(request, MAX_USER_DATA_BYTES).await? {
                 return Ok(Some(kind(bytes)));
             }
@@ -157,11 +170,11 @@ impl MetadataService {
         Ok(None)
     }
 
-    async fn azure(&self, client: &Client) -> Result<Option<UserData>, MetadataError> {
+    async fn azure(&self) -> Result<Option<UserData>, MetadataError> {
         // The first version that has user data.
         let query = "api-version=2021-01-01&format=text";
         let path = format!("/metadata/instance/compute/userData?{query}");
-        let request = self.get(client, &path).header("Metadata", "true");
+        let request = self.get(&path)?.with(METADATA, HeaderValue::from_static("true"));
         // Base64 makes four of three.
         let most = MAX_USER_DATA_BYTES.div_ceil(3) * 4;
         let Some(text) = self.answer(request, most).await? else { return Ok(None) };
@@ -169,30 +182,31 @@ impl MetadataService {
         Ok(Some(UserData::Shared(bytes)))
     }
 
-    fn at_path(&self, path: &str) -> String {
-        format!("{}{path}", self.address)
+    fn at_path(&self, path: &str) -> Result<Url, MetadataError> {
+        let text = format!("http://{}{path}", self.service.address);
+        text.parse().map_err(|error| MetadataError::Silent(innermost(&error)))
     }
 
-    fn get(&self, client: &Client, path: &str) -> RequestBuilder {
-        client.get(self.at_path(path))
+    fn get(&self, path: &str) -> Result<Request, MetadataError> {
+        Ok(Request::get(self.at_path(path)?))
     }
 
     /// A body that is not empty; none where there is nothing.
     async fn answer(
         &self,
-        request: RequestBuilder,
+        request: Request,
         most: usize,
     ) -> Result<Option<Vec<u8>>, MetadataError> {
-        let silent = |error: reqwest::Error| MetadataError::Silent(innermost(&error));
-        let answer = request.send().await.map_err(silent)?;
-        let status = answer.status();
+        let silent = |error: ConnectionError| MetadataError::Silent(innermost(&error));
+        let answer = self.client.send(request).await.map_err(silent)?;
+        let status = answer.status;
         // Azure says 410 for up to 70 seconds when it renews itself.
         let is_for_later = status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::GONE;
         if is_for_later || status.is_server_error() {
             return Err(MetadataError::Silent(status.to_string()));
         }
-        let flavor = answer.headers().get("Metadata-Flavor").map(HeaderValue::as_bytes);
-        if self.cloud == Cloud::GoogleComputeEngine && flavor != Some(b"Google") {
+        let flavor = answer.headers.get(FLAVOR).map(HeaderValue::as_bytes);
+        if self.service.cloud == Cloud::GoogleComputeEngine && flavor != Some(b"Google") {
             return Err(MetadataError::Stranger);
         }
         match status {

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use testbed::metadata::{self as stand_in, USER_DATA};
 
 use super::*;
+use crate::effects::http::Internet;
 use crate::settings::{NodeSettings, SettingsError, USER_DATA_MARK};
 
 const CLOUDS: [(Cloud, stand_in::Cloud); 4] = [
@@ -55,7 +56,7 @@ async fn each_cloud_gives_settings_to_who_asks_as_it_wants() {
     for (cloud, _) in CLOUDS {
         let (service, asked) = start(cloud);
         service.give(USER_DATA, marked().as_bytes());
-        assert_eq!(hostname(asked.settings().await), "given", "{cloud}");
+        assert_eq!(hostname(asked.settings(&Internet).await), "given", "{cloud}");
         let requests = service.requests();
         let refused =
             requests.iter().any(|request| request.contains(" 4") && !request.ends_with("404"));
@@ -70,9 +71,9 @@ async fn each_cloud_gives_settings_to_who_asks_as_it_wants() {
 async fn without_user_data_there_are_no_settings() {
     for (cloud, _) in CLOUDS {
         let (service, asked) = start(cloud);
-        assert!(asked.settings().await.unwrap().is_none(), "{cloud}");
+        assert!(asked.settings(&Internet).await.unwrap().is_none(), "{cloud}");
         service.give(USER_DATA, b"");
-        assert!(asked.settings().await.unwrap().is_none(), "{cloud}");
+        assert!(asked.settings(&Internet).await.unwrap().is_none(), "{cloud}");
     }
 }
 
@@ -82,7 +83,7 @@ async fn an_attribute_for_slipway_goes_first_and_needs_no_mark() {
     service.give(USER_DATA, b"#cloud-config\n{}");
     for own in [DOCUMENT, &marked()] {
         service.give("slipway-settings", own.as_bytes());
-        assert_eq!(hostname(asked.settings().await), "given");
+        assert_eq!(hostname(asked.settings(&Internet).await), "given");
     }
     assert!(service.requests().iter().all(|request| request.contains("slipway-settings")));
 }
@@ -93,14 +94,14 @@ async fn user_data_for_others_are_told_apart() {
         let (service, asked) = start(cloud);
         for foreign in ["#cloud-config\nsecret: x", DOCUMENT, USER_DATA_MARK] {
             service.give(USER_DATA, foreign.as_bytes());
-            let error = asked.settings().await.unwrap_err();
+            let error = asked.settings(&Internet).await.unwrap_err();
             assert!(matches!(error, SettingsError::UserData { .. }), "{cloud}: {error}");
             let text = error.to_string();
             assert!(text.contains(USER_DATA_MARK) && text.contains(&cloud.to_string()), "{text}");
             assert!(!text.contains("secret"), "{text}");
         }
         service.give(USER_DATA, format!("{USER_DATA_MARK}\n{{}}").as_bytes());
-        let error = asked.settings().await.unwrap_err();
+        let error = asked.settings(&Internet).await.unwrap_err();
         assert!(matches!(error, SettingsError::Given { .. }), "{cloud}: {error}");
     }
 }
@@ -109,7 +110,7 @@ async fn user_data_for_others_are_told_apart() {
 async fn problem(cloud: Cloud, answer: &str) -> MetadataError {
     let (service, asked) = start(cloud);
     service.answer_instead(answer);
-    match asked.settings().await {
+    match asked.settings(&Internet).await {
         Err(SettingsError::Cloud { problem, .. }) => problem,
         other => panic!("{cloud}: {other:?}"),
     }
@@ -158,7 +159,7 @@ async fn a_service_that_is_not_there_or_not_yet_is_silent() {
         assert!(matches!(cut, MetadataError::Silent(_)), "{cloud}: {cut}");
 
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = MetadataService::at(cloud, nobody).settings().await.unwrap_err();
+        let error = MetadataService::at(cloud, nobody).settings(&Internet).await.unwrap_err();
         assert!(error.is_silence(), "{error}");
         let text = error.to_string();
         let start = format!("{cloud}'s metadata service does not answer (Connection refused");
@@ -186,7 +187,7 @@ async fn ec2_is_not_asked_without_a_token() {
     let address = listener.local_addr().unwrap();
     let other = stand_in::MetadataService::start(listener, stand_in::Cloud::OpenStack);
     let asked = MetadataService::at(Cloud::AmazonEc2, address);
-    match asked.settings().await {
+    match asked.settings(&Internet).await {
         Err(SettingsError::Cloud { problem: MetadataError::Token, .. }) => {}
         answer => panic!("{answer:?}"),
     }

@@ -11,6 +11,7 @@ use contract::{Slot, UkiName};
 use jiff::Timestamp;
 
 use super::release::Published;
+use crate::effects::fake::{FakeNode, Sizes};
 use crate::effects::{
     Area, BootedSlot, Clock, Disarmed, Effects, Esp, Firmware, Power, Slots, StateStore,
     TargetSlot, Variable,
@@ -93,6 +94,7 @@ impl Machine {
             power: self.clone(),
             clock: self.clone(),
             firmware: self.clone(),
+            ..FakeNode::new(0, Sizes::default()).effects()
         }
     }
 
@@ -402,6 +404,10 @@ impl Clock for Machine {
 
     fn is_synchronized(&self) -> bool {
         true
+    }
+
+    fn rtc(&self) -> Option<Timestamp> {
+        None
     }
 }
 

@@ -15,8 +15,12 @@ mod ways;
 use std::time::Duration;
 
 use contract::Slot;
-use reqwest::{Client, Url};
+use contract::node::settings::NetworkSettings;
+use reqwest::Url;
 use tokio::sync::watch;
+
+use crate::effects::http::Internet;
+use crate::effects::{Http, Network};
 
 use super::{Delivery, Job, Limits, Progress, StageError, Stager};
 use machine::{Machine, Place, uki_name};
@@ -42,8 +46,8 @@ fn impatient() -> Limits {
     Limits { stall, window, failures: 2, ..limits() }
 }
 
-fn client() -> Client {
-    Client::builder().no_proxy().build().unwrap()
+fn client() -> Arc<dyn Http> {
+    Internet.mirrors(&NetworkSettings::default()).unwrap()
 }
 
 async fn stage_within(

@@ -1,28 +1,36 @@
 //! The conductor over a node in memory: what it answers, and what it does before and after.
 
-use contract::node::api::{Action, SettingsMode, Started};
+use contract::node::api::{SettingsMode, Started};
 use contract::{Architecture, Digest, RootHash, Slot};
 use jiff::Timestamp;
 use testbed::metadata as stand_in;
-use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
+use super::step::{Boot, Idle};
 use super::*;
-use crate::channel::RunningImage;
 use crate::channel::tests::repository::Repository;
 use crate::effects::fake::{Effect, FakeNode, Sizes};
 use crate::effects::{BootedSlot, Disarmed};
+use crate::policy;
 use crate::secure_boot::SecureBootError;
-use crate::settings::{Cloud, MetadataService, NodeSettings};
-use crate::staging::Part;
-use crate::update::{Journal, ReleaseId, SlotRecord};
+use crate::settings::{Cloud, MetadataService, NodeSettings, RuntimeFolders};
+use crate::staging::{Delivery, KnownWay, Part, StageError, Staged};
+use crate::update::{Journal, Plan, ReleaseId, SlotRecord};
+use crate::verdict::Verdict;
+
+mod drains;
+mod first_boot;
+mod transitions;
+
+/// The release that the channel offers in these tests, and its root hash.
+const NEWER: (&str, [u8; 32]) = ("3.0.0", [7; 32]);
 
 fn release(version: &str, hash: u8) -> ReleaseId {
     ReleaseId { version: version.parse().unwrap(), root_hash: RootHash::from([hash; 32]) }
 }
 
 /// A node that runs release 2.0.0 from slot A; the blessed 1.0.0 is in slot B.
-pub(super) fn node() -> FakeNode {
+fn node() -> FakeNode {
     let node = FakeNode::new(0, Sizes::default());
     for name in ["slipway-000001-b.efi", "slipway-000002-a.efi"] {
         node.install_uki(name.parse().unwrap(), b"uki");
@@ -34,7 +42,40 @@ pub(super) fn node() -> FakeNode {
     node
 }
 
-pub(super) fn conductor(node: &FakeNode) -> Conductor {
+/// A node that runs a release on trial, with these UKIs.
+fn on_trial(ukis: &[&str]) -> FakeNode {
+    let node = FakeNode::new(0, Sizes::default());
+    for name in ukis {
+        node.install_uki(name.parse().unwrap(), b"uki");
+    }
+    node.boot().unwrap();
+    node
+}
+
+/// The first boot of a disk.
+fn first_boot() -> FakeNode {
+    on_trial(&["slipway-000001-a+3.efi"])
+}
+
+/// The first boot of an update: slot B is its way back.
+fn updated() -> FakeNode {
+    on_trial(&["slipway-000001-b.efi", "slipway-000002-a+3.efi"])
+}
+
+/// Folders of this process, which go with the machine that it runs on.
+fn folders() -> RuntimeFolders {
+    let root = std::env::temp_dir().join(format!("slipway-conductor-{}", std::process::id()));
+    let folder = |name: &str| root.join(name);
+    RuntimeFolders {
+        network: folder("network"),
+        time: folder("time"),
+        kubelet: folder("kubelet"),
+        cni: folder("cni"),
+        registries: folder("registries"),
+    }
+}
+
+fn conductor(node: &FakeNode) -> Conductor {
     let ReleaseId { version, root_hash } = release("2.0.0", 2);
     let image = RunningImage {
         architecture: Architecture::X86_64,
@@ -51,7 +92,6 @@ pub(super) fn conductor(node: &FakeNode) -> Conductor {
             disk: "vda".into(),
         },
         places: Places {
-            socket: "/nonexistent/api".into(),
             scratch: "/nonexistent/tuf".into(),
             credentials: None,
             metadata: None,
@@ -59,17 +99,67 @@ pub(super) fn conductor(node: &FakeNode) -> Conductor {
                 containerd: "/nonexistent/containerd".into(),
                 kubelet: "http://127.0.0.1:1/healthz".parse().unwrap(),
             },
+            folders: folders(),
         },
-        identity: Arc::new(Identity {
-            machine_id: "0".repeat(32),
-            image_name: None,
-            image,
-            updater: "0.1.0".parse().unwrap(),
-        }),
+        who: Who { machine_id: "0".repeat(32), updater: "1.0.0".parse().unwrap(), image },
         board: Arc::new(Board::new()),
         metrics: Arc::new(Metrics::new()),
         api: watch::Sender::new(None),
     })
+}
+
+/// Settings in force, with a channel nobody serves, and beside it these fields.
+fn give_settings(conductor: &mut Conductor, fields: serde_json::Value) {
+    let mut settings = serde_json::json!({"schema": 2, "channel": {
+        "mirrors": ["http://127.0.0.1:1"], "root": Repository::new().initial_root(),
+        "follow": "stable", "jitter": "0s"}});
+    settings.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    // Not checked: what names a cluster here is reached by nobody.
+    let settings: contract::node::settings::Settings = serde_json::from_value(settings).unwrap();
+    let client = conductor.parts.effects.network.mirrors(&settings.network);
+    conductor.http = Some(client.unwrap());
+    conductor.keeper.put(settings);
+}
+
+/// The channel offers [`NEWER`]; the group says that.
+fn offer_newer(conductor: &mut Conductor, group: &str) {
+    let found = crate::channel::tests::found(NEWER.0, group);
+    conductor.watch.pretend_for_a_test(found);
+}
+
+async fn opened(conductor: &mut Conductor) -> Step {
+    conductor.open(Step::opening()).await
+}
+
+/// The proof that [`NEWER`] is whole in the other slot, which it is not.
+async fn forge_staged(node: &FakeNode, boot: &Boot) -> Staged {
+    let root_hash = RootHash::from(NEWER.1);
+    let plan = Plan { release: ReleaseId { version: NEWER.0.parse().unwrap(), root_hash } };
+    let disarmed: Disarmed = boot.machine.step(move |it| it.disarm_target(&plan)).await.unwrap();
+    let effects = node.effects();
+    effects.esp.create_temporary(3).unwrap();
+    effects.esp.write_temporary(0, b"uki").unwrap();
+    effects.esp.sync().unwrap();
+    let staged = Staged::forged_for_a_test(&disarmed, root_hash, Digest::of(b"uki"));
+    boot.machine
+        .step(move |machine| {
+            machine.record_staged(&staged)?;
+            Ok(staged)
+        })
+        .await
+        .unwrap()
+}
+
+fn delivery(staged: Staged) -> Delivery {
+    let way = KnownWay::Full;
+    Delivery { staged, root_way: way, uki_way: way, bytes_moved: 3, journal_trouble: None }
+}
+
+fn idle(step: Step) -> Idle {
+    match step {
+        Step::Idle(idle) => idle,
+        step => panic!("the step is {}", transitions::name(&step)),
+    }
 }
 
 async fn ask(
@@ -81,14 +171,13 @@ async fn ask(
     waiting.await.unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_asks_for_a_restart_is_answered_before_it_comes() {
     let node = node();
     let (requests, waiting) = mpsc::channel(4);
     let conductor = conductor(&node);
     let asking = async {
         let accepted = ask(&requests, Action::Rollback).await.unwrap();
-        let answered = Instant::now();
         assert_eq!(accepted.started, Started::Yes);
         let armed = "slipway-000003-b+3.efi".parse().unwrap();
         assert!(node.ukis().contains(&armed), "it is armed: {:?}", node.ukis());
@@ -96,11 +185,8 @@ async fn who_asks_for_a_restart_is_answered_before_it_comes() {
         let refused = ask(&requests, Action::Check).await.unwrap_err();
         assert_eq!(refused.code, Code::Conflict);
         assert!(!node.log().contains(&Effect::Reboot), "the answer may be lost");
-        while node.is_powered() {
-            assert!(answered.elapsed() < 3 * ANSWER_TIME, "it does not restart");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert!(answered.elapsed() > ANSWER_TIME / 2, "{:?}", answered.elapsed());
+        tokio::time::sleep(restart::ANSWER_TIME * 2).await;
+        assert!(!node.is_powered(), "it does not restart");
         drop(requests);
     };
     LocalSet::new().run_until(async { tokio::join!(conductor.run(waiting), asking) }).await;
@@ -111,14 +197,17 @@ async fn who_asks_for_a_restart_is_answered_before_it_comes() {
 async fn a_uki_that_the_firmware_would_refuse_is_a_problem_for_an_operator() {
     let node = node();
     let mut conductor = conductor(&node);
-    conductor.open_machine().await;
-    conductor.order = Order::Apply;
+    let boot = idle(opened(&mut conductor).await).boot;
+    conductor.wishes.order = Order::Apply;
     let (ukis, log) = (node.ukis(), node.log());
-    conductor.finish_staging(Err(StageError::Firmware(SecureBootError::Unsigned))).await;
+    let failed = Err(StageError::Firmware(SecureBootError::Unsigned));
+    let step = conductor.finish_staging(boot, failed).await;
+    assert!(idle(step).staged.is_none());
     let problem = conductor.parts.board.read().problem.unwrap().message;
     let words = "the release cannot be staged: the firmware would refuse its UKI";
     assert!(problem.starts_with(words), "{problem}");
-    assert!(conductor.stage_again.is_some() && conductor.order == Order::None);
+    assert_eq!(conductor.failures.facts().unwrap().failures, 1);
+    assert!(conductor.wishes.order == Order::None);
     assert_eq!((node.ukis(), node.log()), (ukis, log));
 }
 
@@ -126,17 +215,18 @@ async fn a_uki_that_the_firmware_would_refuse_is_a_problem_for_an_operator() {
 async fn what_changed_before_arming_is_staged_again_at_once_and_later_with_pauses() {
     let node = node();
     let mut conductor = conductor(&node);
-    conductor.open_machine().await;
-    conductor.order = Order::Apply;
-    conductor.finish_confirming(Err(StageError::Changed(Part::Root))).await;
-    assert!(conductor.stage_again.is_none() && conductor.order == Order::Apply);
+    let mut boot = idle(opened(&mut conductor).await).boot;
+    conductor.wishes.order = Order::Apply;
+    let changed = |part| Err(StageError::Changed(part));
+    boot = idle(conductor.finish_confirming(boot, changed(Part::Root)).await).boot;
+    assert!(conductor.failures.facts().is_none() && conductor.wishes.order == Order::Apply);
     assert!(conductor.parts.board.read().problem.is_none(), "it heals by itself");
     let mut pauses = Vec::new();
     for _ in 0..4 {
         // Each time it could be staged again.
-        (conductor.stage_failures, conductor.stage_again) = (0, None);
-        conductor.finish_confirming(Err(StageError::Changed(Part::Uki))).await;
-        pauses.push(conductor.stage_again.unwrap().duration_since(Instant::now()));
+        conductor.failures.end();
+        boot = idle(conductor.finish_confirming(boot, changed(Part::Uki)).await).boot;
+        pauses.push(policy::staging_pause(conductor.failures.facts().unwrap().failures));
     }
     let problem = conductor.parts.board.read().problem.unwrap().message;
     assert!(problem.contains("has changed since it was staged"), "{problem}");
@@ -149,23 +239,23 @@ async fn a_node_in_a_cloud_says_that_it_waits_for_its_settings() {
     let node = node();
     let mut conductor = conductor(&node);
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    conductor.parts.places.metadata = Some(MetadataService::at(Cloud::AmazonEc2, nobody));
-    conductor.open_machine().await;
-    conductor.round().await;
+    let service = MetadataService::at(Cloud::AmazonEc2, nobody);
+    conductor.keeper = Keeper::new(node.effects(), conductor.parts.facts.slot, None, Some(service));
+    let step = conductor.round(Step::opening()).await;
     let board = conductor.parts.board.read();
     let sentence = board.holds[0].to_string();
     assert!(sentence.contains("Amazon EC2's metadata service does not answer"), "{sentence}");
     assert!(board.problem.is_none(), "it may end by itself");
-    assert!(conductor.next_look < Instant::now() + ROUND, "it is asked again soon");
+    assert!(conductor.next_round(&step) < Instant::now() + ROUND, "it is asked again soon");
 
     // It answers, and has user data for somebody else.
     let listener = std::net::TcpListener::bind(nobody).unwrap();
     let service = stand_in::MetadataService::start(listener, stand_in::Cloud::AmazonEc2);
-    conductor.round().await;
+    let step = conductor.round(step).await;
     let sentence = conductor.parts.board.read().holds[0].to_string();
     assert!(sentence.contains("Amazon EC2 has no user data"), "{sentence}");
     service.give(stand_in::USER_DATA, b"#cloud-config");
-    conductor.round().await;
+    let _step = conductor.round(step).await;
     let board = conductor.parts.board.read();
     assert!(board.holds[0].to_string().contains("#slipway-settings"), "{:?}", board.holds);
     assert!(board.problem.unwrap().message.contains("#slipway-settings"));
@@ -175,36 +265,44 @@ async fn a_node_in_a_cloud_says_that_it_waits_for_its_settings() {
 async fn what_is_not_wanted_any_more_stays_staged() {
     let node = node();
     let mut conductor = conductor(&node);
-    conductor.open_machine().await;
-    let disarmed = Disarmed::disarm(&node, conductor.parts.facts.slot.target()).unwrap();
-    let staged = Staged::forged_for_a_test(&disarmed, RootHash::from([3; 32]), Digest::of(b"uki"));
+    let boot = idle(opened(&mut conductor).await).boot;
+    let staged = forge_staged(&node, &boot).await;
     // Without settings nothing is wanted.
-    conductor.finish_confirming(Ok(staged.confirmed_for_a_test())).await;
-    assert!(conductor.staged.is_some() && !conductor.is_busy());
+    let confirmed = Ok(staged.confirmed_for_a_test());
+    let step = conductor.finish_confirming(boot, confirmed).await;
+    assert!(idle(step).staged.is_some());
     assert!(!node.log().iter().any(|effect| matches!(effect, Effect::RenameTemporary(_))));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_look_that_is_due_waits_for_what_is_under_way() {
     let mut conductor = conductor(&node());
-    conductor.open_machine().await;
-    conductor.next_look = Instant::now() - Duration::from_secs(60);
-    assert!(conductor.next_round() <= Instant::now());
-    let staging = tokio::spawn(std::future::pending());
-    conductor.work = Work::Staging(staging, "3.0.0".parse().unwrap());
-    assert!(conductor.next_round() > Instant::now() + ROUND / 2, "the conductor would spin");
+    give_settings(&mut conductor, serde_json::json!({}));
+    let settings = conductor.keeper.settings().unwrap().clone();
+    conductor.follow_channel(&settings);
+    let boot = idle(opened(&mut conductor).await).boot;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let step = Step::Idle(Idle::new(boot));
+    assert!(conductor.next_round(&step) <= Instant::now());
+    let Step::Idle(Idle { boot, .. }) = step else { unreachable!() };
+    let task = tokio::spawn(std::future::pending()).into();
+    let staging = Step::Staging { boot, task, version: "3.0.0".parse().unwrap() };
+    assert!(conductor.next_round(&staging) > Instant::now() + ROUND / 2, "it would spin");
     // Nor is the channel asked while a boot is judged, or what runs is not known.
-    conductor.work = Work::Judging(tokio::spawn(std::future::pending()), None);
-    assert!(conductor.next_round() > Instant::now() + ROUND / 2, "the conductor would spin");
-    (conductor.work, conductor.machine) = (Work::None, None);
-    assert!(conductor.next_round() > Instant::now() + ROUND / 2, "the conductor would spin");
+    let opening = conductor.next_round(&Step::opening());
+    assert!(opening > Instant::now() + ROUND / 2, "it would spin");
+    let mut judging = self::conductor(&updated());
+    judging.follow_channel(&settings);
+    let step = opened(&mut judging).await;
+    assert!(matches!(step, Step::Judging { .. }));
+    assert!(judging.next_round(&step) > Instant::now() + ROUND / 2, "it would spin");
 }
 
 /// A channel's server that never answers, and keeps what the node had done before it was asked.
-fn silent_server(node: &FakeNode) -> (u16, Arc<Mutex<Vec<Vec<Effect>>>>) {
+fn silent_server(node: &FakeNode) -> (u16, Arc<std::sync::Mutex<Vec<Vec<Effect>>>>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (node, seen) = (node.clone(), Arc::new(Mutex::new(Vec::new())));
+    let (node, seen) = (node.clone(), Arc::new(std::sync::Mutex::new(Vec::new())));
     let log = Arc::clone(&seen);
     std::thread::spawn(move || {
         let mut open = Vec::new();
@@ -218,11 +316,7 @@ fn silent_server(node: &FakeNode) -> (u16, Arc<Mutex<Vec<Vec<Effect>>>>) {
 
 #[tokio::test]
 async fn the_channel_is_asked_before_a_good_boot_loses_its_way_back() {
-    let node = FakeNode::new(0, Sizes::default());
-    for name in ["slipway-000001-b.efi", "slipway-000002-a+3.efi"] {
-        node.install_uki(name.parse().unwrap(), b"uki");
-    }
-    node.boot().unwrap();
+    let node = updated();
     let (port, seen) = silent_server(&node);
     let scratch = tempfile::tempdir().unwrap();
     let mut conductor = conductor(&node);
@@ -233,14 +327,12 @@ async fn the_channel_is_asked_before_a_good_boot_loses_its_way_back() {
         "mirrors": [mirror], "root": Repository::new().initial_root(), "follow": "stable"}});
     let settings = NodeSettings::from_bytes(settings.to_string().into_bytes()).unwrap();
     crate::settings::save(&node, conductor.parts.facts.slot, &settings).unwrap();
-    conductor.load_settings().await;
-    conductor.open_machine().await;
-    let Work::Judging(task, pending) = std::mem::replace(&mut conductor.work, Work::None) else {
-        panic!("this boot is not judged")
-    };
-    task.abort();
+    let step = conductor.take_settings(Step::opening()).await;
+    let step = conductor.open(step).await;
+    assert!(matches!(step, Step::Judging { .. }), "this boot is not judged");
     assert!(seen.lock().unwrap().is_empty(), "the channel was asked before the verdict");
-    conductor.finish(Finished::Verdict(pending.unwrap(), Verdict::Healthy)).await;
+    let step = conductor.advance(step, Event::Judged(Verdict::Healthy)).await;
+    assert!(idle(step).boot.trial.is_none());
     let blessed = |effect: &Effect| matches!(effect, Effect::Rename(..));
     let first = seen.lock().unwrap().first().cloned().expect("the channel was not asked");
     assert!(!first.iter().any(blessed), "{first:?}");
@@ -254,7 +346,7 @@ async fn the_channel_is_asked_before_a_good_boot_loses_its_way_back() {
 async fn settings_of_the_port_and_the_network_that_cannot_be_used_are_refused() {
     let node = node();
     let mut conductor = conductor(&node);
-    conductor.open_machine().await;
+    let mut step = opened(&mut conductor).await;
     let authority = crate::api::testing::Authority::new();
     let (good, other) = (authority.access(), authority.access());
     let api = |key: &contract::node::settings::Secret| {
@@ -269,7 +361,9 @@ async fn settings_of_the_port_and_the_network_that_cannot_be_used_are_refused() 
     ] {
         let document = document.to_string().into();
         for mode in [SettingsMode::DryRun, SettingsMode::Apply] {
-            let error = conductor.replace_settings(&document, mode).await.unwrap_err();
+            let outcome;
+            (step, outcome) = conductor.replace_settings(step, &document, mode).await;
+            let error = outcome.unwrap_err();
             assert_eq!(error.code, Code::Invalid);
             assert!(error.message.contains(words), "{}", error.message);
         }
@@ -281,5 +375,5 @@ async fn settings_of_the_port_and_the_network_that_cannot_be_used_are_refused() 
             .any(|effect| matches!(effect, Effect::Save(name) if name.contains("settings")))
     );
     let good = api(&good.key).to_string().into();
-    assert!(conductor.replace_settings(&good, SettingsMode::DryRun).await.is_ok());
+    assert!(conductor.replace_settings(step, &good, SettingsMode::DryRun).await.1.is_ok());
 }

@@ -1,14 +1,19 @@
-//! The HTTP clients of the node: one made from its network settings, and [`direct`] ones.
+//! The HTTP clients of the node: one made from its network settings, and those for who is asked
+//! directly.
 //!
-//! In: proxy, certificates. Out: a [`reqwest::Client`] for metadata and blobs. **Invariant:**
-//! no environment variable has a say, and no redirect changes the scheme: a mirror with TLS
-//! cannot send the node to one without.
+//! In: proxy, certificates. Out: an [`Http`]. **Invariant:** no environment variable has a say, and
+//! no redirect changes the scheme: a mirror with TLS cannot send the node to one without.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use contract::node::settings::{ChannelSettings, NetworkSettings};
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, Response, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy, Url};
+
+use super::network::{Body, ClientError, ConnectionError, Http, Network, Request, Response};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -17,24 +22,66 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most redirects for one request.
 const MAX_REDIRECTS: usize = 5;
 
-/// Why there is no client.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// A certificate of the settings.
-    #[error("network.certificates[{index}] cannot be used: give PEM certificates of authorities")]
-    Certificate {
-        /// Place in the list.
-        index: usize,
-        /// What the parser says.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// The proxy of the settings.
-    #[error("network.proxy cannot be used: give its address as http://HOST:PORT")]
-    Proxy(#[source] reqwest::Error),
-    /// Anything else.
-    #[error("cannot set up HTTP with the certificates of the settings and of the image")]
-    Client(#[source] reqwest::Error),
+/// The network as the kernel gives it.
+#[derive(Debug, Clone, Copy)]
+pub struct Internet;
+
+impl Network for Internet {
+    fn mirrors(&self, settings: &NetworkSettings) -> Result<Arc<dyn Http>, ClientError> {
+        Ok(Arc::new(client(settings)?))
+    }
+
+    fn api_server(
+        &self,
+        authorities: &str,
+        identity: Option<&[u8]>,
+        limit: Duration,
+    ) -> Result<Arc<dyn Http>, ClientError> {
+        let authorities = Certificate::from_pem_bundle(authorities.as_bytes())
+            .map_err(|error| ClientError::Authorities(connection(error)))?;
+        let mut builder = direct(limit).tls_certs_only(authorities);
+        if let Some(pem) = identity {
+            let identity = Identity::from_pem(pem);
+            builder = builder
+                .identity(identity.map_err(|error| ClientError::Identity(connection(error)))?);
+        }
+        Ok(Arc::new(built(builder)?))
+    }
+
+    fn metadata(&self, limit: Duration) -> Result<Arc<dyn Http>, ClientError> {
+        // Nothing there is TLS; without this the authorities of the image would be read.
+        Ok(Arc::new(built(direct(limit).tls_certs_only([]))?))
+    }
+}
+
+fn built(builder: ClientBuilder) -> Result<Client, ClientError> {
+    builder.build().map_err(|error| ClientError::Client(connection(error)))
+}
+
+/// Addresses may hold a password, and stay out of messages.
+fn connection(error: reqwest::Error) -> ConnectionError {
+    ConnectionError::new(error.without_url())
+}
+
+#[async_trait]
+impl Http for Client {
+    async fn send(&self, request: Request) -> Result<Response, ConnectionError> {
+        let Request { method, url, headers, body } = request;
+        let mut builder = self.request(method, url).headers(headers);
+        if !body.is_empty() {
+            builder = builder.body(body);
+        }
+        let mut answer = builder.send().await.map_err(connection)?;
+        let headers = std::mem::take(answer.headers_mut());
+        Ok(Response { status: answer.status(), headers, body: Box::new(answer) })
+    }
+}
+
+#[async_trait]
+impl Body for reqwest::Response {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, ConnectionError> {
+        reqwest::Response::chunk(self).await.map_err(connection)
+    }
 }
 
 /// Why an answer was not read to its end.
@@ -45,12 +92,12 @@ pub enum BodyError {
     TooLarge(usize),
     /// The connection ended before it.
     #[error("the answer broke off")]
-    Broken(#[source] reqwest::Error),
+    Broken(#[source] ConnectionError),
 }
 
 /// A client for somebody who is asked directly: no proxy, no redirect, and `limit` for each answer
 /// with its body.
-pub fn direct(limit: Duration) -> ClientBuilder {
+fn direct(limit: Duration) -> ClientBuilder {
     Client::builder().no_proxy().referer(false).redirect(Policy::none()).timeout(limit)
 }
 
@@ -60,7 +107,7 @@ pub fn direct(limit: Duration) -> ClientBuilder {
 /// [`BodyError`].
 pub async fn bounded_body(mut answer: Response, most: usize) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(BodyError::Broken)? {
+    while let Some(chunk) = answer.body.chunk().await.map_err(BodyError::Broken)? {
         if body.len() + chunk.len() > most {
             return Err(BodyError::TooLarge(most));
         }
@@ -78,18 +125,14 @@ pub fn innermost(error: &dyn std::error::Error) -> String {
     last.to_string()
 }
 
-/// Makes the client.
-///
-/// # Errors
-/// [`HttpError`], with the field of the settings.
-pub fn client(network: &NetworkSettings) -> Result<Client, HttpError> {
+fn client(network: &NetworkSettings) -> Result<Client, ClientError> {
     let mut certificates = Vec::new();
     for (index, text) in network.certificates.iter().enumerate() {
         let parsed = Certificate::from_pem_bundle(text.as_bytes())
-            .map_err(|source| HttpError::Certificate { index, source })?;
+            .map_err(|source| ClientError::Certificate { index, source: connection(source) })?;
         certificates.extend(parsed);
     }
-    let builder = || -> Result<ClientBuilder, HttpError> {
+    let builder = || -> Result<ClientBuilder, ClientError> {
         let builder = Client::builder()
             .user_agent(concat!("slipwayd/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
@@ -107,7 +150,7 @@ pub fn client(network: &NetworkSettings) -> Result<Client, HttpError> {
     // without TLS, because nothing in it is believed for where it came from.
     match builder()?.tls_certs_merge(certificates.clone()).build() {
         Ok(client) => Ok(client),
-        Err(_) => builder()?.tls_certs_only(certificates).build().map_err(HttpError::Client),
+        Err(_) => built(builder()?.tls_certs_only(certificates)),
     }
 }
 
@@ -118,9 +161,10 @@ pub fn mirrors(settings: &ChannelSettings) -> Vec<Url> {
     settings.mirrors.iter().filter_map(|mirror| parse(mirror.as_str()).ok()).collect()
 }
 
-fn proxy(network: &NetworkSettings) -> Result<Option<Proxy>, HttpError> {
+fn proxy(network: &NetworkSettings) -> Result<Option<Proxy>, ClientError> {
     let Some(settings) = &network.proxy else { return Ok(None) };
-    let mut proxy = Proxy::all(settings.url.as_str()).map_err(HttpError::Proxy)?;
+    let mut proxy =
+        Proxy::all(settings.url.as_str()).map_err(|error| ClientError::Proxy(connection(error)))?;
     if let Some(user) = &settings.user {
         let password = settings.password.as_ref().map_or("", |password| password.expose());
         proxy = proxy.basic_auth(user, password);
