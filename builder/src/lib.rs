@@ -6,6 +6,7 @@
 pub mod assemble;
 pub mod channel;
 pub mod cli;
+pub mod fault;
 pub mod formats;
 pub mod image;
 pub mod inputs;

@@ -1,8 +1,9 @@
-//! Why a build stopped, and whose fault it is: that decides the exit code.
+//! Why a build stopped, and whose turn it is then.
 
 use std::io;
 use std::path::PathBuf;
 
+use crate::fault::Fault;
 use crate::formats::disk::DiskError;
 use crate::formats::erofs::WriteError;
 use crate::formats::initrd::InitrdError;
@@ -21,17 +22,6 @@ use crate::manifest::ManifestError;
 use crate::signing::keys::KeyError;
 use crate::signing::secure_boot::SecureBootError;
 use crate::signing::signer::SignError;
-
-/// Whose fault it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The manifest, its lock, or the keys: correct them.
-    Input,
-    /// An input that the lock pins is no longer to be had: lock afresh.
-    Gone,
-    /// Anything else: disk, network, a damaged cache.
-    Other,
-}
 
 /// Why a build stopped.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +111,7 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// Whose fault it is.
+    /// Whose turn it is.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Fetch(FetchError::Superseded { .. }) => Fault::Gone,

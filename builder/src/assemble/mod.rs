@@ -25,7 +25,7 @@ use crate::manifest::{self, Manifest};
 use crate::progress::Progress;
 use crate::signing::keys::KeyFolder;
 
-pub use error::{BuildError, Fault};
+pub use error::BuildError;
 pub use inputs::{Gathering, fetch, gather};
 pub use lock_file::{check_lock, find_lock, go_locks, read_lock};
 pub use output::{RELEASE_FILE, REPORT_FILE, SIGNATURE_FILE};

@@ -17,6 +17,7 @@ use super::ChannelError;
 use super::client::Files;
 use super::folder::Folder;
 use super::metadata::{self, PublicKey};
+use super::roles::TargetsRole;
 use super::state::{State, TIMESTAMP_FILE};
 use crate::signing::keys::{ChannelKey, ChannelKeys};
 
@@ -71,50 +72,6 @@ pub fn expires(now: Timestamp, lifetime: SignedDuration) -> Result<Timestamp, Ch
     Timestamp::from_second(end.as_second()).map_err(|_| ChannelError::Expiry)
 }
 
-/// A role that lists documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TargetsRole {
-    /// Top level: channels.
-    Targets,
-    /// Offers.
-    Releases,
-    /// Node groups.
-    Groups,
-}
-
-impl TargetsRole {
-    /// All of them.
-    pub const ALL: [TargetsRole; 3] =
-        [TargetsRole::Targets, TargetsRole::Releases, TargetsRole::Groups];
-
-    /// The key that signs it.
-    pub fn key(self) -> ChannelKey {
-        match self {
-            TargetsRole::Targets => ChannelKey::Targets,
-            TargetsRole::Releases => ChannelKey::Releases,
-            TargetsRole::Groups => ChannelKey::Groups,
-        }
-    }
-
-    /// Its name in TUF.
-    pub fn name(self) -> &'static str {
-        match self {
-            TargetsRole::Targets => "targets",
-            TargetsRole::Releases => targets::RELEASES_ROLE,
-            TargetsRole::Groups => targets::GROUPS_ROLE,
-        }
-    }
-
-    /// The role as a state has it.
-    pub fn of(self, state: &State) -> &Targets {
-        match self {
-            TargetsRole::Targets => &state.targets,
-            TargetsRole::Releases => &state.releases,
-            TargetsRole::Groups => &state.groups,
-        }
-    }
-}
-
 /// What the next state has instead of the present one.
 #[derive(Debug, Default)]
 pub struct Change {
@@ -127,7 +84,7 @@ impl Change {
     /// signature, and writes it.
     pub fn role(&mut self, role: TargetsRole, state: &State) -> &mut Targets {
         let index = self.roles.iter().position(|(known, _)| *known == role).unwrap_or_else(|| {
-            self.roles.push((role, role.of(state).clone()));
+            self.roles.push((role, state.role(role).clone()));
             self.roles.len() - 1
         });
         &mut self.roles[index].1

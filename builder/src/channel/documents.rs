@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use tough::ExpirationEnforcement;
 
 use super::ChannelError;
-use super::commit::{Change, Lifetimes, Signing, TargetsRole, commit};
+use super::commit::{Change, Lifetimes, Signing, commit};
 use super::folder::{Folder, read_bounded};
 use super::group_file::{self, GroupFileError};
+use super::roles::TargetsRole;
 use super::state::State;
 use crate::signing::keys::{ChannelKey, ChannelKeys};
 

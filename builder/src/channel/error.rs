@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::client::ClientError;
 use super::metadata::MetadataError;
+use crate::fault::Fault;
 use crate::signing::keys::KeyError;
 
 /// A failure of one of the commands on a channel.
@@ -210,15 +211,6 @@ pub enum ChannelError {
     /// A test stopped the writer.
     #[error("stopped before a write, as a test asked for")]
     Stopped,
-}
-
-/// Whose turn it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// What the operator gave is wrong.
-    Input,
-    /// Disk or environment.
-    Other,
 }
 
 impl ChannelError {

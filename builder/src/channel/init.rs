@@ -12,9 +12,10 @@ use tough::schema::{RoleType, Root};
 
 use super::ChannelError;
 use super::client::FolderTransport;
-use super::commit::{Lifetimes, Signing, TargetsRole, metadata_file, sign};
+use super::commit::{Lifetimes, Signing, metadata_file, sign};
 use super::folder::{Folder, LOCK_FILE, TEMPORARY_DIR};
 use super::metadata::{self, PublicKey, SPEC_VERSION};
+use super::roles::TargetsRole;
 use super::state::{self, INITIAL_ROOT, TIMESTAMP_FILE};
 use crate::signing::keys::{ChannelKey, ChannelKeys, KeyPurpose, public_key};
 use crate::signing::signer::ReleaseSigner;

@@ -21,6 +21,7 @@ mod prune;
 mod publish;
 mod refresh;
 pub mod release_folder;
+pub mod roles;
 mod rotate;
 pub mod state;
 mod verify;
@@ -31,7 +32,7 @@ pub use commit::Lifetimes;
 pub use documents::{
     ChannelSet, ChannelSetting, Pause, Since, remove_channel, remove_group, set_channel, set_group,
 };
-pub use error::{ChannelError, Fault};
+pub use error::ChannelError;
 pub use folder::Folder;
 pub use init::{RootKeys, create, init, root};
 pub use prune::{PruneRequest, Pruned, prune};

@@ -17,7 +17,7 @@ use contract::release::verity::{BlockHasher, HASH, leaf};
 use contract::{Digest, ReleaseVersion};
 use sha2::{Digest as _, Sha256};
 
-use super::error::Fault;
+use crate::fault::Fault;
 
 /// Frames in memory for each thread.
 const FRAMES_PER_THREAD: usize = 8;

@@ -13,8 +13,9 @@ use jiff::Timestamp;
 use tough::ExpirationEnforcement;
 
 use super::ChannelError;
-use super::commit::{Change, Lifetimes, Signing, TargetsRole, commit, metadata_file};
+use super::commit::{Change, Lifetimes, Signing, commit, metadata_file};
 use super::folder::Folder;
+use super::roles::TargetsRole;
 use super::state::{ReleaseId, State, TIMESTAMP_FILE, target_digest};
 use crate::signing::keys::{ChannelKey, ChannelKeys};
 
@@ -98,7 +99,7 @@ fn named_files(state: &State) -> BTreeSet<String> {
     let mut named = BTreeSet::from([TIMESTAMP_FILE.to_owned()]);
     named.insert(metadata_file("snapshot", state.snapshot.signed.version));
     for role in TargetsRole::ALL {
-        let content = role.of(state);
+        let content = state.role(role);
         named.insert(metadata_file(role.name(), content.version));
         for (name, target) in &content.targets {
             if let Some(sha256) = target_digest(target) {

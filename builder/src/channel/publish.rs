@@ -16,10 +16,11 @@ use semver::Version;
 use tough::ExpirationEnforcement;
 
 use super::ChannelError;
-use super::commit::{Change, Lifetimes, Signing, TargetsRole, commit, trusts};
+use super::commit::{Change, Lifetimes, Signing, commit, trusts};
 use super::folder::Folder;
 use super::payload::{self, Encoded, Encoding, KnownFrames, PayloadError};
 use super::release_folder::{ROOT_FILE, ReleaseFolder, ReleaseFolderError, Signers};
+use super::roles::TargetsRole;
 use super::state::{ReleaseId, State};
 use crate::formats::tree::digest_reader;
 use crate::progress::{Progress, Task};

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use tough::ExpirationEnforcement;
 
 use super::ChannelError;
-use super::commit::{Change, Lifetimes, Signing, TargetsRole, commit};
+use super::commit::{Change, Lifetimes, Signing, commit};
 use super::folder::Folder;
+use super::roles::TargetsRole;
 use super::state::State;
 use crate::signing::keys::{ChannelKey, ChannelKeys};
 
@@ -32,7 +33,7 @@ pub async fn refresh(
     let mut change = Change::default();
     let mut renewed = Vec::new();
     for role in TargetsRole::ALL {
-        if role.of(&state).expires < half && keys.signer(role.key()).is_ok() {
+        if state.role(role).expires < half && keys.signer(role.key()).is_ok() {
             change.role(role, &state);
             renewed.push(role.name());
         }

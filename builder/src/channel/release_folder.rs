@@ -10,9 +10,9 @@ use contract::{FileDescription, ReleaseDocument, Slot};
 use der::{DecodePem, Encode};
 use ed25519_dalek::{Signature, VerifyingKey};
 
-use super::error::Fault;
 use super::metadata::PublicKey;
 use crate::assemble::{RELEASE_FILE, SIGNATURE_FILE};
+use crate::fault::Fault;
 use crate::formats::tree::digest_reader;
 use crate::formats::uki;
 use crate::signing::secure_boot::verify_pe;

@@ -14,12 +14,11 @@ use tough::schema::{RoleType, Root};
 
 use super::ChannelError;
 use super::client::Files;
-use super::commit::{
-    Change, Lifetimes, Signing, TargetsRole, commit, expires, metadata_file, next, trusts,
-};
+use super::commit::{Change, Lifetimes, Signing, commit, expires, metadata_file, next, trusts};
 use super::folder::Folder;
 use super::init::{RootKeys, root};
 use super::metadata::{self, PublicKey};
+use super::roles::TargetsRole;
 use super::state::State;
 use crate::signing::keys::{ChannelKey, ChannelKeys, KeyError, public_key};
 use crate::signing::signer::ReleaseSigner;

@@ -16,8 +16,8 @@ use tough::schema::{Root, Signed, Snapshot, Target, Targets, Timestamp};
 
 use super::ChannelError;
 use super::client::{self, Files, FolderTransport};
-use super::commit::TargetsRole;
 use super::folder::read_bounded;
+use super::roles::TargetsRole;
 
 /// The initial root, which a node's settings take, below the channel's folder.
 pub const INITIAL_ROOT: &str = "root.json";
@@ -90,7 +90,7 @@ impl State {
             ("timestamp", self.timestamp.signed.expires),
             ("snapshot", self.snapshot.signed.expires),
         ];
-        let first = TargetsRole::ALL.map(|role| (role.name(), role.of(self).expires));
+        let first = TargetsRole::ALL.map(|role| (role.name(), self.role(role).expires));
         let first = first.into_iter().chain(others).min_by_key(|(_, expires)| *expires);
         let (role, expired) = first.unwrap_or(others[0]);
         ChannelError::Expired { folder: self.folder.clone(), role, expired }
@@ -142,6 +142,15 @@ impl State {
     /// True when the channel's keys are throw-away ones.
     pub fn is_development(&self) -> bool {
         self.root.signed._extra.get(targets::DEVELOPMENT_FIELD) == Some(&true.into())
+    }
+
+    /// A role that lists documents.
+    pub fn role(&self, role: TargetsRole) -> &Targets {
+        match role {
+            TargetsRole::Targets => &self.targets,
+            TargetsRole::Releases => &self.releases,
+            TargetsRole::Groups => &self.groups,
+        }
     }
 
     /// Releases that are there, in order.

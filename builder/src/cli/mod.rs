@@ -23,8 +23,9 @@ use std::path::Path;
 
 use clap::{CommandFactory, Parser};
 
-use crate::assemble::{BuildError, Fault};
-use crate::channel::{self as channel_lib, ChannelError};
+use crate::assemble::BuildError;
+use crate::channel::ChannelError;
+use crate::fault::Fault;
 use crate::inputs::cache::Cache;
 use crate::inputs::fetch::Mirrors;
 use crate::inputs::fetch::Source;
@@ -48,6 +49,16 @@ pub enum ExitStatus {
     Gone = 4,
     /// Ctrl-C, as a shell counts it.
     Interrupted = 130,
+}
+
+impl From<Fault> for ExitStatus {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Input => Self::Input,
+            Fault::Gone => Self::Gone,
+            Fault::Other => Self::Failure,
+        }
+    }
 }
 
 /// A failed command: what to say, and what to end with.
@@ -87,22 +98,13 @@ impl Failed {
 
 impl From<BuildError> for Failed {
     fn from(error: BuildError) -> Self {
-        let status = match error.fault() {
-            Fault::Input => ExitStatus::Input,
-            Fault::Gone => ExitStatus::Gone,
-            Fault::Other => ExitStatus::Failure,
-        };
-        Self::new(&error, status)
+        Self::new(&error, error.fault().into())
     }
 }
 
 impl From<ChannelError> for Failed {
     fn from(error: ChannelError) -> Self {
-        let status = match error.fault() {
-            channel_lib::Fault::Input => ExitStatus::Input,
-            channel_lib::Fault::Other => ExitStatus::Failure,
-        };
-        Self::new(&error, status)
+        Self::new(&error, error.fault().into())
     }
 }
 

@@ -11,7 +11,7 @@ use tough::schema::RoleType;
 use super::describe::{channel_terms, group_terms, size};
 use super::{Answer, Failed};
 use crate::channel::State;
-use crate::channel::commit::TargetsRole;
+use crate::channel::roles::TargetsRole;
 
 /// Time before an expiry in which it is pointed out.
 const SOON: SignedDuration = SignedDuration::from_hours(3 * 24);
@@ -69,7 +69,7 @@ fn roles(state: &State) -> Vec<RoleLine> {
         RoleLine { name: "snapshot", version: snapshot.version.get(), expires: snapshot.expires },
     ];
     roles.extend(TargetsRole::ALL.map(|role| {
-        let content = role.of(state);
+        let content = state.role(role);
         RoleLine { name: role.name(), version: content.version.get(), expires: content.expires }
     }));
     roles

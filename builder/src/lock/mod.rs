@@ -2,6 +2,7 @@
 //!
 //! A lock never names a mirror: `path` is relative to one.
 
+pub mod names;
 mod packages;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use packages::{LockError, LockRequest, lock_packages};
 
-use crate::inputs::debian::index::check_path;
-use crate::inputs::debian::relation::is_package_name;
+use names::{check_path, is_package_name};
 
 /// The format that this program writes and reads.
 pub const FORMAT: u32 = 1;

@@ -7,7 +7,8 @@ use std::fs;
 use std::num::NonZeroU64;
 use std::path::Path;
 
-use builder::channel::commit::{Signing, TargetsRole, metadata_file, next, sign};
+use builder::channel::commit::{Signing, metadata_file, next, sign};
+use builder::channel::roles::TargetsRole;
 use builder::channel::{ChannelError, Lifetimes, RootKeys, State, metadata, root};
 use builder::signing::keys::{ChannelKey, ChannelKeys};
 use builder::signing::signer::ReleaseSigner;

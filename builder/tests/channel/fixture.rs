@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use builder::channel::client::{self, ClientError, Files, FolderTransport};
-use builder::channel::commit::{Change, Signing, TargetsRole, commit};
+use builder::channel::commit::{Change, Signing, commit};
+use builder::channel::roles::TargetsRole;
 use builder::channel::{
     self, ChannelError, ChannelSetting, Folder, Lifetimes, MINIMUM_UPDATER, PublishRequest,
     PublishedRelease, State,

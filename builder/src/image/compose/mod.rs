@@ -9,6 +9,7 @@ pub mod elf;
 mod error;
 mod generated;
 mod initrd;
+mod module;
 pub mod module_index;
 mod modules;
 pub mod packages;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
+use super::deb_error::DebError;
 use super::deb_stream::{Bounded, StreamTooLong, find_data, xz_reader};
 use crate::formats::tree::TreePath;
 
@@ -29,28 +30,6 @@ pub const MAX_RATIO: u64 = 100;
 pub const FREE_UNPACKED_BYTES: u64 = 64 << 20;
 /// Most bytes of a long name or link target.
 const MAX_NAME_BYTES: u64 = 4096;
-
-/// Why a package is refused; its name is added by the caller.
-#[derive(Debug, thiserror::Error)]
-pub enum DebError {
-    /// Not a `.deb`, or cut off.
-    #[error("it is not a whole Debian package: {0}")]
-    Format(String),
-    /// More than any honest package needs.
-    #[error("it unpacks to more than {0}")]
-    TooLarge(String),
-    /// An entry that has no place in an image.
-    #[error("its entry `{path}` {reason}")]
-    Entry {
-        /// As written in the package, shortened.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The unpacked files cannot be written.
-    #[error("its files cannot be written")]
-    Write(#[source] io::Error),
-}
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@
 
 use std::io::{self, BufReader, Read};
 
-use super::deb::DebError;
+use super::deb_error::DebError;
 
 /// Memory that an xz stream may ask for.
 const MAX_XZ_MEMORY: u64 = 256 << 20;

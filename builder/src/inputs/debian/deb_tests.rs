@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use proptest::prelude::*;
 use tar::{EntryType, Header};
 
-use super::deb::{DebError, Kind, MAX_ENTRIES, PackedEntry, read_deb};
+use super::deb::{Kind, MAX_ENTRIES, PackedEntry, read_deb};
+use super::deb_error::DebError;
 use crate::formats::tree::{Node, Tree, TreePath};
 use crate::inputs::cache::Cache;
 use crate::inputs::debian::{UnpackError, unpack};

@@ -7,7 +7,7 @@ use contract::Digest;
 use deb822_fast::borrowed::{BorrowedParagraph, BorrowedParagraphIter};
 use debversion::Version;
 
-use super::relation::is_package_name;
+use crate::lock::names::{check_path, is_package_name};
 
 /// Largest compressed index that is read, in bytes (trixie's main has 10 MB).
 pub const MAX_COMPRESSED_BYTES: u64 = 64 << 20;
@@ -108,17 +108,6 @@ fn parse_record(paragraph: &BorrowedParagraph, suite: usize) -> Result<Record, S
         size,
         sha256: field("SHA256").parse().map_err(|_| "its SHA256 is none".to_owned())?,
     })
-}
-
-/// Refuses a path that could leave the archive, be it in an address or in a folder.
-///
-/// # Errors
-/// The reason, as text.
-pub fn check_path(path: &str) -> Result<(), String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._~/:%".contains(&byte);
-    let names_fit = path.split('/').all(|name| !matches!(name, "" | "." | ".."));
-    let fits = path.starts_with("pool/") && path.len() <= 1024 && path.bytes().all(plain);
-    if fits && names_fit { Ok(()) } else { Err(format!("`{path}` is not a path below pool/")) }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 pub mod date;
 mod deb;
+mod deb_error;
 mod deb_stream;
 #[cfg(test)]
 mod deb_tests;
@@ -16,6 +17,6 @@ pub mod release;
 pub mod solve;
 pub mod store;
 
-pub use deb::DebError;
+pub use deb_error::DebError;
 pub use release::ExpirationEnforcement;
 pub use store::{UnpackError, Unpacked, unpack, unpack_all};

@@ -7,6 +7,8 @@ use std::fmt;
 
 use debversion::Version;
 
+use crate::lock::names::is_package_name;
+
 /// How versions are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Comparison {
@@ -108,14 +110,6 @@ fn parse_bound(text: &str) -> Option<(Comparison, Version)> {
     ];
     let (sign, comparison) = SIGNS.iter().find(|(sign, _)| text.starts_with(sign))?;
     Some((*comparison, text[sign.len()..].trim().parse().ok()?))
-}
-
-/// Debian Policy 5.6.1, with one character allowed, as virtual names are free.
-pub fn is_package_name(text: &str) -> bool {
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._".contains(&byte);
-    text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
-        && text.len() <= 200
-        && text.bytes().all(known)
 }
 
 impl Relation {

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use contract::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::deb::{DebError, Kind, PackedEntry, read_deb};
+use super::deb::{Kind, PackedEntry, read_deb};
+use super::deb_error::DebError;
 use crate::formats::tree::{Content, Entry, Node, Origin, Tree, digest_reader};
 use crate::inputs::cache::{Cache, CacheError, persist};
 use crate::lock::PackageLock;

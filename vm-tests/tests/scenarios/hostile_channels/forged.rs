@@ -6,7 +6,8 @@ use std::num::NonZeroU64;
 use std::path::Path;
 
 use anyhow::Result;
-use builder::channel::commit::{TargetsRole, metadata_file, next};
+use builder::channel::commit::{metadata_file, next};
+use builder::channel::roles::TargetsRole;
 use builder::channel::{State, metadata};
 use builder::signing::keys::{ChannelKey, ChannelKeys};
 use jiff::{SignedDuration, Timestamp};
