@@ -9,6 +9,7 @@ mod inputs;
 mod lock_file;
 mod output;
 mod pack;
+mod staging;
 
 use std::path::PathBuf;
 
@@ -28,7 +29,7 @@ use crate::signing::keys::KeyFolder;
 pub use error::BuildError;
 pub use inputs::{Gathering, fetch, gather};
 pub use lock_file::{check_lock, find_lock, go_locks, read_lock};
-pub use output::{RELEASE_FILE, REPORT_FILE, SIGNATURE_FILE};
+pub use staging::{RELEASE_FILE, REPORT_FILE, SIGNATURE_FILE};
 
 /// What to build.
 #[derive(Debug)]
@@ -81,7 +82,7 @@ pub async fn build(
     yield_now().await;
     let composed = compose_and_audit(&manifest, &inputs, &naming, progress)?;
     yield_now().await;
-    let staging = output::Staging::new(&request.out)?;
+    let staging = staging::Staging::new(&request.out)?;
     let packed = pack::pack(&manifest, &lock, &composed, &staging, cache, progress)?;
     yield_now().await;
     let signed = boot::sign(&manifest, &composed.boot, &packed, keys)?;
@@ -93,6 +94,7 @@ pub async fn build(
     yield_now().await;
     let report =
         Report::new(&manifest.image.name, &naming.version, &composed.root, &composed.initrd);
+    output::write_report(&staging, &report)?;
     let document = ReleaseDocument {
         schema: contract::release::document::SCHEMA,
         image: manifest.image.name.clone(),
@@ -101,9 +103,9 @@ pub async fn build(
         development: naming.development,
         components: components(&composed),
         root: packed.root,
-        files: Vec::new(),
+        files: output::describe(&staging)?,
     };
-    let document = output::finish(staging, document, &report, keys)?;
+    output::finish(staging, &document, keys)?;
     Ok(Built { document, report })
 }
 

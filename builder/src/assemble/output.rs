@@ -1,15 +1,14 @@
-//! The release folder: made beside its place, and put there in one step.
+//! What a release folder holds: boot files, disk images, report, and the signed document.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use contract::{FileDescription, ReleaseDocument, Slot};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use tempfile::TempDir;
 
 use super::boot::SignedBoot;
+use super::staging::{RELEASE_FILE, REPORT_FILE, SIGNATURE_FILE, Staging};
 use super::{BuildError, pack};
 use crate::formats::disk::{self, DiskContents};
 use crate::formats::tree::{Content, digest_reader};
@@ -17,90 +16,10 @@ use crate::image::report::Report;
 use crate::manifest::Manifest;
 use crate::signing::keys::KeyFolder;
 
-/// Name of the release document.
-pub const RELEASE_FILE: &str = "release.json";
-/// Ed25519 signature over the release document, 128 hexadecimal digits.
-pub const SIGNATURE_FILE: &str = "release.json.sig";
-/// Name of the report.
-pub const REPORT_FILE: &str = "report.json";
-
 /// Which disk images are written besides the raw one.
 pub struct DiskFormat {
     /// `disk.qcow2`.
     pub qcow2: bool,
-}
-
-/// A release folder that is being made; removed when dropped.
-pub struct Staging {
-    folder: TempDir,
-    scratch: TempDir,
-    out: PathBuf,
-}
-
-impl Staging {
-    /// Makes the folder beside `out`, so that a rename can put it there.
-    pub fn new(out: &Path) -> Result<Self, BuildError> {
-        refuse_foreign(out)?;
-        let parent = match out.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let failed = |error| BuildError::Write(parent.into(), error);
-        fs::create_dir_all(parent).map_err(failed)?;
-        let folder = |prefix| tempfile::Builder::new().prefix(prefix).tempdir_in(parent);
-        Ok(Self {
-            folder: folder(".slipway-release-").map_err(failed)?,
-            scratch: folder(".slipway-scratch-").map_err(failed)?,
-            out: out.into(),
-        })
-    }
-
-    /// A file of the release.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// The hash tree, which is part of the disk image and not of the release.
-    pub fn hash_tree(&self) -> PathBuf {
-        self.scratch.path().join("verity")
-    }
-
-    /// Puts the folder in place; what was there goes.
-    fn commit(self) -> Result<(), BuildError> {
-        let failed = |error| BuildError::Write(self.out.clone(), error);
-        set_public(self.folder.path()).map_err(failed)?;
-        let staged = self.folder.path();
-        match renameat_with(CWD, staged, CWD, &self.out, RenameFlags::EXCHANGE) {
-            // The old release now stands in the staging folder and goes with it.
-            Ok(()) => Ok(()),
-            Err(rustix::io::Errno::NOENT) => fs::rename(staged, &self.out).map_err(failed),
-            Err(error) => Err(failed(error.into())),
-        }
-    }
-}
-
-/// Temporary folders are private; a release is for everyone.
-fn set_public(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
-}
-
-/// Nothing but an earlier release, or an empty folder, is ever replaced.
-fn refuse_foreign(out: &Path) -> Result<(), BuildError> {
-    let failed = |error| BuildError::Write(out.into(), error);
-    match fs::read_dir(out) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            Err(BuildError::NotARelease(out.into()))
-        }
-        Err(error) => Err(failed(error)),
-        Ok(mut entries) => {
-            if entries.next().is_none() || out.join(RELEASE_FILE).exists() {
-                return Ok(());
-            }
-            Err(BuildError::NotARelease(out.into()))
-        }
-    }
 }
 
 /// Writes the UKIs of both slots.
@@ -146,30 +65,32 @@ pub fn write_disk(
     Ok(())
 }
 
-/// Writes report and release document, signs the latter, and puts the folder in place.
+/// Writes the report.
+pub fn write_report(staging: &Staging, report: &Report) -> Result<(), BuildError> {
+    write_text(&staging.path(REPORT_FILE), &report.to_json()?)
+}
+
+/// Writes the release document, signs it, and puts the folder in place.
 pub fn finish(
     staging: Staging,
-    mut document: ReleaseDocument,
-    report: &Report,
+    document: &ReleaseDocument,
     keys: &KeyFolder,
-) -> Result<ReleaseDocument, BuildError> {
-    write_text(&staging.path(REPORT_FILE), &report.to_json()?)?;
-    document.files = describe(staging.folder.path())?;
+) -> Result<(), BuildError> {
     let text = document.to_json()?;
     write_text(&staging.path(RELEASE_FILE), &text)?;
     let signature = keys.release_signer().sign(text.as_bytes())?;
     let digits: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
     write_text(&staging.path(SIGNATURE_FILE), &(digits + "\n"))?;
-    staging.commit()?;
-    Ok(document)
+    staging.commit()
 }
 
 fn write_text(path: &Path, text: &str) -> Result<(), BuildError> {
     fs::write(path, text).map_err(|error| BuildError::Write(path.into(), error))
 }
 
-/// Every file of the folder by name, hashed in parallel.
-fn describe(folder: &Path) -> Result<Vec<FileDescription>, BuildError> {
+/// Every file that is there by name, hashed in parallel.
+pub fn describe(staging: &Staging) -> Result<Vec<FileDescription>, BuildError> {
+    let folder = staging.folder();
     let failed = |error| BuildError::Write(folder.into(), error);
     let names: BTreeSet<String> = fs::read_dir(folder)
         .and_then(|entries| {

@@ -9,7 +9,7 @@ use contract::release::layout::{MIB, ROOT_BYTES};
 use contract::{Digest, RootDescription};
 use uuid::Uuid;
 
-use super::output::Staging;
+use super::staging::Staging;
 use super::{BuildError, Prepared};
 use crate::formats::tree::{Node, Tree};
 use crate::formats::{erofs, initrd, verity};

@@ -41,11 +41,13 @@ pub enum ManifestError {
         #[source]
         source: io::Error,
     },
-    /// Over [`super::MAX_MANIFEST_BYTES`].
-    #[error("the manifest {} is larger than {} KiB: it is hardly a manifest, check the path", .file.display(), super::MAX_MANIFEST_BYTES >> 10)]
+    /// Longer than a manifest may be.
+    #[error("the manifest {} is larger than {} KiB: it is hardly a manifest, check the path", .file.display(), .limit >> 10)]
     TooLarge {
         /// The manifest.
         file: PathBuf,
+        /// Largest size, in bytes.
+        limit: u64,
     },
     /// Not TOML, an unknown key, or a value of the wrong kind.
     #[error("{}:{position}: {message}", .file.display())]

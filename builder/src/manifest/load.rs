@@ -73,7 +73,7 @@ fn read_text(file: &Path) -> Result<String, ManifestError> {
     let opened = File::open(file).map_err(failed)?;
     opened.take(MAX_MANIFEST_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > MAX_MANIFEST_BYTES {
-        return Err(ManifestError::TooLarge { file: file.into() });
+        return Err(ManifestError::TooLarge { file: file.into(), limit: MAX_MANIFEST_BYTES });
     }
     Ok(text)
 }

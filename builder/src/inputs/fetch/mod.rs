@@ -9,6 +9,7 @@ mod download;
 pub mod mirror;
 mod partial;
 mod store;
+mod wanted;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,9 +18,10 @@ use contract::Digest;
 use futures_util::stream::{self, StreamExt};
 use url::Url;
 
-pub use download::{Address, FetchedFile, Fetcher, Wanted};
+pub use download::{FetchedFile, Fetcher};
 pub use mirror::Mirrors;
 pub use store::fill_store;
+pub use wanted::{Address, Wanted};
 
 use crate::inputs::cache::{Cache, CacheError};
 use crate::lock::PackageLock;
@@ -251,7 +253,7 @@ pub async fn fetch_url(file: &UrlFile, fetching: &Fetching<'_>) -> Result<PathBu
     if is_cached(fetching.cache, &file.sha256, None) {
         return Ok(path);
     }
-    let name = download::without_credentials(&file.url);
+    let name = wanted::without_credentials(&file.url);
     if *fetching.source == Source::Offline {
         return Err(FetchError::Missing { files: vec![name] });
     }

@@ -13,7 +13,8 @@ use contract::Digest;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
 
-use super::{FetchError, Wanted};
+use super::FetchError;
+use super::wanted::Wanted;
 use crate::inputs::cache::Cache;
 
 /// Longest validator that is kept, in bytes.
