@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Answer, Failed};
+use super::outcome::{Answer, Failed};
 use crate::signing::keys::access::{self, DEFAULT_DAYS, Holder};
 
 /// `slipway keys access`.

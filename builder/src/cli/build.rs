@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::arguments::{BuildArguments, DiskImage};
 use super::describe::document_text;
-use super::{Answer, Failed, cache, jobs, source};
+use super::environment::{cache, jobs, source};
+use super::outcome::{Answer, ExitStatus, Failed};
 use crate::assemble::{self, BuildError, BuildRequest, REPORT_FILE};
 use crate::image::report::{MAX_REPORT_BYTES, Report};
 use crate::progress::Progress;
@@ -73,7 +74,7 @@ pub fn read_report(release: &Path) -> Result<Report, Failed> {
             "{}: {problem}: give a release folder, which `slipway build` makes",
             path.display()
         ),
-        status: super::ExitStatus::Input,
+        status: ExitStatus::Input,
     };
     let bytes = fs::metadata(&path).map_err(|error| refuse(error.to_string()))?.len();
     if bytes > MAX_REPORT_BYTES {

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::channel_arguments::{ChannelCommand, InitArguments, SetArguments, SigningArguments};
 use super::describe::{channel_terms, size};
+use super::outcome::{Answer, Failed};
 use super::show::show;
-use super::{Answer, Failed};
 use crate::channel::state::{INITIAL_ROOT, MAX_ROOT_BYTES};
 use crate::channel::{self, ChannelSet, ChannelSetting, Lifetimes, Pause, PruneRequest, folder};
 use crate::signing::keys::KeyPurpose;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::build::read_report;
 use super::describe::size;
 use super::inspect::read_document;
-use super::{Answer, Failed};
+use super::outcome::{Answer, Failed};
 use crate::image::report::{Report, ReportEntry};
 
 /// Compares two release folders.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::channel_arguments::{GroupCommand, SigningArguments};
 use super::describe::group_terms;
-use super::{Answer, Failed};
+use super::outcome::{Answer, Failed};
 use crate::channel;
 
 /// Runs one of the commands.

@@ -8,7 +8,7 @@ use contract::{ReleaseDocument, Slot};
 use serde_json::{Value, json};
 
 use super::describe::{document_text, size};
-use super::{Answer, ExitStatus, Failed};
+use super::outcome::{Answer, ExitStatus, Failed};
 use crate::assemble::RELEASE_FILE;
 use crate::formats::disk::Disk;
 use crate::formats::erofs::{self, ReadKind};

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::access::access;
 use super::arguments::{KeysCommand, RotateArguments};
-use super::{Answer, Failed};
+use super::outcome::{Answer, Failed};
 use crate::channel::{self, RotateRequest};
 use crate::progress::Progress;
 use crate::signing::keys::{KeyFolder, KeyPurpose};

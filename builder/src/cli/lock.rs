@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::arguments::{FetchArguments, LockArguments};
-use super::{Answer, Failed, cache, jobs, source};
+use super::environment::{cache, jobs, source};
+use super::outcome::{Answer, ExitStatus, Failed};
 use crate::assemble::{
     self, BuildError, Gathering, check_lock, find_lock, go_locks, lock_of, read_lock,
 };
@@ -45,7 +46,7 @@ async fn resolve(
             message:
                 "`slipway lock` asks a mirror which packages there are: run it without --offline"
                     .into(),
-            status: super::ExitStatus::Usage,
+            status: ExitStatus::Usage,
         });
     };
     let request = LockRequest {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::channel_arguments::PublishArguments;
 use super::describe::size;
-use super::{Answer, Failed};
+use super::outcome::{Answer, Failed};
 use crate::channel::{self, PublishRequest, PublishedRelease};
 use crate::progress::Progress;
 

@@ -9,7 +9,7 @@ use tough::ExpirationEnforcement;
 use tough::schema::RoleType;
 
 use super::describe::{channel_terms, group_terms, size};
-use super::{Answer, Failed};
+use super::outcome::{Answer, Failed};
 use crate::channel::State;
 use crate::channel::roles::TargetsRole;
 

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::arguments::VerifyArguments;
 use super::inspect::{parse_document, read_document_bytes};
-use super::{Answer, ExitStatus, Failed};
+use super::outcome::{Answer, ExitStatus, Failed};
 use crate::assemble::SIGNATURE_FILE;
 use crate::formats::disk::Disk;
 use crate::formats::tree::digest_reader;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-use crate::cli::{Answer, ExitStatus, Failed};
+use crate::cli::outcome::{Answer, ExitStatus, Failed};
 use crate::node::NodeClient;
 use crate::node::bundle::{self, BundleError};
 use crate::progress::Progress;

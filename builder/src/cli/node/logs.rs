@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use contract::node::api::LogsQuery;
 
 use super::arguments::LogsArguments;
-use crate::cli::{Answer, Failed, Format};
+use crate::cli::arguments::Format;
+use crate::cli::outcome::{Answer, Failed};
 use crate::node::{NodeClient, text};
 
 /// Longest entry that is kept until its end, in bytes.

@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 pub use arguments::NodeArguments;
 use arguments::{NodeCommand, SettingsCommand, WaitArguments};
 
-use super::{Answer, ExitStatus, Failed, Format};
+use super::arguments::Format;
+use super::outcome::{Answer, ExitStatus, Failed};
 use crate::node::{Aim, Ended, NodeClient, NodeError, follow, text};
 use crate::progress::Progress;
 
