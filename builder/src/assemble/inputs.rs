@@ -6,7 +6,7 @@ use url::Url;
 
 use super::BuildError;
 use crate::formats::tree::{Content, TreePath};
-use crate::image::compose::{Built, Inputs};
+use crate::image::compose::{BuiltFile, Inputs};
 use crate::inputs::cache::Cache;
 use crate::inputs::container_image::{ImageSpec, layout};
 use crate::inputs::debian::unpack_all;
@@ -93,8 +93,8 @@ pub async fn gather(
     Ok(Inputs { packages: unpacked.into_iter().map(|package| package.tree).collect(), built })
 }
 
-fn own(path: TreePath, content: Content, executable: bool) -> Built {
-    Built {
+fn own(path: TreePath, content: Content, executable: bool) -> BuiltFile {
+    BuiltFile {
         path,
         content,
         executable,
@@ -107,7 +107,7 @@ async fn download(
     name: &str,
     part: &Part,
     gathering: &Gathering<'_>,
-) -> Result<Vec<Built>, BuildError> {
+) -> Result<Vec<BuiltFile>, BuildError> {
     let mut files = Vec::new();
     for download in &part.downloads {
         let url = Url::parse(&download.url);
@@ -116,7 +116,7 @@ async fn download(
         let wanted = UrlFile { url, sha256: download.sha256, limit: MAX_DOWNLOAD_BYTES };
         let path = fetch::fetch_url(&wanted, &gathering.fetching()).await?;
         let unreadable = |error| BuildError::Write(path.clone(), error);
-        files.push(Built {
+        files.push(BuiltFile {
             path: download.path.clone(),
             content: Content::from_file(&path).map_err(unreadable)?,
             executable: download.executable,
@@ -131,7 +131,7 @@ async fn build_go(
     manifest: &Manifest,
     part: &Part,
     gathering: &Gathering<'_>,
-) -> Result<Vec<Built>, BuildError> {
+) -> Result<Vec<BuiltFile>, BuildError> {
     let Some(go) = &part.go else { return Ok(Vec::new()) };
     let pins = Pins::read(&part.resolve(&go.module))?;
     let request = GoBuild {
@@ -144,7 +144,7 @@ async fn build_go(
     };
     let programs = golang::build(&request, gathering.cache, gathering.progress).await?;
     let files = go.install.iter().filter_map(|(program, path)| {
-        Some(Built {
+        Some(BuiltFile {
             path: path.clone(),
             content: programs.get(program)?.clone(),
             executable: true,
@@ -182,7 +182,7 @@ fn container_images(
     manifest: &Manifest,
     part: &Part,
     programs: &BTreeMap<String, Content>,
-) -> Result<Vec<Built>, BuildError> {
+) -> Result<Vec<BuiltFile>, BuildError> {
     let mut files = Vec::new();
     for image in &part.container_images {
         let archive = layout(&ImageSpec {

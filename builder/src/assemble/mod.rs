@@ -52,7 +52,7 @@ pub struct BuildRequest {
 
 /// What was built.
 #[derive(Debug)]
-pub struct Built {
+pub struct BuiltRelease {
     /// As written to `release.json`.
     pub document: ReleaseDocument,
     /// As written to `report.json`.
@@ -70,7 +70,7 @@ pub async fn build(
     keys: &KeyFolder,
     cache: &Cache,
     progress: &Progress,
-) -> Result<Built, BuildError> {
+) -> Result<BuiltRelease, BuildError> {
     let manifest = manifest::read(&request.manifest)?;
     let lock_file = request.lock.clone().unwrap_or_else(|| find_lock(&manifest));
     let lock = read_lock(&lock_file)?;
@@ -106,7 +106,7 @@ pub async fn build(
         files: output::describe(&staging)?,
     };
     output::finish(staging, &document, keys)?;
-    Ok(Built { document, report })
+    Ok(BuiltRelease { document, report })
 }
 
 /// Trees that passed the audit, and what the firmware starts.

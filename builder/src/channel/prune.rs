@@ -16,7 +16,7 @@ use super::ChannelError;
 use super::commit::{Change, Lifetimes, Signing, commit, metadata_file};
 use super::folder::Folder;
 use super::roles::TargetsRole;
-use super::state::{ReleaseId, State, TIMESTAMP_FILE, target_digest};
+use super::state::{OfferName, State, TIMESTAMP_FILE, target_digest};
 use crate::signing::keys::{ChannelKey, ChannelKeys};
 
 /// What is kept, and with which keys.
@@ -34,7 +34,7 @@ pub struct PruneRequest {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Releases.
-    pub releases: BTreeSet<ReleaseId>,
+    pub releases: BTreeSet<OfferName>,
     /// Versions that stay.
     pub kept: BTreeSet<ReleaseVersion>,
     /// Files, by their names below the channel's folder.
@@ -55,7 +55,7 @@ pub async fn prune(
     let path = folder.path();
     let state = State::load(path, ExpirationEnforcement::Unsafe).await?;
     let kept = kept(&state, request.keep)?;
-    let releases: BTreeSet<ReleaseId> =
+    let releases: BTreeSet<OfferName> =
         state.releases().into_iter().filter(|(version, _)| !kept.contains(version)).collect();
     let mut named = named_files(&state);
     let state = if releases.is_empty() {

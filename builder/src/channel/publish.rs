@@ -21,7 +21,7 @@ use super::folder::Folder;
 use super::payload::{self, Encoded, Encoding, KnownFrames, PayloadError};
 use super::release_folder::{ROOT_FILE, ReleaseFolder, ReleaseFolderError, Signers};
 use super::roles::TargetsRole;
-use super::state::{ReleaseId, State};
+use super::state::{OfferName, State};
 use crate::formats::tree::digest_reader;
 use crate::progress::{Progress, Task};
 use crate::signing::keys::{ChannelKey, ChannelKeys};
@@ -124,11 +124,11 @@ pub async fn publish(
 /// Checks all release folders; one that is given twice counts once.
 fn open_releases(
     state: &State,
-    offers: &BTreeMap<ReleaseId, Offer>,
+    offers: &BTreeMap<OfferName, Offer>,
     paths: &[PathBuf],
     signers: &Signers,
 ) -> Result<Vec<ReleaseFolder>, ChannelError> {
-    let mut known: BTreeMap<ReleaseId, ReleaseDocument> =
+    let mut known: BTreeMap<OfferName, ReleaseDocument> =
         offers.iter().map(|(id, offer)| (id.clone(), offer.release.clone())).collect();
     let mut releases: Vec<ReleaseFolder> = Vec::new();
     for path in paths {
@@ -164,7 +164,7 @@ fn open_releases(
 /// The part that takes minutes, on its own thread.
 struct Job {
     folder: Folder,
-    offers: BTreeMap<ReleaseId, Offer>,
+    offers: BTreeMap<OfferName, Offer>,
     level: i32,
     minimum_updater: Version,
     stop: Arc<AtomicBool>,

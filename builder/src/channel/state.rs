@@ -26,8 +26,8 @@ pub const TIMESTAMP_FILE: &str = "metadata/timestamp.json";
 /// Largest `root.json` that is read, in bytes.
 pub const MAX_ROOT_BYTES: u64 = 1 << 20;
 
-/// A version and what it runs on.
-pub type ReleaseId = (ReleaseVersion, Architecture);
+/// What an offer is named by: a version, and what it runs on.
+pub type OfferName = (ReleaseVersion, Architecture);
 
 /// A verified channel.
 pub struct State {
@@ -154,7 +154,7 @@ impl State {
     }
 
     /// Releases that are there, in order.
-    pub fn releases(&self) -> BTreeSet<ReleaseId> {
+    pub fn releases(&self) -> BTreeSet<OfferName> {
         names(&self.releases, targets::parse_offer).into_keys().collect()
     }
 
@@ -162,8 +162,8 @@ impl State {
     ///
     /// # Errors
     /// [`ChannelError::Document`] for the first that is missing or wrong.
-    pub fn offers(&self) -> Result<BTreeMap<ReleaseId, Offer>, ChannelError> {
-        let read = |id: &ReleaseId, bytes: &[u8]| {
+    pub fn offers(&self) -> Result<BTreeMap<OfferName, Offer>, ChannelError> {
+        let read = |id: &OfferName, bytes: &[u8]| {
             let offer = Offer::from_json(bytes)?;
             if (&offer.release.version, offer.release.architecture) != (&id.0, id.1) {
                 return Err("it is the offer of another release".into());

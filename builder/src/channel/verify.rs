@@ -12,7 +12,7 @@ use tough::ExpirationEnforcement;
 
 use super::ChannelError;
 use super::payload::{self, leaf_index};
-use super::state::{ReleaseId, State};
+use super::state::{OfferName, State};
 use crate::formats::tree::digest_reader;
 
 /// What was found right.
@@ -25,7 +25,7 @@ pub struct Verified {
     /// Number of node groups.
     pub groups: usize,
     /// Releases.
-    pub releases: BTreeSet<ReleaseId>,
+    pub releases: BTreeSet<OfferName>,
     /// Number of different blobs.
     pub blobs: usize,
     /// Size of all blobs together, in bytes.

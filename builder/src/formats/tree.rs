@@ -168,13 +168,13 @@ impl fmt::Debug for TreePath {
 /// The bytes of a regular file: in memory, or a range of a file in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    source: Source,
+    backing: Backing,
     size: u64,
     digest: Digest,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Source {
+enum Backing {
     Bytes(Arc<[u8]>),
     Range { file: Arc<Path>, offset: u64 },
 }
@@ -183,7 +183,11 @@ impl Content {
     /// Content that is in memory.
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
         let bytes = bytes.into();
-        Self { size: bytes.len() as u64, digest: Digest::of(&bytes), source: Source::Bytes(bytes) }
+        Self {
+            size: bytes.len() as u64,
+            digest: Digest::of(&bytes),
+            backing: Backing::Bytes(bytes),
+        }
     }
 
     /// A whole file on disk, which is read once for its digest and must not change after.
@@ -197,7 +201,7 @@ impl Content {
 
     /// `size` bytes at `offset` of a file whose digest is known already.
     pub fn from_range(file: Arc<Path>, offset: u64, size: u64, digest: Digest) -> Self {
-        Self { source: Source::Range { file, offset }, size, digest }
+        Self { backing: Backing::Range { file, offset }, size, digest }
     }
 
     /// Length in bytes.
@@ -215,9 +219,9 @@ impl Content {
     /// # Errors
     /// When the cached file cannot be opened.
     pub fn reader(&self) -> io::Result<Box<dyn Read + Send>> {
-        match &self.source {
-            Source::Bytes(bytes) => Ok(Box::new(io::Cursor::new(Arc::clone(bytes)))),
-            Source::Range { file, offset } => {
+        match &self.backing {
+            Backing::Bytes(bytes) => Ok(Box::new(io::Cursor::new(Arc::clone(bytes)))),
+            Backing::Range { file, offset } => {
                 let mut open = File::open(file)?;
                 open.seek(SeekFrom::Start(*offset))?;
                 Ok(Box::new(open.take(self.size)))

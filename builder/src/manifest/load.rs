@@ -36,14 +36,14 @@ pub fn read(file: &Path) -> Result<Manifest, ManifestError> {
         let text = read_text(&path)?;
         let document = parse(&path, &text)?;
         next = document.extends.as_ref().map(|base| folder_of(&path).join(base));
-        chain.push(Source { path, text, document });
+        chain.push(ManifestFile { path, text, document });
     }
-    let files = chain.iter().map(|source| source.path.clone()).collect();
-    let mut sources = chain.into_iter().rev();
-    let Some(base) = sources.next() else { unreachable!("the chain starts with `file`") };
+    let files = chain.iter().map(|file| file.path.clone()).collect();
+    let mut base_first = chain.into_iter().rev();
+    let Some(base) = base_first.next() else { unreachable!("the chain starts with `file`") };
     let mut manifest = from_base(base)?;
-    for source in sources {
-        extend(&mut manifest, source)?;
+    for file in base_first {
+        extend(&mut manifest, file)?;
     }
     manifest.file = file.to_owned();
     manifest.chain = files;
@@ -51,13 +51,13 @@ pub fn read(file: &Path) -> Result<Manifest, ManifestError> {
 }
 
 /// One file of the chain.
-struct Source {
+struct ManifestFile {
     path: PathBuf,
     text: String,
     document: Document,
 }
 
-impl Source {
+impl ManifestFile {
     fn invalid(&self, message: impl Into<String>) -> ManifestError {
         ManifestError::Invalid { file: self.path.clone(), message: message.into() }
     }
@@ -97,31 +97,31 @@ fn parse(file: &Path, text: &str) -> Result<Document, ManifestError> {
 }
 
 /// A manifest from the document that extends no other.
-fn from_base(mut source: Source) -> Result<Manifest, ManifestError> {
-    if let Some(part) = source.document.without.first() {
-        return Err(source.invalid(format!(
+fn from_base(mut file: ManifestFile) -> Result<Manifest, ManifestError> {
+    if let Some(part) = file.document.without.first() {
+        return Err(file.invalid(format!(
             "`without` names `{}`, but there is no `extends`: remove the line",
             part.get_ref()
         )));
     }
     let missing = |table: &str| {
-        source.invalid(format!(
+        file.invalid(format!(
             "the table [{table}] is missing: add it, or `extends = \"node.toml\"` at the top"
         ))
     };
-    let image = &source.document.image;
+    let image = &file.document.image;
     let Some(name) = image.name.clone() else { return Err(missing("image] with `name")) };
     let Some(version) = image.version.clone() else {
         return Err(missing("image] with `version"));
     };
     let architecture = image.architecture.unwrap_or(contract::Architecture::X86_64);
-    let debian = source.document.debian.clone().ok_or_else(|| missing("debian"))?;
-    let boot = source.document.boot.clone().ok_or_else(|| missing("boot"))?;
-    source.document.image = super::document::ImageTable::default();
-    source.document.debian = None;
-    source.document.boot = None;
+    let debian = file.document.debian.clone().ok_or_else(|| missing("debian"))?;
+    let boot = file.document.boot.clone().ok_or_else(|| missing("boot"))?;
+    file.document.image = super::document::ImageTable::default();
+    file.document.debian = None;
+    file.document.boot = None;
     let mut manifest = Manifest {
-        file: source.path.clone(),
+        file: file.path.clone(),
         chain: Vec::new(),
         image: Image { name, architecture, version },
         debian,
@@ -131,16 +131,16 @@ fn from_base(mut source: Source) -> Result<Manifest, ManifestError> {
         users: BTreeMap::new(),
         exceptions: Vec::new(),
     };
-    extend(&mut manifest, source)?;
+    extend(&mut manifest, file)?;
     Ok(manifest)
 }
 
 /// Adds a document's content to the manifest, in memory.
-fn extend(manifest: &mut Manifest, mut source: Source) -> Result<(), ManifestError> {
-    for name in std::mem::take(&mut source.document.without) {
-        leave_out(manifest, &source, &name)?;
+fn extend(manifest: &mut Manifest, mut file: ManifestFile) -> Result<(), ManifestError> {
+    for name in std::mem::take(&mut file.document.without) {
+        leave_out(manifest, &file, &name)?;
     }
-    let image = std::mem::take(&mut source.document.image);
+    let image = std::mem::take(&mut file.document.image);
     if let Some(name) = image.name {
         manifest.image.name = name;
     }
@@ -150,37 +150,36 @@ fn extend(manifest: &mut Manifest, mut source: Source) -> Result<(), ManifestErr
     if let Some(architecture) = image.architecture {
         manifest.image.architecture = architecture;
     }
-    if let Some(debian) = source.document.debian.take() {
+    if let Some(debian) = file.document.debian.take() {
         manifest.debian = debian;
     }
-    if let Some(boot) = source.document.boot.take() {
+    if let Some(boot) = file.document.boot.take() {
         manifest.boot = boot;
     }
-    manifest.boot.command_line.append(&mut source.document.append_command_line);
-    manifest.exceptions.append(&mut source.document.audit.exceptions);
-    if let Some(table) = source.document.initrd.take() {
-        let more = part(&source, "initrd", table)?;
-        append_to_initrd(&mut manifest.initrd, more).map_err(|key| {
-            source.invalid(format!("[initrd] cannot have `{key}` here: remove it"))
-        })?;
+    manifest.boot.command_line.append(&mut file.document.append_command_line);
+    manifest.exceptions.append(&mut file.document.audit.exceptions);
+    if let Some(table) = file.document.initrd.take() {
+        let more = part(&file, "initrd", table)?;
+        append_to_initrd(&mut manifest.initrd, more)
+            .map_err(|key| file.invalid(format!("[initrd] cannot have `{key}` here: remove it")))?;
     }
-    for (name, user) in std::mem::take(&mut source.document.users) {
+    for (name, user) in std::mem::take(&mut file.document.users) {
         if manifest.users.insert(name.clone(), user).is_some() {
-            return Err(source.invalid(format!(
+            return Err(file.invalid(format!(
                 "the account `{name}` is already in the extended manifest: remove it here"
             )));
         }
     }
-    add_parts(manifest, &mut source)?;
-    check_name(&source, &manifest.image.name)
+    add_parts(manifest, &mut file)?;
+    check_name(&file, &manifest.image.name)
 }
 
-fn add_parts(manifest: &mut Manifest, source: &mut Source) -> Result<(), ManifestError> {
-    for (name, table) in std::mem::take(&mut source.document.parts) {
-        let position = Position::of(&source.text, table.span().start);
+fn add_parts(manifest: &mut Manifest, file: &mut ManifestFile) -> Result<(), ManifestError> {
+    for (name, table) in std::mem::take(&mut file.document.parts) {
+        let position = Position::of(&file.text, table.span().start);
         let table = table.into_inner();
-        let at = |message| ManifestError::Syntax { file: source.path.clone(), position, message };
-        check_name(source, &name)?;
+        let at = |message| ManifestError::Syntax { file: file.path.clone(), position, message };
+        check_name(file, &name)?;
         if table.why.trim().is_empty() {
             return Err(at(format!(
                 "part `{name}` has no `why`: say in one sentence what it is for"
@@ -191,7 +190,7 @@ fn add_parts(manifest: &mut Manifest, source: &mut Source) -> Result<(), Manifes
                 "part `{name}` is already in the extended manifest: choose another name, or leave that part out with `without = [\"{name}\"]`"
             )));
         }
-        let part = part(source, &name, table)?;
+        let part = part(file, &name, table)?;
         manifest.parts.insert(name, part);
     }
     Ok(())
@@ -199,7 +198,7 @@ fn add_parts(manifest: &mut Manifest, source: &mut Source) -> Result<(), Manifes
 
 fn leave_out(
     manifest: &mut Manifest,
-    source: &Source,
+    file: &ManifestFile,
     name: &Spanned<String>,
 ) -> Result<(), ManifestError> {
     if manifest.parts.remove(name.get_ref()).is_some() {
@@ -209,29 +208,29 @@ fn leave_out(
     let hint = nearest(name.get_ref(), known)
         .map_or_else(String::new, |meant| format!(": did you mean `{meant}`?"));
     Err(ManifestError::Syntax {
-        file: source.path.clone(),
-        position: Position::of(&source.text, name.span().start),
+        file: file.path.clone(),
+        position: Position::of(&file.text, name.span().start),
         message: format!("unknown part `{}`{hint}", name.get_ref()),
     })
 }
 
 /// Names become file names, unit names and words of the report.
-fn check_name(source: &Source, name: &str) -> Result<(), ManifestError> {
+fn check_name(file: &ManifestFile, name: &str) -> Result<(), ManifestError> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || name.len() > 40 || !name.chars().all(plain) {
-        return Err(source.invalid(format!(
+        return Err(file.invalid(format!(
             "`{name}` is not a name: use at most 40 lower-case letters, digits and dashes"
         )));
     }
     Ok(())
 }
 
-fn part(source: &Source, name: &str, table: PartTable) -> Result<Part, ManifestError> {
+fn part(manifest: &ManifestFile, name: &str, table: PartTable) -> Result<Part, ManifestError> {
     let path = |text: &str| {
-        TreePath::parse(text).map_err(|error| source.invalid(format!("part `{name}`: {error}")))
+        TreePath::parse(text).map_err(|error| manifest.invalid(format!("part `{name}`: {error}")))
     };
     let mut part = Part {
-        folder: folder_of(&source.path),
+        folder: folder_of(&manifest.path),
         why: table.why,
         packages: table.packages,
         files: table.files,
@@ -252,7 +251,8 @@ fn part(source: &Source, name: &str, table: PartTable) -> Result<Part, ManifestE
     for (file, mode) in table.modes {
         let bits = u16::from_str_radix(&mode, 8).ok().filter(|bits| *bits <= 0o7777);
         let bits = bits.ok_or_else(|| {
-            source.invalid(format!("part `{name}`: `{mode}` is not an octal mode such as \"0755\""))
+            manifest
+                .invalid(format!("part `{name}`: `{mode}` is not an octal mode such as \"0755\""))
         })?;
         part.modes.insert(path(&file)?, bits);
     }

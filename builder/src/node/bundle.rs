@@ -21,8 +21,8 @@ use super::{NodeClient, NodeError, Redactor, text};
 const FOLDER: &str = "slipway-bundle";
 /// The file that says what the others are.
 const README: &str = "README.txt";
-/// How long one part may take.
-const PART_LIMIT: Duration = Duration::from_secs(60);
+/// How long the answer for one file may take.
+const FILE_LIMIT: Duration = Duration::from_secs(60);
 /// The newest so many entries of each unit.
 const ENTRIES: u32 = 2000;
 /// Most bytes of a unit's entries, as the node sends them.
@@ -94,20 +94,20 @@ pub async fn write(
     let mut bundle = Bundle::new(now, out)?;
     let mut first_error = None;
     let mut is_gone = false;
-    for part in parts() {
+    for file in files() {
         if is_gone {
-            bundle.miss(&part, "not asked for: the node had stopped answering");
+            bundle.miss(&file, "not asked for: the node had stopped answering");
             continue;
         }
-        match timeout(PART_LIMIT, ask(client, &part)).await {
-            Ok(Ok(answer)) => bundle.add(&part, answer)?,
+        match timeout(FILE_LIMIT, ask(client, &file)).await {
+            Ok(Ok(reply)) => bundle.add(&file, reply)?,
             Ok(Err(error)) => {
                 // Each further question would take as long.
                 is_gone = error.is_connect();
-                bundle.miss(&part, &chain(&error));
+                bundle.miss(&file, &chain(&error));
                 first_error.get_or_insert(error);
             }
-            Err(_) => bundle.miss(&part, &format!("no answer in {} s", PART_LIMIT.as_secs())),
+            Err(_) => bundle.miss(&file, &format!("no answer in {} s", FILE_LIMIT.as_secs())),
         }
     }
     if bundle.described.is_empty() {
@@ -117,14 +117,14 @@ pub async fn write(
 }
 
 /// One file of a bundle.
-struct Part {
-    file: String,
+struct BundleFile {
+    name: String,
     what: &'static str,
-    source: Source,
+    question: Question,
 }
 
-/// Where a file comes from.
-enum Source {
+/// What the node is asked for a file.
+enum Question {
     Document(&'static str),
     Metrics,
     /// Of one unit, or of all.
@@ -132,39 +132,40 @@ enum Source {
 }
 
 /// What a node answered.
-enum Answer {
+enum Reply {
     Document(Value),
     Text(String),
 }
 
-fn parts() -> Vec<Part> {
-    let documents = DOCUMENTS.map(|(file, path, what)| Part {
-        file: file.to_owned(),
+fn files() -> Vec<BundleFile> {
+    let documents = DOCUMENTS.map(|(file, path, what)| BundleFile {
+        name: file.to_owned(),
         what,
-        source: Source::Document(path),
+        question: Question::Document(path),
     });
-    let metrics = Part { file: METRICS.to_owned(), what: "metrics", source: Source::Metrics };
-    let journals = UNITS.map(|unit| Part {
-        file: format!("journal/{}.log", unit.trim_end_matches(".service")),
+    let metrics =
+        BundleFile { name: METRICS.to_owned(), what: "metrics", question: Question::Metrics };
+    let journals = UNITS.map(|unit| BundleFile {
+        name: format!("journal/{}.log", unit.trim_end_matches(".service")),
         what: "journal of the unit, of this boot and those before",
-        source: Source::Journal(Some(unit)),
+        question: Question::Journal(Some(unit)),
     });
-    let whole = Part {
-        file: WHOLE_JOURNAL.to_owned(),
+    let whole = BundleFile {
+        name: WHOLE_JOURNAL.to_owned(),
         what: "journal of all units and of the kernel",
-        source: Source::Journal(None),
+        question: Question::Journal(None),
     };
     documents.into_iter().chain([metrics]).chain(journals).chain([whole]).collect()
 }
 
-async fn ask(client: &NodeClient, part: &Part) -> Result<Answer, NodeError> {
-    Ok(match part.source {
-        Source::Document(path) => Answer::Document(client.read(path).await?),
-        Source::Metrics => Answer::Text(client.read_text(paths::METRICS).await?),
-        Source::Journal(unit) => {
+async fn ask(client: &NodeClient, file: &BundleFile) -> Result<Reply, NodeError> {
+    Ok(match file.question {
+        Question::Document(path) => Reply::Document(client.read(path).await?),
+        Question::Metrics => Reply::Text(client.read_text(paths::METRICS).await?),
+        Question::Journal(unit) => {
             let unit = unit.map(str::to_owned);
             let query = LogsQuery { unit, lines: Some(ENTRIES), ..LogsQuery::default() };
-            Answer::Text(journal_text(&client.read_logs(&query, MAX_LOG_BYTES).await?))
+            Reply::Text(journal_text(&client.read_logs(&query, MAX_LOG_BYTES).await?))
         }
     })
 }
@@ -207,23 +208,23 @@ impl<W: Write> Bundle<W> {
         Ok(Self { archive, redactor, now, described, missing, redacted })
     }
 
-    fn add(&mut self, part: &Part, answer: Answer) -> io::Result<()> {
-        let text = match answer {
-            Answer::Document(mut document) => {
+    fn add(&mut self, file: &BundleFile, reply: Reply) -> io::Result<()> {
+        let text = match reply {
+            Reply::Document(mut document) => {
                 self.redactor.document(&mut document, &mut self.redacted);
                 format!("{document:#}\n")
             }
-            Answer::Text(text) => self.redactor.text(&text, &mut self.redacted),
+            Reply::Text(text) => self.redactor.text(&text, &mut self.redacted),
         };
-        self.append(&part.file, &text)?;
-        self.described.push((part.file.clone(), part.what));
+        self.append(&file.name, &text)?;
+        self.described.push((file.name.clone(), file.what));
         Ok(())
     }
 
-    /// Notes why a part is not there.
-    fn miss(&mut self, part: &Part, why: &str) {
+    /// Notes why a file is not there.
+    fn miss(&mut self, file: &BundleFile, why: &str) {
         let why = self.redactor.text(&printable(why), &mut self.redacted);
-        self.missing.push((part.file.clone(), why));
+        self.missing.push((file.name.clone(), why));
     }
 
     fn append(&mut self, file: &str, text: &str) -> io::Result<()> {

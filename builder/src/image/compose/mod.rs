@@ -38,12 +38,12 @@ pub struct Inputs {
     /// All files of all locked packages.
     pub packages: Packages,
     /// By part: files that were built or downloaded for it.
-    pub built: BTreeMap<String, Vec<Built>>,
+    pub built: BTreeMap<String, Vec<BuiltFile>>,
 }
 
 /// A file that was built or downloaded for a part.
 #[derive(Debug, Clone)]
-pub struct Built {
+pub struct BuiltFile {
     /// Where it goes.
     pub path: TreePath,
     /// Its bytes.

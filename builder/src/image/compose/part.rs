@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::composer::Composer;
 use super::packages::{compile, is_glob};
-use super::{Built, ComposeError};
+use super::{BuiltFile, ComposeError};
 use crate::formats::tree::{Content, Entry, Node, Origin, TreePath};
 use crate::manifest::Part;
 
@@ -47,7 +47,7 @@ pub fn add(composer: &mut Composer<'_>, name: &str, part: &Part) -> Result<(), C
 pub fn add_built(
     composer: &mut Composer<'_>,
     name: &str,
-    built: &Built,
+    built: &BuiltFile,
 ) -> Result<(), ComposeError> {
     let origin = Origin {
         part: name.into(),
