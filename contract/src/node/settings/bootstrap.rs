@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
-use super::check::{Checked, pem, wrong};
+use super::field::{Checked, pem, wrong};
 
 /// How a new node shows that it may ask for a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

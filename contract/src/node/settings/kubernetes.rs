@@ -11,7 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::check_token;
-use super::check::{Checked, MAX_ENTRIES, bounded, pem, wrong};
+use super::field::{Checked, MAX_ENTRIES, bounded, pem, wrong};
 use super::texts::is_domain_name;
 use super::{Bootstrap, HttpUrl, Secret};
 

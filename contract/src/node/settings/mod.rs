@@ -15,12 +15,13 @@ use crate::{ChannelName, GroupName};
 
 mod bootstrap;
 mod check;
+mod field;
 mod kubernetes;
 mod registries;
 mod texts;
 
 pub use bootstrap::{Bootstrap, ClientCertificate};
-pub use check::InvalidSettings;
+pub use field::InvalidSettings;
 pub use kubernetes::{
     DEFAULT_CLUSTER_DOMAIN, DEFAULT_MAX_PODS, InvalidTaint, KubeletSettings, KubernetesSettings,
     PodNetwork, Taint, TaintEffect,

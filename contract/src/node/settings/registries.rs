@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{Checked, bounded, pem, wrong};
+use super::field::{Checked, bounded, pem, wrong};
 use super::texts::is_domain_name;
 use super::{HttpUrl, Secret};
 
