@@ -9,7 +9,7 @@ BUILD = build --locked --workspace
 WITH_IMAGE = SLIPWAY_TEST_IMAGE="$$($(PROGRAMS)/build-image)" && export SLIPWAY_TEST_IMAGE &&
 PROGRAMS = $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: help demo test deps build inputs lint unit vm soak bench deny
+.PHONY: help demo test deps build inputs lint unit golden vm soak bench deny
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | \
@@ -39,6 +39,10 @@ lint: ## formatting and lints
 unit: inputs ## tests without virtual machines
 	$(CARGO) test --locked --workspace --lib --bins \
 		$(patsubst %.rs,--test %,$(notdir $(wildcard */tests/*.rs)))
+
+golden: deps ## write the golden files of unit tests anew
+	INSTA_UPDATE=always $(CARGO) test --locked --workspace --lib --test debian_archive \
+		--no-fail-fast
 
 vm: inputs ## tests in virtual machines, one at a time
 	$(WITH_IMAGE) $(CARGO) test --locked --workspace --test scenarios

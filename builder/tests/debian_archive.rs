@@ -11,3 +11,5 @@ mod real;
 mod attacks;
 #[path = "debian_archive/fixture.rs"]
 mod fixture;
+#[path = "debian_archive/golden.rs"]
+mod golden;

@@ -12,6 +12,8 @@ mod describe;
 mod diff;
 mod environment;
 mod group;
+#[cfg(test)]
+mod help_tests;
 mod inspect;
 mod keys;
 mod lock;

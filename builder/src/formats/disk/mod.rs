@@ -161,3 +161,44 @@ fn copy(
         at += count as u64;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn the_partition_table_as_planned() {
+        let contents = DiskContents {
+            esp: BTreeMap::new(),
+            root: Path::new("root.erofs"),
+            verity: Path::new("verity"),
+            architecture: Architecture::X86_64,
+            seed: Uuid::from_u128(7),
+        };
+        let mut file = tempfile::tempfile().unwrap();
+        file.set_len(DISK_BYTES).unwrap();
+        let starts = write_table(&contents, &mut file).unwrap();
+        let table = GPT::find_from(&mut file).unwrap();
+        let uuid = |bytes: [u8; 16]| Uuid::from_bytes_le(bytes);
+        let mut text = format!("disk {}, {} MiB\n", uuid(table.header.disk_guid), DISK_BYTES / MIB);
+        let used = table.iter().filter(|(_, entry)| entry.is_used());
+        for ((number, entry), start) in used.zip(starts) {
+            assert_eq!(entry.starting_lba * SECTOR, start);
+            let sectors = entry.ending_lba + 1 - entry.starting_lba;
+            writeln!(
+                text,
+                "{number} {}: from {} MiB, {} MiB, attributes {}\n  type {}\n  uuid {}",
+                entry.partition_name.as_str(),
+                start / MIB,
+                sectors * SECTOR / MIB,
+                entry.attribute_bits,
+                uuid(entry.partition_type_guid),
+                uuid(entry.unique_partition_guid),
+            )
+            .unwrap();
+        }
+        insta::assert_snapshot!(text);
+    }
+}
