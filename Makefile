@@ -8,8 +8,12 @@ LINT = -D warnings
 BUILD = build --locked --workspace
 WITH_IMAGE = SLIPWAY_TEST_IMAGE="$$($(PROGRAMS)/build-image)" && export SLIPWAY_TEST_IMAGE &&
 PROGRAMS = $(or $(CARGO_TARGET_DIR),target)/debug
+# Does its argument, and then prints what each scenario took, however it ended.
+WITH_TIMES = $(PROGRAMS)/times begin && { code=0; $(1) || code=$$?; $(PROGRAMS)/times; exit $$code; }
+# cargo and its compilers are no jobs of this make.
+ALONE = MAKEFLAGS=
 
-.PHONY: help demo test deps build inputs lint unit golden vm soak bench deny
+.PHONY: help demo test deps build inputs lint unit golden scenarios beside vm soak bench deny
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | \
@@ -29,15 +33,18 @@ demo: deps ## boot a node that joins a cluster, updates itself and survives a ba
 	@./setup/fetch-inputs $(PROGRAMS)/slipway
 	$(PROGRAMS)/demo
 
-test: deps lint inputs ## everything that CI runs
-	$(WITH_IMAGE) $(CARGO) test --locked --workspace --no-fail-fast
+# Beside the scenarios: tests without machines while the image is built, then lints, which take
+# what machines leave. One that fails stops no other.
+test: inputs ## everything that CI runs
+	$(CARGO) fmt --all --check
+	@$(call WITH_TIMES,$(MAKE) --no-print-directory -j2 -k unit scenarios beside)
 
 lint: ## formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- $(LINT)
 
 unit: inputs ## tests without virtual machines
-	$(CARGO) test --locked --workspace --lib --bins \
+	$(ALONE) $(CARGO) test --locked --workspace --no-fail-fast --lib --bins \
 		$(patsubst %.rs,--test %,$(notdir $(wildcard */tests/*.rs)))
 
 golden: deps ## write the golden files of unit tests anew
@@ -45,14 +52,16 @@ golden: deps ## write the golden files of unit tests anew
 		--no-fail-fast
 
 vm: inputs ## tests in virtual machines, one at a time
-	$(WITH_IMAGE) $(CARGO) test --locked --workspace --test scenarios
+	@$(call WITH_TIMES,$(MAKE) --no-print-directory scenarios)
 
-soak: inputs ## the long forms: all bad releases and faults, 24 power cuts, what needs other builds
-	$(WITH_IMAGE) export SLIPWAY_LONG=1 && { failed=0; \
-		$(CARGO) test --locked --workspace --test scenarios -- --ignored || failed=1; \
-		$(CARGO) test --locked --workspace --test scenarios -- \
-			network_faults clouds power_cuts node_drains || failed=1; \
-		exit $$failed; }
+soak: inputs ## all scenarios in their long forms, and those that need hours or other builds
+	@$(call WITH_TIMES,$(MAKE) --no-print-directory scenarios SLIPWAY_LONG=1 WHICH=--include-ignored)
+
+scenarios: inputs
+	export $(ALONE); $(WITH_IMAGE) $(CARGO) test --locked --workspace --test scenarios -- $(WHICH)
+
+beside: inputs
+	$(ALONE) nice -n 19 $(CARGO) clippy --locked --workspace --all-targets -- $(LINT)
 
 bench: ## compare with peers, and write docs/benchmarks.md
 	@./setup/install-dependencies bench

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::slipway::{DEVELOPMENT_KEYS, slipway};
+use crate::times::{self, Phase};
 
 /// Compression level: tests want speed.
 const LEVEL: &str = "1";
@@ -140,7 +141,7 @@ impl Channel {
         let mut command = slipway()?;
         command.arg("--quiet").args(verbs).arg(&self.folder).args(more);
         command.arg("--keys").arg(&self.keys);
-        let status = command.stdout(Stdio::null()).status()?;
+        let status = times::during(Phase::Publishing, || command.stdout(Stdio::null()).status())?;
         ensure!(status.success(), "`slipway {}` failed; see above", verbs.join(" "));
         Ok(())
     }

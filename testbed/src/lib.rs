@@ -17,6 +17,7 @@ pub mod node;
 pub mod registry;
 pub mod slipway;
 pub mod time_server;
+pub mod times;
 
 use std::path::{Path, PathBuf};
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::addresses::API_PORT;
 use crate::console::Console;
 use crate::slipway::slipway;
+use crate::times::{self, Phase};
 
 /// An operator's access to the node of a scenario.
 #[derive(Debug)]
@@ -174,16 +175,18 @@ impl NodeAccess {
         seconds: u64,
         wanted: impl Fn(&Status) -> bool,
     ) -> Result<Status> {
-        let until = Instant::now() + Duration::from_secs(seconds);
-        loop {
-            match self.status() {
-                Ok(status) if wanted(&status) => return Ok(status),
-                answer if Instant::now() > until => {
-                    let last = answer.map_or_else(|e| format!("{e:#}"), |s| format!("{s:#?}"));
-                    bail!("not {what} after {seconds} s; last: {last}\n{}", machine.tail());
+        times::during(Phase::Waiting, || {
+            let until = Instant::now() + Duration::from_secs(seconds);
+            loop {
+                match self.status() {
+                    Ok(status) if wanted(&status) => return Ok(status),
+                    answer if Instant::now() > until => {
+                        let last = answer.map_or_else(|e| format!("{e:#}"), |s| format!("{s:#?}"));
+                        bail!("not {what} after {seconds} s; last: {last}\n{}", machine.tail());
+                    }
+                    _ => sleep(Duration::from_secs(1)),
                 }
-                _ => sleep(Duration::from_secs(1)),
             }
-        }
+        })
     }
 }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use anyhow::{Result, ensure};
 use testbed::slipway::{DEVELOPMENT_KEYS, slipway};
+use testbed::times::{self, Phase};
 
 use crate::{artefacts, lock, workspace};
 
@@ -84,7 +85,7 @@ pub fn build_with(
         command.args(["--version", version]);
     }
     // The summary is the caller's to print.
-    let status = command.stdout(Stdio::null()).status()?;
+    let status = times::during(Phase::Building, || command.stdout(Stdio::null()).status())?;
     ensure!(status.success(), "`slipway build` failed; its own message is above");
     Ok(out.to_owned())
 }

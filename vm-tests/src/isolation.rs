@@ -15,7 +15,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, ensure};
 use testbed::loopback::{namespace, only_loopback};
 
-use crate::{artefacts, image, lock};
+use crate::report::Taken;
+use crate::{artefacts, image, lock, report};
 
 /// In the process of a scenario: the file that says that it has passed.
 const MARK: &str = "SLIPWAY_TEST_ISOLATED";
@@ -44,7 +45,7 @@ pub fn prepared(
     let passed = artefacts().join(format!("{test}.passed"));
     let outcome = match std::env::var_os(MARK) {
         None => start_again(test, &passed, prepare),
-        Some(mark) if passed == Path::new(&mark) => run(&passed, scenario),
+        Some(mark) if passed == Path::new(&mark) => run(test, &passed, scenario),
         Some(mark) => Err(anyhow!("started for {}: no name may be in another's", mark.display())),
     };
     if let Err(error) = outcome {
@@ -52,9 +53,11 @@ pub fn prepared(
     }
 }
 
-fn run(passed: &Path, scenario: impl FnOnce() -> Result<()>) -> Result<()> {
+fn run(test: &str, passed: &Path, scenario: impl FnOnce() -> Result<()>) -> Result<()> {
     only_loopback()?;
-    scenario()?;
+    let outcome = scenario();
+    report::leave(test)?;
+    outcome?;
     Ok(fs::write(passed, "")?)
 }
 
@@ -62,7 +65,7 @@ fn start_again(test: &str, passed: &Path, prepare: impl FnOnce() -> Result<()>) 
     let _alone = alone()?;
     // The image is built out here, where there is a network.
     let image = image::test_image()?;
-    let started = Instant::now();
+    let (started, before) = (Instant::now(), Taken::by_this_process());
     prepare()?;
     if passed.exists() {
         fs::remove_file(passed)?;
@@ -71,6 +74,7 @@ fn start_again(test: &str, passed: &Path, prepare: impl FnOnce() -> Result<()>) 
     // Not by a macro: what a test says is shown only when it fails.
     writeln!(stdout(), "\n{test}: its log is {}", log.display())?;
     let file = File::create(&log)?;
+    let outside = Taken::by_this_process().since(&before);
     let status = namespace()
         .arg(std::env::current_exe()?)
         .args([test, "--include-ignored", "--nocapture"])
@@ -80,8 +84,10 @@ fn start_again(test: &str, passed: &Path, prepare: impl FnOnce() -> Result<()>) 
         .stderr(file)
         .status()
         .context("cannot run `unshare`: apt install util-linux")?;
+    let total = started.elapsed().as_secs_f64();
+    report::write_scenario(test, total, &outside, status.success())?;
     let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-    writeln!(stdout(), "\n== {test}: {} s ==\n{said}", started.elapsed().as_secs())?;
+    writeln!(stdout(), "\n== {test}: {} s ==\n{said}", total.round())?;
     ensure!(status.success(), "the scenario failed: see above, or {}", log.display());
     ensure!(passed.exists(), "no scenario is called `{test}`: that must be its function's name");
     fs::remove_file(passed)?;

@@ -5,6 +5,8 @@
 //! `manifests/images/test.toml` ([`image`]), in a [`machine::Machine`].
 
 pub mod accelerator;
+pub mod boots;
+
 pub mod esp;
 pub mod hardware;
 pub mod image;
@@ -15,6 +17,7 @@ pub mod machine;
 pub mod member;
 pub mod qmp;
 pub mod ready;
+pub mod report;
 pub mod seed;
 pub mod settings;
 pub mod site;

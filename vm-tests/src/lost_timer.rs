@@ -1,20 +1,24 @@
 //! What a hypervisor's watchdog would do: a machine whose emulator has lost the timer of a processor
-//! is reset. QEMU without KVM loses one in some hundreds of boots, on the second processor and
+//! is reset, and counted. QEMU without KVM loses one in some hundreds of boots, on the second processor and
 //! before the first process; nothing in the guest can end that.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::qmp;
+use crate::{qmp, report};
 
 /// What the kernel says of such a processor, every 20 seconds or more.
 const COMPLAINT: &str = "Possible timer handling issue on cpu";
 /// A host that was busy for long may cause one.
 const COMPLAINTS: usize = 2;
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// Counts a reset of the machine in this folder.
+type Count = fn(&Path) -> io::Result<()>;
 
 /// Watches a machine until it is dropped.
 #[derive(Debug)]
@@ -26,18 +30,18 @@ impl Watch {
     /// Watches the machine of `folder`, which has the sockets and logs of
     /// [`crate::machine::Machine`].
     pub fn over(folder: &Path) -> Self {
-        Self::every(PAUSE, folder)
+        Self::every(PAUSE, folder, report::note_reset)
     }
 
-    fn every(pause: Duration, folder: &Path) -> Self {
+    fn every(pause: Duration, folder: &Path, count: Count) -> Self {
         let (stop, stopped) = channel();
         let folder = folder.to_owned();
-        thread::spawn(move || watch(&folder, pause, &stopped));
+        thread::spawn(move || watch(&folder, pause, count, &stopped));
         Self { _stop: stop }
     }
 }
 
-fn watch(folder: &Path, pause: Duration, stopped: &Receiver<()>) {
+fn watch(folder: &Path, pause: Duration, count: Count, stopped: &Receiver<()>) {
     let serial: PathBuf = folder.join("serial.log");
     let mut known = 0;
     while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
@@ -47,6 +51,9 @@ fn watch(folder: &Path, pause: Duration, stopped: &Receiver<()>) {
         }
         known = found;
         println!("the emulator lost a timer: the machine is reset");
+        if let Err(error) = count(folder) {
+            println!("it cannot be counted: {error}");
+        }
         if let Err(error) = qmp::execute(&folder.join("qmp.sock"), "system_reset") {
             println!("it cannot be reset: {error:#}");
         }
@@ -74,7 +81,8 @@ mod tests {
         let monitor = UnixListener::bind(folder.path().join("qmp.sock")).unwrap();
         says(1);
         let pause = Duration::from_millis(10);
-        let _watch = Watch::every(pause, folder.path());
+        let counted = |folder: &Path| fs::write(folder.join("counted"), "");
+        let _watch = Watch::every(pause, folder.path(), counted);
         monitor.set_nonblocking(true).unwrap();
         thread::sleep(20 * pause);
         assert!(monitor.accept().is_err(), "one complaint may come from a busy host");
@@ -89,6 +97,7 @@ mod tests {
             writeln!(stream, "{{\"return\": {{}}}}").unwrap();
         }
         assert!(asked[1].contains("system_reset"), "{asked:?}");
+        assert!(folder.path().join("counted").exists(), "nobody hears of the reset");
 
         monitor.set_nonblocking(true).unwrap();
         says(3);

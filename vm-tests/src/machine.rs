@@ -15,7 +15,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use testbed::console::Console;
 use testbed::http;
+use testbed::times::{self, Phase};
 
+use crate::boots::Listener;
 use crate::lost_timer::Watch;
 use crate::{accelerator, artefacts, qmp};
 
@@ -43,6 +45,7 @@ pub struct Machine {
     /// Bytes of the serial log that earlier waits have used up.
     seen: usize,
     _watch: Watch,
+    _listener: Listener,
 }
 
 impl Machine {
@@ -108,7 +111,8 @@ impl Machine {
             .stderr(fs::File::create(folder.join("qemu.log"))?);
         let qemu = command.spawn().context("cannot run setpriv: run setup/install-dependencies")?;
         let (folder, started) = (folder.to_owned(), Instant::now());
-        Ok(Self { _watch: Watch::over(&folder), folder, address, qemu, started, seen: 0 })
+        let (watch, listener) = (Watch::over(&folder), Listener::to(&folder));
+        Ok(Self { folder, address, qemu, started, seen: 0, _watch: watch, _listener: listener })
     }
 
     /// Folder with disk, variables and logs.
@@ -135,26 +139,30 @@ impl Machine {
     /// # Errors
     /// As [`Machine::wait_for`].
     pub fn wait_for_any(&mut self, texts: &[&str], seconds: u64) -> Result<usize> {
-        let until = Instant::now() + Duration::from_secs(seconds);
-        loop {
-            let log = self.serial();
-            let fresh = log.get(self.seen.min(log.len())..).unwrap_or_default();
-            let found = texts
-                .iter()
-                .enumerate()
-                .filter_map(|(index, text)| fresh.find(text).map(|at| (at + text.len(), index)));
-            if let Some((end, index)) = found.min() {
-                self.seen += end;
-                return Ok(index);
+        times::during(Phase::Waiting, || {
+            let until = Instant::now() + Duration::from_secs(seconds);
+            loop {
+                let log = self.serial();
+                let fresh = log.get(self.seen.min(log.len())..).unwrap_or_default();
+                let found = texts.iter().enumerate().filter_map(|(index, text)| {
+                    fresh.find(text).map(|at| (at + text.len(), index))
+                });
+                if let Some((end, index)) = found.min() {
+                    self.seen += end;
+                    return Ok(index);
+                }
+                if let Some(status) = self.qemu.try_wait()? {
+                    bail!(
+                        "QEMU ended ({status}) before the console said {texts:?}\n{}",
+                        self.tail()
+                    );
+                }
+                if Instant::now() > until {
+                    bail!("the console did not say {texts:?} in {seconds} s\n{}", self.tail());
+                }
+                sleep(Duration::from_millis(100));
             }
-            if let Some(status) = self.qemu.try_wait()? {
-                bail!("QEMU ended ({status}) before the console said {texts:?}\n{}", self.tail());
-            }
-            if Instant::now() > until {
-                bail!("the console did not say {texts:?} in {seconds} s\n{}", self.tail());
-            }
-            sleep(Duration::from_millis(100));
-        }
+        })
     }
 
     /// Waits until QEMU ends by itself.
@@ -162,14 +170,16 @@ impl Machine {
     /// # Errors
     /// After `seconds`, with the log's tail.
     pub fn wait_for_exit(&mut self, seconds: u64) -> Result<()> {
-        let until = Instant::now() + Duration::from_secs(seconds);
-        while self.qemu.try_wait()?.is_none() {
-            if Instant::now() > until {
-                bail!("the machine still runs after {seconds} s\n{}", self.tail());
+        times::during(Phase::Waiting, || {
+            let until = Instant::now() + Duration::from_secs(seconds);
+            while self.qemu.try_wait()?.is_none() {
+                if Instant::now() > until {
+                    bail!("the machine still runs after {seconds} s\n{}", self.tail());
+                }
+                sleep(Duration::from_millis(100));
             }
-            sleep(Duration::from_millis(100));
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// GETs from a forwarded port until something answers.
@@ -177,16 +187,18 @@ impl Machine {
     /// # Errors
     /// After `seconds`, with the last failure and the log's tail.
     pub fn get(&mut self, port: u16, path: &str, seconds: u64) -> Result<Vec<u8>> {
-        let until = Instant::now() + Duration::from_secs(seconds);
-        loop {
-            match http::get_from((self.address, port).into(), path) {
-                Ok(body) => return Ok(body),
-                Err(error) if Instant::now() > until || self.qemu.try_wait()?.is_some() => {
-                    bail!("no answer from {port}{path}: {error:#}\n{}", self.tail());
+        times::during(Phase::Waiting, || {
+            let until = Instant::now() + Duration::from_secs(seconds);
+            loop {
+                match http::get_from((self.address, port).into(), path) {
+                    Ok(body) => return Ok(body),
+                    Err(error) if Instant::now() > until || self.qemu.try_wait()?.is_some() => {
+                        bail!("no answer from {port}{path}: {error:#}\n{}", self.tail());
+                    }
+                    Err(_) => sleep(Duration::from_millis(500)),
                 }
-                Err(_) => sleep(Duration::from_millis(500)),
             }
-        }
+        })
     }
 
     /// Asks the test probe, which answers in JSON.

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::addresses::HOST;
 use crate::console::Console;
 use crate::loopback;
+use crate::times::{self, Phase};
 use credentials::Credentials;
 use processes::Processes;
 use programs::{API_SERVER, CONTROLLER_MANAGER, Generation, SCHEDULER};
@@ -74,20 +75,22 @@ impl Cluster {
     }
 
     fn start_with(folder: &Path, generation: Generation) -> Result<Self> {
-        loopback::own_address(NODE_ADDRESS)?;
-        if folder.exists() {
-            fs::remove_dir_all(folder)?;
-        }
-        fs::create_dir_all(folder)?;
-        let folder = folder.canonicalize()?;
-        let credentials = Credentials::create(&folder.join("pki"))?;
-        let processes = Processes::new(&folder, generation)?;
-        let mut cluster = Self { credentials, processes };
-        cluster.start_api_server()?;
-        cluster.processes.start_controllers(&cluster.credentials, LIFETIME)?;
-        cluster.processes.start_scheduler(&cluster.credentials)?;
-        OBJECTS.iter().try_for_each(|objects| cluster.apply(objects))?;
-        Ok(cluster)
+        times::during(Phase::ControlPlane, || {
+            loopback::own_address(NODE_ADDRESS)?;
+            if folder.exists() {
+                fs::remove_dir_all(folder)?;
+            }
+            fs::create_dir_all(folder)?;
+            let folder = folder.canonicalize()?;
+            let credentials = Credentials::create(&folder.join("pki"))?;
+            let processes = Processes::new(&folder, generation)?;
+            let mut cluster = Self { credentials, processes };
+            cluster.start_api_server()?;
+            cluster.processes.start_controllers(&cluster.credentials, LIFETIME)?;
+            cluster.processes.start_scheduler(&cluster.credentials)?;
+            OBJECTS.iter().try_for_each(|objects| cluster.apply(objects))?;
+            Ok(cluster)
+        })
     }
 
     /// Signs certificates of nodes that end after `lifetime`, from now on.
@@ -186,13 +189,15 @@ impl Cluster {
     /// # Errors
     /// With what kubectl said last, after `seconds`.
     pub fn kubectl_within(&self, seconds: u64, arguments: &[&str]) -> Result<String> {
-        let until = Instant::now() + Duration::from_secs(seconds);
-        loop {
-            match self.kubectl(arguments) {
-                Err(_) if Instant::now() < until => sleep(Duration::from_secs(1)),
-                answer => return answer,
+        times::during(Phase::Waiting, || {
+            let until = Instant::now() + Duration::from_secs(seconds);
+            loop {
+                match self.kubectl(arguments) {
+                    Err(_) if Instant::now() < until => sleep(Duration::from_secs(1)),
+                    answer => return answer,
+                }
             }
-        }
+        })
     }
 
     /// An object, or a list of them, such as `["node", "node-a"]`.
@@ -223,17 +228,23 @@ impl Cluster {
         seconds: u64,
         wanted: impl Fn(&Value) -> bool,
     ) -> Result<Value> {
-        let until = Instant::now() + Duration::from_secs(seconds);
-        loop {
-            match self.get(what) {
-                Ok(object) if wanted(&object) => return Ok(object),
-                last if Instant::now() > until => {
-                    let last = last.map_or_else(|e| format!("{e:#}"), |o| o["status"].to_string());
-                    bail!("{what:?} is not there after {seconds} s: {last}\n{}", machine.tail());
+        times::during(Phase::Waiting, || {
+            let until = Instant::now() + Duration::from_secs(seconds);
+            loop {
+                match self.get(what) {
+                    Ok(object) if wanted(&object) => return Ok(object),
+                    last if Instant::now() > until => {
+                        let last =
+                            last.map_or_else(|e| format!("{e:#}"), |o| o["status"].to_string());
+                        bail!(
+                            "{what:?} is not there after {seconds} s: {last}\n{}",
+                            machine.tail()
+                        );
+                    }
+                    _ => sleep(Duration::from_millis(500)),
                 }
-                _ => sleep(Duration::from_millis(500)),
             }
-        }
+        })
     }
 
     /// Approves what kubelets serve with, once each has asked in its own name, for that name and
@@ -242,26 +253,29 @@ impl Cluster {
     /// # Errors
     /// When there is no request after `seconds`, or one for more than a node may have.
     pub fn approve_serving(&self, seconds: u64) -> Result<()> {
-        let until = Instant::now() + Duration::from_secs(seconds);
-        loop {
-            let requests = self.get(&["certificatesigningrequests"])?;
-            let requests = requests["items"].as_array().cloned().unwrap_or_default();
-            let serving = requests.iter().filter(|found| found["spec"]["signerName"] == SERVING);
-            let waiting: Vec<&Value> =
-                serving.filter(|found| found["status"]["conditions"].is_null()).collect();
-            for request in &waiting {
-                let node = self.get(&["node", approval::asker(request)?])?;
-                approval::check(request, &node)?;
-                let name =
-                    request["metadata"]["name"].as_str().context("a request without a name")?;
-                self.kubectl(&["certificate", "approve", name])?;
+        times::during(Phase::Waiting, || {
+            let until = Instant::now() + Duration::from_secs(seconds);
+            loop {
+                let requests = self.get(&["certificatesigningrequests"])?;
+                let requests = requests["items"].as_array().cloned().unwrap_or_default();
+                let serving =
+                    requests.iter().filter(|found| found["spec"]["signerName"] == SERVING);
+                let waiting: Vec<&Value> =
+                    serving.filter(|found| found["status"]["conditions"].is_null()).collect();
+                for request in &waiting {
+                    let node = self.get(&["node", approval::asker(request)?])?;
+                    approval::check(request, &node)?;
+                    let name =
+                        request["metadata"]["name"].as_str().context("a request without a name")?;
+                    self.kubectl(&["certificate", "approve", name])?;
+                }
+                if !waiting.is_empty() {
+                    return Ok(());
+                }
+                ensure!(Instant::now() < until, "no kubelet asked for a serving certificate");
+                sleep(Duration::from_millis(500));
             }
-            if !waiting.is_empty() {
-                return Ok(());
-            }
-            ensure!(Instant::now() < until, "no kubelet asked for a serving certificate");
-            sleep(Duration::from_millis(500));
-        }
+        })
     }
 
     /// `kubectl ARGUMENTS` as the administrator, not yet running.

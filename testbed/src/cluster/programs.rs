@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use contract::Digest;
 
+use crate::times::{self, Phase};
 use crate::{artefacts, workspace};
 
 /// Module's folder, its package, and the program's name.
@@ -107,13 +108,13 @@ fn build_one(module: &str, package: &str, name: &str) -> Result<()> {
         "-s -w -X {variable}.gitVersion={version} -X {variable}.gitMajor={major} -X \
          {variable}.gitMinor={minor}"
     );
-    let status = Command::new("go")
-        .current_dir(&pins)
+    let mut go = Command::new("go");
+    go.current_dir(&pins)
         .env("CGO_ENABLED", "0")
         .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o"])
         .arg(&program)
-        .arg(package)
-        .status()
+        .arg(package);
+    let status = times::during(Phase::Building, || go.status())
         .context("cannot run go: run setup/install-dependencies")?;
     ensure!(status.success(), "`go build` failed; its own message is above");
     Ok(fs::write(&mark, pinned)?)
