@@ -9,15 +9,15 @@ use std::io::copy;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::document::{head, row};
-use crate::measure::Spread;
+use crate::measure::{Spread, in_turns};
 use crate::offered::{self, Applied, Offered, Way};
 use crate::releases;
 
 /// Measured rounds.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 8;
 
 /// One after the other, what each cost.
 struct Round {
@@ -39,20 +39,25 @@ pub fn table(folder: &Path) -> Result<String> {
     let release = releases::node(folder.parent().context("no folder")?)?;
     let offered = Offered::new(&folder, &release)?;
     let input = same_bytes(&folder, &release)?;
-    let round = || -> Result<Round> {
-        sync()?;
-        let floor = offered::floor(&input, &least)?;
-        sync()?;
-        let read_back = offered::floor_read_back(&input, &least)?;
-        sync()?;
-        Ok(Round { floor, read_back, staged: offered.stage(Way::Full, &slot)? })
+    let round = |number: usize| -> Result<Round> {
+        let mut costs = Vec::new();
+        for what in in_turns(number, 0..3) {
+            sync()?;
+            costs.push(match what {
+                0 => offered::floor(&input, &least)?,
+                1 => offered::floor_read_back(&input, &least)?,
+                _ => offered.stage(Way::Full, &slot)?,
+            });
+        }
+        let [floor, read_back, staged] = in_turns(number, costs)[..] else { bail!("not all") };
+        Ok(Round { floor, read_back, staged })
     };
     // Makes the files; not measured.
-    round()?;
+    round(0)?;
     let mut rounds = Vec::new();
     for number in 1..=ROUNDS {
         eprintln!("bench: apply, round {number} of {ROUNDS}");
-        rounds.push(round()?);
+        rounds.push(round(number)?);
     }
     lines(fs::metadata(&input)?.len(), &rounds)
 }

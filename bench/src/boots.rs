@@ -16,11 +16,11 @@ use vm_tests::{BOOT_SECONDS, HEALTHY};
 use crate::builds::slipway;
 use crate::document::{head, row};
 use crate::isolated;
-use crate::measure::{Spread, run};
+use crate::measure::{Spread, in_turns, run};
 use crate::stock;
 
-/// Measured boots of each disk.
-const ROUNDS: usize = 3;
+/// Measured boots of each disk, in both orders equally often.
+const ROUNDS: usize = 4;
 
 /// Seconds after the first healthy moment in which the guest writes its state to disk.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -98,7 +98,7 @@ pub fn measure(folder: &Path) -> Result<String> {
         series.push(Series { name, machine, first: seconds, boots: Vec::new() });
     }
     for round in 1..=ROUNDS {
-        for series in &mut series {
+        for series in in_turns(round, &mut series) {
             eprintln!("bench: boots, round {round} of {ROUNDS}: {}", series.name);
             series.boots.push(next_boot(&series.machine)?);
         }

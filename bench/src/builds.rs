@@ -8,12 +8,12 @@ use anyhow::{Context, Result};
 use vm_tests::workspace;
 
 use crate::document::{head, row};
-use crate::measure::{Cost, Spread, run};
+use crate::measure::{Cost, Spread, in_turns, run};
 use crate::mkosi::{Mkosi, Product, Start, requested};
 use crate::releases;
 
-/// How often each build is measured.
-const RUNS: usize = 3;
+/// How often each build is measured, in both orders equally often.
+const RUNS: usize = 4;
 
 const MANIFEST: &str = "manifests/images/node.toml";
 
@@ -37,20 +37,53 @@ pub fn table(folder: &Path) -> Result<String> {
     for index in 0..RUNS {
         eprintln!("bench: builds, round {} of {RUNS}", index + 1);
         let text = format!("round {index}\n");
-        ours.unchanged.push(measure_slipway(folder, MANIFEST, "release")?);
         let manifest = changed_manifest(folder, &text)?;
-        ours.changed.push(measure_slipway(folder, &manifest, "release-changed")?);
-        if let Ok(peers) = &peers {
-            for (peer, series) in peers.iter().zip(&mut theirs) {
-                series.unchanged.push(run(&peer.command(), &folder.join("mkosi.log"))?);
-                peer.change(&text)?;
-                series.changed.push(run(&peer.command(), &folder.join("mkosi.log"))?);
-            }
+        let all_peers = peers.as_deref().unwrap_or_default().iter().zip(&mut theirs);
+        let builders = [Builder::Ours(&manifest, &mut ours)];
+        let builders =
+            builders.into_iter().chain(all_peers.map(|(peer, own)| Builder::Peer(peer, own)));
+        for builder in in_turns(index, builders) {
+            builder.measure(folder, index, &text)?;
         }
     }
     match peers {
         Ok(_) => lines(&ours, &theirs),
         Err(error) => Ok(lines(&ours, &[])? + &format!("\nNo peer in this run: {error:#}.\n")),
+    }
+}
+
+/// Who builds, and what that has cost so far.
+enum Builder<'a> {
+    /// Slipway, with the manifest that adds a file.
+    Ours(&'a str, &'a mut Series),
+    Peer(&'a Mkosi, &'a mut Series),
+}
+
+impl Builder<'_> {
+    /// Builds what is as it was, and what has one file with another `text`; which of them goes
+    /// first, the round says.
+    fn measure(self, folder: &Path, round: usize, text: &str) -> Result<()> {
+        match self {
+            Builder::Ours(manifest, series) => {
+                for is_changed in in_turns(round, [false, true]) {
+                    if is_changed {
+                        series.changed.push(measure_slipway(folder, manifest, "release-changed")?);
+                    } else {
+                        series.unchanged.push(measure_slipway(folder, MANIFEST, "release")?);
+                    }
+                }
+            }
+            Builder::Peer(peer, series) => {
+                for is_changed in in_turns(round, [false, true]) {
+                    if is_changed {
+                        peer.change(text)?;
+                    }
+                    let cost = run(&peer.command(), &folder.join("mkosi.log"))?;
+                    if is_changed { &mut series.changed } else { &mut series.unchanged }.push(cost);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

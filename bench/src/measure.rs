@@ -97,9 +97,25 @@ impl fmt::Display for Spread {
     }
 }
 
+/// What is compared, in the order of this round: each second round goes backwards. So nobody always
+/// comes after the one that leaves the host's memory full, or empty. The number of rounds is even.
+pub fn in_turns<T>(round: usize, compared: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut compared: Vec<T> = compared.into_iter().collect();
+    if round % 2 == 1 {
+        compared.reverse();
+    }
+    compared
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn over_two_rounds_everybody_comes_before_everybody() {
+        let order: Vec<u8> = (0..2).flat_map(|round| in_turns(round, [1, 2, 3])).collect();
+        assert_eq!(order, [1, 2, 3, 3, 2, 1]);
+    }
 
     #[test]
     fn the_middle_of_an_even_count_is_a_mean() -> Result<()> {
