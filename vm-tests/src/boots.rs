@@ -4,13 +4,13 @@
 //! A boot that never comes so far ends when the next one begins, or with the machine. Nothing here
 //! passes or fails by the clock.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use crate::serial::Serial;
 
 /// What the firmware says when it starts the loader.
 const BEGINS: &str = "BdsDxe: starting";
@@ -45,7 +45,7 @@ impl Listener {
     /// Listens to the machine of `folder`, which has been switched on just now.
     pub fn to(folder: &Path) -> Self {
         let (stop, stopped) = channel();
-        let serial = folder.join("serial.log");
+        let serial = Serial::of(folder);
         let thread = thread::spawn(move || listen(serial, &stopped));
         Self { stop: Some(stop), thread: Some(thread) }
     }
@@ -60,37 +60,15 @@ impl Drop for Listener {
     }
 }
 
-fn listen(serial: PathBuf, stopped: &Receiver<()>) {
-    let mut console = Console { serial, read: 0, line: String::new() };
+fn listen(mut serial: Serial, stopped: &Receiver<()>) {
     let mut boot = Boot::switched_on();
     while stopped.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
-        match console.new_lines() {
-            Ok(lines) => lines.iter().for_each(|line| boot.hears(line)),
+        match serial.new_lines() {
+            Ok(lines) => lines.lines().for_each(|line| boot.hears(line)),
             Err(error) => return eprintln!("how long this machine booted is not known: {error}"),
         }
     }
     boot.ends();
-}
-
-/// What was read of a console so far.
-struct Console {
-    serial: PathBuf,
-    read: u64,
-    /// A line without its end.
-    line: String,
-}
-
-impl Console {
-    fn new_lines(&mut self) -> io::Result<Vec<String>> {
-        let mut file = File::open(&self.serial)?;
-        file.seek(SeekFrom::Start(self.read))?;
-        let mut bytes = Vec::new();
-        self.read += file.read_to_end(&mut bytes)? as u64;
-        self.line += &String::from_utf8_lossy(&bytes);
-        let mut lines: Vec<String> = self.line.split('\n').map(str::to_owned).collect();
-        self.line = lines.pop().unwrap_or_default();
-        Ok(lines)
-    }
 }
 
 /// The boot that a machine is in, if any.
@@ -139,16 +117,5 @@ mod tests {
         boot.hears(started);
         boot.ends();
         assert_eq!(seen().count - before, 4);
-    }
-
-    #[test]
-    fn a_line_that_is_not_there_yet_is_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let serial = folder.path().join("serial.log");
-        std::fs::write(&serial, "one\nsli").unwrap();
-        let mut console = Console { serial: serial.clone(), read: 0, line: String::new() };
-        assert_eq!(console.new_lines().unwrap(), ["one"]);
-        std::fs::write(&serial, "one\nslipway: up\n").unwrap();
-        assert_eq!(console.new_lines().unwrap(), ["slipway: up"]);
     }
 }

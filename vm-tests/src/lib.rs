@@ -19,6 +19,7 @@ pub mod qmp;
 pub mod ready;
 pub mod report;
 pub mod seed;
+pub mod serial;
 pub mod settings;
 pub mod site;
 

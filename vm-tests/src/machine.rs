@@ -19,6 +19,7 @@ use testbed::times::{self, Phase};
 
 use crate::boots::Listener;
 use crate::lost_timer::Watch;
+use crate::serial::{Heard, plain};
 use crate::{accelerator, artefacts, qmp};
 
 pub use testbed::addresses::{API_PORT, HOST, KUBELET_PORT, POD_PORT, PROBE_PORT};
@@ -42,8 +43,8 @@ pub struct Machine {
     address: Ipv4Addr,
     qemu: Child,
     started: Instant,
-    /// Bytes of the serial log that earlier waits have used up.
-    seen: usize,
+    /// What earlier waits have left of the console.
+    heard: Heard,
     _watch: Watch,
     _listener: Listener,
 }
@@ -112,7 +113,8 @@ impl Machine {
         let qemu = command.spawn().context("cannot run setpriv: run setup/install-dependencies")?;
         let (folder, started) = (folder.to_owned(), Instant::now());
         let (watch, listener) = (Watch::over(&folder), Listener::to(&folder));
-        Ok(Self { folder, address, qemu, started, seen: 0, _watch: watch, _listener: listener })
+        let heard = Heard::of(&folder);
+        Ok(Self { folder, address, qemu, started, heard, _watch: watch, _listener: listener })
     }
 
     /// Folder with disk, variables and logs.
@@ -142,13 +144,12 @@ impl Machine {
         times::during(Phase::Waiting, || {
             let until = Instant::now() + Duration::from_secs(seconds);
             loop {
-                let log = self.serial();
-                let fresh = log.get(self.seen.min(log.len())..).unwrap_or_default();
+                let fresh = self.heard.fresh()?;
                 let found = texts.iter().enumerate().filter_map(|(index, text)| {
                     fresh.find(text).map(|at| (at + text.len(), index))
                 });
                 if let Some((end, index)) = found.min() {
-                    self.seen += end;
+                    self.heard.is_used_up_to(end);
                     return Ok(index);
                 }
                 if let Some(status) = self.qemu.try_wait()? {
@@ -291,8 +292,13 @@ impl Machine {
     }
 
     /// Later waits find only what the console says from now on.
-    pub fn listen_from_now(&mut self) {
-        self.seen = self.serial().len();
+    ///
+    /// # Errors
+    /// When the console cannot be read.
+    pub fn listen_from_now(&mut self) -> Result<()> {
+        let end = self.heard.fresh()?.len();
+        self.heard.is_used_up_to(end);
+        Ok(())
     }
 
     /// Seconds since power-on.
@@ -341,32 +347,4 @@ pub fn overlay(disk: &Path, format: &str, folder: &Path) -> Result<()> {
         .context("cannot run qemu-img: run setup/install-dependencies")?;
     ensure!(made.success(), "qemu-img could not make the disk's overlay");
     Ok(())
-}
-
-/// Removes escape sequences and carriage returns.
-fn plain(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text.chars();
-    while let Some(c) = rest.next() {
-        match c {
-            '\x1b' => {
-                // `ESC [ … letter`; anything shorter ends at its letter too.
-                rest.by_ref().find(|c| c.is_ascii_alphabetic());
-            }
-            '\r' => {}
-            _ => plain.push(c),
-        }
-    }
-    plain
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escape_sequences_do_not_hide_words() {
-        assert_eq!(plain(b"\x1b[0;32mno\x1b[0mde\r\n"), "node\n");
-    }
 }

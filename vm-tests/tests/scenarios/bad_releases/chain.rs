@@ -102,7 +102,7 @@ fn falls_back(
     let (begin, starts) = (machine.seconds(), starts(machine));
     site.channel.point(settings::CHANNEL, version, &[])?;
     let other_root = machine.partition_start("root-b")?;
-    machine.listen_from_now();
+    machine.listen_from_now()?;
     site.access.update();
     if let Some(change) = release.while_it_starts {
         machine.wait_for(FIRMWARE, BOOT_SECONDS)?;

@@ -126,7 +126,7 @@ fn startable(names: &Value) -> Vec<&str> {
 
 /// Presses the reset button, and waits until the old release is up again.
 fn restart(site: &Site, machine: &mut Machine, before: &Value) -> Result<()> {
-    machine.listen_from_now();
+    machine.listen_from_now()?;
     machine.reset()?;
     machine.wait_for(STARTED, BOOT_SECONDS)?;
     let up = |status: &Status| status.running.boot == Boot::Blessed;
