@@ -15,6 +15,7 @@ pub mod joined;
 mod lost_timer;
 pub mod machine;
 pub mod member;
+mod published;
 pub mod qmp;
 pub mod ready;
 pub mod report;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::machine::{Hardware, Machine};
-use crate::{artefacts, image, ready, settings, workspace};
+use crate::{artefacts, image, published, ready, settings, workspace};
 use testbed::channel::Channel;
 use testbed::faulty::{self, FaultyProxy};
 use testbed::nginx::{self, Nginx};
@@ -35,9 +35,8 @@ impl Site {
     /// # Errors
     /// When `slipway` fails.
     pub fn prepare(name: &str, fill: impl FnOnce(&Channel) -> Result<()>) -> Result<()> {
-        let channel = Self::make_channel(name)?;
-        channel.publish(&image::test_image()?)?;
-        fill(&channel)
+        let folder = empty_folder(name)?;
+        fill(&published::copy_to(&folder.join("channel"), 0)?)
     }
 
     /// As [`Site::prepare`], with the test image's next versions, 0.1.1 to 0.1.`newer`, and the
@@ -46,12 +45,9 @@ impl Site {
     /// # Errors
     /// When an image cannot be built, or `slipway` fails.
     pub fn prepare_versions(name: &str, newer: u32, version: &str) -> Result<()> {
-        Self::prepare(name, |channel| {
-            for patch in 1..=newer {
-                channel.publish(&image::newer(patch)?)?;
-            }
-            channel.point(settings::CHANNEL, version, &[])
-        })
+        let folder = empty_folder(name)?;
+        let channel = published::copy_to(&folder.join("channel"), newer)?;
+        channel.point(settings::CHANNEL, version, &[])
     }
 
     /// As [`Site::prepare`], with the bad release `manifests/images/bad/RELEASE.toml` as `version`,
@@ -74,12 +70,7 @@ impl Site {
     /// # Errors
     /// When `slipway` fails.
     pub fn make_channel(name: &str) -> Result<Channel> {
-        let folder = folder(name);
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
-        fs::create_dir_all(&folder)?;
-        Channel::init(&folder.join("channel"))
+        Channel::init(&empty_folder(name)?.join("channel"))
     }
 
     /// Serves what was prepared.
@@ -111,6 +102,15 @@ impl Site {
         let settings = Some(settings::text(settings)?);
         ready::start(&self.name, release, Hardware { settings, ..hardware })
     }
+}
+
+fn empty_folder(name: &str) -> Result<PathBuf> {
+    let folder = folder(name);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
 }
 
 /// Where a site's files are.
