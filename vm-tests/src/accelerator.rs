@@ -9,8 +9,9 @@ use anyhow::{Context, Result};
 
 use crate::artefacts;
 
-/// What works everywhere.
-const EMULATION: &str = "tcg,thread=multi,tb-size=256";
+/// What works everywhere. The size is that of the buffer for translated code, in MiB: one that a
+/// joined node with pods does not fill, because a full one is thrown away as a whole.
+const EMULATION: &str = "tcg,thread=multi,tb-size=1024";
 
 /// Seconds in which firmware under real KVM says its first word.
 const PROBE_SECONDS: u64 = 20;
