@@ -4,7 +4,9 @@
 //! step, a blessed boot, or a restart into the other slot. **Invariant:** a boot is judged until it
 //! is blessed or left, whatever else is under way.
 
-use tokio::time::{Instant, timeout};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
 
 use super::follow::Seen;
 use super::machine::MachineHandle;
@@ -63,7 +65,7 @@ impl Conductor {
 
     /// Begins to judge a boot: alone where it has a way back, else beside whatever may heal it.
     pub(super) fn judge(&self, machine: MachineHandle, pending: Pending) -> Step {
-        let trial = self.trial(pending);
+        let trial = self.trial(pending, Duration::ZERO);
         if trial.pending.can_fall_back() {
             Step::Judging { machine, trial }
         } else {
@@ -71,8 +73,8 @@ impl Conductor {
         }
     }
 
-    /// A judge by the settings in force.
-    fn trial(&self, pending: Pending) -> Trial {
+    /// A judge by the settings in force, who begins after a pause.
+    fn trial(&self, pending: Pending, pause: Duration) -> Trial {
         let (settings, effects) = (self.keeper.settings(), &self.parts.effects);
         let health = settings.map(|settings| &settings.health);
         let judged = judge::Judged {
@@ -88,16 +90,23 @@ impl Conductor {
             board: self.parts.board.clone(),
         };
         tracing::info!(uki = %pending.name(), "slipway: this boot is being judged");
-        Trial { pending, judge: tokio::spawn(judge::judge(judged)).into() }
+        let judging = async move {
+            sleep(pause).await;
+            judge::judge(judged).await
+        };
+        Trial { pending, judge: tokio::spawn(judging).into() }
     }
 
-    /// Replaces the judge, if there is one: by the settings in force, a boot is judged.
-    pub(super) fn judge_anew(&self, step: Step) -> Step {
+    /// Replaces the judge, if there is one, by one who goes by the settings in force and begins after
+    /// a pause.
+    pub(super) fn judge_anew(&self, step: Step, pause: Duration) -> Step {
         match step {
-            Step::Judging { machine, trial } => self.judge(machine, trial.pending),
+            Step::Judging { machine, trial } => {
+                Step::Judging { machine, trial: self.trial(trial.pending, pause) }
+            }
             mut step => {
                 if let Some(boot) = step.boot_mut() {
-                    boot.trial = boot.trial.take().map(|trial| self.trial(trial.pending));
+                    boot.trial = boot.trial.take().map(|trial| self.trial(trial.pending, pause));
                 }
                 step
             }
@@ -126,7 +135,7 @@ impl Conductor {
                         match self.try_condemning(&machine, trial.pending, failure).await {
                             Ok(pending) => {
                                 if let Some(boot) = step.boot_mut() {
-                                    boot.trial = Some(self.trial(pending));
+                                    boot.trial = Some(self.trial(pending, Duration::ZERO));
                                 }
                                 step
                             }

@@ -55,6 +55,8 @@ use step::{Event, Step};
 
 /// Pause before a journal that could not be opened is tried again.
 const REOPEN: Duration = Duration::from_secs(30);
+/// Pause before another judge takes the place of one that ended early.
+const JUDGE_AGAIN: Duration = Duration::from_secs(30);
 /// See [`Conductor`].
 const FIRST_LOOK: Duration = Duration::from_secs(30);
 /// Longest time between two looks at the holds, the health and the seed of a node that waits.
@@ -234,8 +236,8 @@ impl Conductor {
         match (step, event) {
             (step, Event::Judged(verdict)) => self.judged(step, verdict).await,
             (step, Event::JudgeLost) => {
-                tracing::error!("slipway: the judge of this boot ended early, and begins again");
-                self.judge_anew(step)
+                tracing::error!("slipway: the judge of this boot ended early, and another begins");
+                self.judge_anew(step, JUDGE_AGAIN)
             }
             (Step::Staging { boot, .. }, Event::Staged(result)) => {
                 self.finish_staging(boot, result).await

@@ -3,6 +3,8 @@
 //! In: documents. Out: the client of the channel, the API's port, files for services, another judge.
 //! **Invariant:** settings that were refused are not in force, and those before are.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use contract::node::api::{ApiError, Code, Problem, SettingsMode, SettingsOutcome, SettingsState};
 use contract::node::settings::{PodNetwork, Settings};
@@ -78,7 +80,7 @@ impl Conductor {
             true => self.leave_cluster(step),
             false => step,
         };
-        (self.judge_anew(step), restarted)
+        (self.judge_anew(step, Duration::ZERO), restarted)
     }
 
     /// Asks the channel of these settings from now on.
