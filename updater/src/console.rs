@@ -41,7 +41,10 @@ pub struct Console {
 impl Console {
     /// The consoles that this machine has. Without the kernel's list there is no serial one.
     pub fn of_this_machine() -> Self {
-        let active = fs::read_to_string(ACTIVE).unwrap_or_default();
+        let active = fs::read_to_string(ACTIVE).unwrap_or_else(|error| {
+            tracing::warn!(%error, "there is no list of serial consoles: {ACTIVE}");
+            String::new()
+        });
         let screen = Path::new(SCREEN);
         Self::on(screen.exists().then(|| screen.into()), serial_consoles(&active))
     }

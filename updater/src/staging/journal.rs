@@ -44,6 +44,13 @@ impl Document {
     }
 }
 
+fn parse(bytes: Vec<u8>) -> Result<Document, String> {
+    match bytes.len() {
+        0..=MAX_BYTES => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+        long => Err(format!("it has {long} bytes")),
+    }
+}
+
 /// The journal of one staging.
 pub struct Journal {
     store: Arc<dyn StateStore>,
@@ -61,16 +68,13 @@ impl Journal {
     pub fn open(store: Arc<dyn StateStore>, root_hash: RootHash, slot: Slot) -> Self {
         let empty =
             Document { schema: SCHEMA, root_hash, slot, root: Claims::new(), uki: Claims::new() };
-        let (document, trouble) = match store.load(DOCUMENT) {
-            Ok(bytes) => {
-                let known = bytes
-                    .filter(|bytes| bytes.len() <= MAX_BYTES)
-                    .and_then(|bytes| serde_json::from_slice::<Document>(&bytes).ok())
-                    .filter(|known| {
-                        (known.schema, known.root_hash, known.slot) == (SCHEMA, root_hash, slot)
-                    });
-                (known.unwrap_or(empty), None)
-            }
+        let is_of_this = |known: &Document| {
+            (known.schema, known.root_hash, known.slot) == (SCHEMA, root_hash, slot)
+        };
+        let (document, trouble) = match store.load(DOCUMENT).map(|bytes| bytes.map(parse)) {
+            Ok(Some(Ok(known))) if is_of_this(&known) => (known, None),
+            Ok(Some(Ok(_)) | None) => (empty, None),
+            Ok(Some(Err(damage))) => (empty, Some(format!("{DOCUMENT} is damaged: {damage}"))),
             Err(error) => (empty, Some(format!("cannot read {DOCUMENT}: {error}"))),
         };
         Self { store, inner: Mutex::new(Inner { document, unsaved: 0, trouble }) }
@@ -120,4 +124,28 @@ impl Journal {
 pub fn claim(hashes: &[u8]) -> u64 {
     let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = Sha256::digest(hashes).into();
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effects::fake::{FakeNode, Sizes};
+
+    #[test]
+    fn a_damaged_journal_is_told_and_one_of_another_release_is_not() {
+        let open = |text: &str, root: u8| {
+            let node = FakeNode::new(0, Sizes::default());
+            node.append(DOCUMENT, text);
+            let journal = Journal::open(Arc::new(node), RootHash::from([root; 32]), Slot::B);
+            (journal.claims(Part::Root).len(), journal.trouble())
+        };
+        let root_hash = RootHash::from([7; 32]);
+        let whole = format!(
+            r#"{{"schema": 1, "root_hash": "{root_hash}", "slot": "b", "root": {{"0": 5}}, "uki": {{}}}}"#
+        );
+        assert_eq!(open(&whole, 7), (1, None));
+        assert_eq!(open(&whole, 8), (0, None));
+        let (claims, trouble) = open(&whole[..40], 7);
+        assert!(claims == 0 && trouble.unwrap().contains("staging.json is damaged"));
+    }
 }
