@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::machine::{Hardware, Machine};
 use crate::site::Site;
-use crate::{BOOT_SECONDS, artefacts, image};
+use crate::{BOOT_SECONDS, artefacts, image, ready, seed, settings};
 use testbed::cluster::{Cluster, NODE, NODE_ADDRESS, is_ready};
 
 /// A node, and what surrounds it.
@@ -29,6 +29,28 @@ impl Member {
     /// # Errors
     /// When a part does not start, or the node does not join.
     pub fn start(name: &str, change: impl FnOnce(&mut Value)) -> Result<Self> {
+        Self::start_by(name, change, |site, settings, hardware| {
+            site.start(&image::test_image()?, settings, hardware)
+        })
+    }
+
+    /// As [`Member::start`], with the settings on a seed disk.
+    ///
+    /// # Errors
+    /// As [`Member::start`], and when the seed disk cannot be made.
+    pub fn start_from_seed_disk(name: &str, change: impl FnOnce(&mut Value)) -> Result<Self> {
+        Self::start_by(name, change, |_, settings, hardware| {
+            let disk = artefacts().join(format!("{name}-seed.raw"));
+            seed::make(&disk, &settings::text(settings)?)?;
+            ready::start(name, &image::test_image()?, Hardware { seed: Some(disk), ..hardware })
+        })
+    }
+
+    fn start_by(
+        name: &str,
+        change: impl FnOnce(&mut Value),
+        power_on: impl FnOnce(&Site, &Value, Hardware) -> Result<Machine>,
+    ) -> Result<Self> {
         let site = Site::open(name)?;
         let cluster = Cluster::start(&artefacts().join(format!("{name}-cluster")))?;
         let mut settings = site.settings()?;
@@ -37,7 +59,7 @@ impl Member {
         change(&mut settings);
         let hardware =
             Hardware { kubelet_address: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
-        let machine = site.start(&image::test_image()?, &settings, hardware)?;
+        let machine = power_on(&site, &settings, hardware)?;
         cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
         Ok(Self { site, cluster, machine, settings })
     }

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use vm_tests::machine::{Machine, OnReset};
-use vm_tests::{BOOT_SECONDS, esp, image, isolation};
+use vm_tests::machine::OnReset;
+use vm_tests::{BOOT_SECONDS, esp, image, isolation, ready};
 
 /// Places in the partition table.
 const ROOT: u32 = 2;
@@ -33,14 +33,7 @@ fn scenario() -> Result<()> {
 fn detects(release: &Path, name: &str, partition: u32, offset: u64) -> Result<()> {
     let disk = image::disk_copy(release, name)?;
     esp::flip_bit(&disk, esp::partition_start(&disk, partition)? + offset)?;
-    let machine = Machine::start(name, &disk)?;
-    // Key enrolment resets once; after that a reset is the verdict.
-    let folder = {
-        let mut machine = machine;
-        machine.wait_for("Custom Secure Boot keys successfully enrolled", BOOT_SECONDS)?;
-        machine.cut_power()?
-    };
-    let mut machine = Machine::power_on(&folder, OnReset::Exit)?;
+    let mut machine = ready::start_disk(name, release, &disk, OnReset::Exit)?;
     machine.wait_for("is corrupted", BOOT_SECONDS)?;
     machine.wait_for("Kernel panic", BOOT_SECONDS)?;
     machine.wait_for_exit(BOOT_SECONDS)?;

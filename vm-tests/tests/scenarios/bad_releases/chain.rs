@@ -72,8 +72,8 @@ fn group(deadline: &str) -> String {
     format!("channel: {channel}\nsettle: 10s\ndeadline: {deadline}\napiServerGrace: 0s")
 }
 
-/// Offers each release in turn.
-pub fn run(test: &str, releases: &[BadRelease]) -> Result<()> {
+/// Offers each bad release in turn; gives what then may take a good one.
+pub fn survive(test: &str, releases: &[BadRelease]) -> Result<(Site, Machine)> {
     let old = image::test_image()?;
     let site = Site::open(test)?;
     let hardware = Hardware { watchdog: true, ..Hardware::default() };
@@ -84,7 +84,8 @@ pub fn run(test: &str, releases: &[BadRelease]) -> Result<()> {
         falls_back(&site, &mut machine, release, &version, &first)
             .with_context(|| release.name.to_owned())?;
     }
-    takes_the_good_one(&site, &machine)
+    site.channel.group(settings::GROUP, &group(LATE_DEADLINE))?;
+    Ok((site, machine))
 }
 
 /// Versions between the test image's and the good one's.
@@ -142,12 +143,16 @@ fn is_not_tried_again(site: &Site, machine: &Machine, version: &str) -> Result<(
     Ok(())
 }
 
-fn takes_the_good_one(site: &Site, machine: &Machine) -> Result<()> {
-    let version = format!("0.1.{GOOD}");
-    site.channel.group(settings::GROUP, &group(LATE_DEADLINE))?;
-    site.channel.point(settings::CHANNEL, &version, &[])?;
+/// Version of the good release that is published beside the bad ones.
+pub fn good() -> String {
+    format!("0.1.{GOOD}")
+}
+
+/// The node takes the good one.
+pub fn takes_the_good_one(site: &Site, machine: &Machine) -> Result<()> {
+    site.channel.point(settings::CHANNEL, &good(), &[])?;
     site.access.update();
-    site.access.runs(machine, &version, 2 * BOOT_SECONDS)?;
+    site.access.runs(machine, &good(), 2 * BOOT_SECONDS)?;
     Ok(())
 }
 

@@ -31,6 +31,7 @@ pub type Attack = (&'static str, fn(&Forger<'_>) -> Result<()>, &'static str);
 
 pub const ATTACKS: [Attack; 8] = [
     ("freeze: the timestamp has expired", |forger| forger.freeze(), "(freeze)"),
+    ("below threshold: a root that one of three signed", |forger| forger.lone_root(), "not signed"),
     ("replay: the whole channel of an earlier day", |forger| forger.replay(), "(rollback)"),
     (
         "rollback: an old snapshot under a new timestamp",
@@ -39,7 +40,6 @@ pub const ATTACKS: [Attack; 8] = [
     ),
     ("mix and match: an old role under a new snapshot", |forger| forger.mix(), "not signed"),
     ("wrong key: a stranger's timestamp", |forger| forger.stranger(), "not signed"),
-    ("below threshold: a root that one of three signed", |forger| forger.lone_root(), "not signed"),
     ("operators sign a release", |forger| forger.operators_release(), "not signed"),
     ("CI points a channel at a release", |forger| forger.moved_by_ci(), "not signed"),
 ];

@@ -1,18 +1,19 @@
 //! A machine in a cloud says that it waits for the cloud's metadata service, takes its settings from
-//! its user data by the cloud's own protocol, and keeps them. Which cloud that is, its firmware
-//! says. Amazon EC2 always; in the long form the others, and a machine in no cloud, which asks
-//! nobody.
+//! its user data by the cloud's own protocol, and keeps them, also when a seed disk with others is
+//! put in. Which cloud that is, its firmware says. Amazon EC2 always; in the long form the others, and
+//! a machine in no cloud, which asks nobody.
 
-use std::thread::sleep;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use contract::node::api::Status;
 use serde_json::json;
 use testbed::metadata::{Cloud, MetadataService, USER_DATA};
+use testbed::times;
 use vm_tests::machine::{HOST, Hardware, Machine};
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, image, is_long, isolation, ready, settings};
+use vm_tests::{BOOT_SECONDS, artefacts, image, is_long, isolation, ready, seed, settings};
 
 const NAME: &str = "clouds_give_settings";
 /// Several times the pause after which slipwayd would ask again.
@@ -41,9 +42,12 @@ fn scenario() -> Result<()> {
     nothing_is_told(&site, &machine)?;
 
     let folder = machine.cut_power()?;
+    let seed = Some(seed_disk(&site)?);
     let cloud = Some(Cloud::AmazonEc2);
-    let machine = Machine::power_on(&folder, Hardware { cloud, ..Hardware::default() })?;
+    let machine = Machine::power_on(&folder, Hardware { cloud, seed, ..Hardware::default() })?;
     has_settings(&site, &machine, "the state partition")?;
+    let kept = site.access.ask(&["settings", "show"])?;
+    ensure!(kept["hostname"] == hostname(Cloud::AmazonEc2), "settings: {kept}");
     ensure!(service.requests() == asked, "it was asked again: {:?}", service.requests());
     machine.cut_power()?;
 
@@ -55,10 +59,24 @@ fn scenario() -> Result<()> {
         service.become_one_of(Cloud::OpenStack);
         let mut machine = in_cloud(None)?;
         machine.wait_for("The node has no settings: give them", BOOT_SECONDS)?;
-        sleep(QUIET);
+        times::pause(QUIET);
         ensure!(service.requests().is_empty(), "a service was asked: {:?}", service.requests());
     }
     Ok(())
+}
+
+/// With other settings, for a machine that has some.
+fn seed_disk(site: &Site) -> Result<PathBuf> {
+    let mut document = site.settings()?;
+    document["hostname"] = "seeded".into();
+    let disk = artefacts().join(format!("{NAME}-seed.raw"));
+    seed::make(&disk, &settings::text(&document)?)?;
+    Ok(disk)
+}
+
+/// The name that a cloud's machine is given.
+fn hostname(cloud: Cloud) -> String {
+    cloud.name().to_lowercase().replace(' ', "-")
 }
 
 fn in_cloud(cloud: Option<Cloud>) -> Result<Machine> {
@@ -72,7 +90,7 @@ fn gives_settings(
     machine: &Machine,
     cloud: Cloud,
 ) -> Result<()> {
-    let hostname = cloud.name().to_lowercase().replace(' ', "-");
+    let hostname = hostname(cloud);
     let mut document = site.settings()?;
     document["hostname"] = hostname.as_str().into();
     document["network"] = json!({

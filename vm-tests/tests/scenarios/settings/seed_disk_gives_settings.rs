@@ -11,6 +11,7 @@ use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, ready, seed, settings}
 const NAME: &str = "seed_disk_gives_settings";
 
 #[test]
+#[ignore = "three boots: run `make soak`"]
 fn seed_disk_gives_settings() {
     let prepare = || {
         cluster::build()?;

@@ -1,18 +1,14 @@
 //! With our keys enrolled the image boots under Secure Boot, and loader, UKI and kernel
 //! lockdown are in force.
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
+use vm_tests::BOOT_SECONDS;
 use vm_tests::machine::Machine;
-use vm_tests::{BOOT_SECONDS, image, isolation};
 
-#[test]
-fn secure_boot_is_enforced() {
-    isolation::isolated("secure_boot_is_enforced", scenario);
-}
-
-fn scenario() -> Result<()> {
-    let release = image::test_image()?;
-    let mut machine = Machine::start("secure_boot_is_enforced", &release.join("disk.raw"))?;
+/// From the machine's first power-on.
+pub fn shows(machine: &mut Machine, release: &Path) -> Result<()> {
     machine.wait_for("Custom Secure Boot keys successfully enrolled", BOOT_SECONDS)?;
     machine.wait_for("UEFI Secure Boot is enabled", BOOT_SECONDS)?;
     machine.wait_for("Kernel is locked down from command line", BOOT_SECONDS)?;

@@ -2,30 +2,23 @@
 //! same modes and bytes; none of them is a shell, and the updater is as small as it must be.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use vm_tests::machine::Machine;
-use vm_tests::{image, isolation};
 
 /// Most bytes that the updater may have.
 const LARGEST_UPDATER: u64 = 8_000_000;
 const SHELLS: [&str; 7] = ["sh", "bash", "dash", "busybox", "ash", "zsh", "sulogin"];
 
-#[test]
-fn running_files_equal_the_report() {
-    isolation::isolated("running_files_equal_the_report", scenario);
-}
-
-fn scenario() -> Result<()> {
-    let release = image::test_image()?;
+pub fn shows(machine: &mut Machine, release: &Path) -> Result<()> {
     let report: Value = serde_json::from_slice(&std::fs::read(release.join("report.json"))?)?;
     let expected = by_path(&report["root"])?;
     let updater = expected.get("/usr/bin/slipwayd").context("there is no updater")?;
     let bytes = updater["bytes"].as_u64().context("the updater has no size")?;
     println!("the updater has {bytes} bytes");
     ensure!(bytes <= LARGEST_UPDATER, "the updater has {bytes} bytes, over {LARGEST_UPDATER}");
-    let mut machine = Machine::start("running_files_equal_the_report", &release.join("disk.raw"))?;
     let found = by_path(&machine.ask("/files")?)?;
     let mut compared = 0;
     for (path, entry) in &found {

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use testbed::cluster::{self, Cluster, NODE, is_ready};
+use testbed::cluster::{Cluster, NODE, is_ready};
 use testbed::http;
+use vm_tests::BOOT_SECONDS;
 use vm_tests::machine::Machine;
-use vm_tests::{BOOT_SECONDS, image, isolation, joined};
 
-const NAME: &str = "pods_have_what_they_need";
 /// The pod that has everything, one that its probe finds dead, and one that takes more memory than
 /// it may.
 const OBJECTS: &str = include_str!("pods.yaml");
@@ -41,16 +40,10 @@ const CHECKS: [(&str, &[&str], &str); 12] = [
 const CPU: &str = "/sys/fs/cgroup/cpu.max";
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-#[test]
-fn pods_have_what_they_need() {
-    isolation::prepared(NAME, cluster::build, scenario);
-}
-
-fn scenario() -> Result<()> {
-    let disk = image::test_image()?.join("disk.raw");
-    let (cluster, machine) = joined::node(NAME, &disk)?;
+/// On a node that is Ready and may serve logs; leaves none of the pods.
+pub fn shows(cluster: &Cluster, machine: &Machine) -> Result<()> {
     cluster.apply(OBJECTS)?;
-    cluster.wait_for(&machine, &["pod", "works"], BOOT_SECONDS, is_ready)?;
+    cluster.wait_for(machine, &["pod", "works"], BOOT_SECONDS, is_ready)?;
     println!("{:.0} s: Ready, by its startup, readiness and liveness probes", machine.seconds());
 
     let logs = cluster.kubectl_within(BOOT_SECONDS, &["logs", "works"])?;
@@ -61,24 +54,24 @@ fn scenario() -> Result<()> {
         ensure!(said.contains(expected), "{what}: {said:?} does not hold {expected:?}");
         println!("{what}: there");
     }
-    let answer = forwarded(&cluster)?;
+    let answer = forwarded(cluster)?;
     ensure!(answer == b"pod is up\n", "through port-forward: {answer:?}");
 
-    administrator_looks(&cluster, &machine)?;
+    administrator_looks(cluster, machine)?;
 
     let restarted = |pod: &Value| restarts(pod) >= Some(1);
-    let stuck = cluster.wait_for(&machine, &["pod", "stuck"], BOOT_SECONDS, restarted)?;
+    let stuck = cluster.wait_for(machine, &["pod", "stuck"], BOOT_SECONDS, restarted)?;
     println!("a failing liveness probe: {} restarts", restarts(&stuck).unwrap_or_default());
 
     let ended = |pod: &Value| pod["status"]["phase"] == "Failed";
-    let greedy = cluster.wait_for(&machine, &["pod", "greedy"], BOOT_SECONDS, ended)?;
+    let greedy = cluster.wait_for(machine, &["pod", "greedy"], BOOT_SECONDS, ended)?;
     // The reason is `OOMKilled` only when containerd hears of it in time.
     let end = &greedy["status"]["containerStatuses"][0]["state"]["terminated"];
     ensure!(end["exitCode"] == KILLED, "more memory than allowed: {end}");
     let works = cluster.get(&["pod", "works"])?;
     let again = restarts(&works);
     ensure!(again == Some(0), "its neighbour restarted: {again:?}");
-    Ok(())
+    cluster.kubectl(&["delete", "pod", "works", "stuck", "greedy", "--now"]).map(drop)
 }
 
 /// How often the pod's container was started again.

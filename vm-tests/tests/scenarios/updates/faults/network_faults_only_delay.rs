@@ -5,9 +5,9 @@
 use anyhow::{Context, Result, ensure};
 use contract::node::api::{Phase, Status};
 use testbed::faulty::Fault;
-use vm_tests::machine::{Hardware, Machine};
+use vm_tests::machine::Machine;
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, image, is_long, isolation, settings};
+use vm_tests::{isolation, settings};
 
 const NAME: &str = "network_faults_only_delay";
 /// Longest time in which a node copes or gives up, in seconds.
@@ -15,9 +15,6 @@ const PATIENCE: u64 = 600;
 
 /// Two releases in turn, so that there is always something to fetch.
 const VERSIONS: [&str; 2] = ["0.1.1", "0.1.2"];
-
-/// What `make test` tries; `make soak` tries the others too, of which most take a node minutes.
-const SHORT: usize = 2;
 
 /// What a node makes of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +25,10 @@ enum Outcome {
     MayGiveUp,
 }
 
-const FAULTS: [(&str, Fault, Outcome); 9] = [
+/// A fault in words, and what a node makes of it.
+type Faulted = (&'static str, Fault, Outcome);
+
+const FAULTS: [Faulted; 9] = [
     ("the server knows no ranges", Fault::IgnoreRange, Outcome::Copes),
     ("bits are flipped", Fault::Corrupt, Outcome::MayGiveUp),
     ("the server refuses every range", Fault::Status(416), Outcome::MayGiveUp),
@@ -42,37 +42,45 @@ const FAULTS: [(&str, Fault, Outcome); 9] = [
 ];
 
 #[test]
+#[ignore = "most faults take a node minutes: run `make soak`"]
 fn network_faults_only_delay() {
-    let prepare = || Site::prepare_versions(NAME, 2, "0.1.0");
-    isolation::prepared(NAME, prepare, scenario);
+    isolation::prepared(NAME, || super::prepare(NAME), scenario);
 }
 
 fn scenario() -> Result<()> {
-    let site = Site::open(NAME)?;
-    let machine = site.start(&image::test_image()?, &site.settings()?, Hardware::default())?;
-    site.access.wait_for(&machine, "up", BOOT_SECONDS, |_| true)?;
-    let faults = FAULTS.into_iter().take(if is_long() { FAULTS.len() } else { SHORT });
-    for (version, (what, fault, expected)) in VERSIONS.into_iter().cycle().zip(faults) {
-        let problem = meets(&site, &machine, version, fault).with_context(|| what.to_owned())?;
-        ensure!(
-            expected == Outcome::MayGiveUp || problem.is_none(),
-            "{what}: it gave up: {problem:?}"
-        );
-    }
+    let (site, machine) = super::start(NAME)?;
+    FAULTS
+        .into_iter()
+        .zip(VERSIONS.into_iter().cycle())
+        .try_for_each(|(fault, version)| is_borne(&site, &machine, version, fault))
+}
+
+/// The fault that a node must cope with, and that lasts no longer than a download: leaves `version`
+/// staged.
+pub fn shows(site: &Site, machine: &Machine, version: &str) -> Result<()> {
+    is_borne(site, machine, version, FAULTS[0])
+}
+
+fn is_borne(site: &Site, machine: &Machine, version: &str, fault: Faulted) -> Result<()> {
+    let (what, fault, expected) = fault;
+    let problem = meets(site, machine, version, fault).with_context(|| what.to_owned())?;
+    ensure!(expected == Outcome::MayGiveUp || problem.is_none(), "{what}: it gave up: {problem:?}");
     Ok(())
 }
 
 /// Stages a release under a fault and then without it, and gives what the node said of the fault.
 fn meets(site: &Site, machine: &Machine, version: &str, fault: Fault) -> Result<Option<String>> {
     let begin = machine.seconds();
+    let before = site.access.status()?.problem;
     site.channel.point(settings::CHANNEL, version, &[])?;
     site.proxy.switch(fault, "/blobs/");
     site.access.ask(&["stage"])?;
     let staged =
         |status: &Status| status.phase == Phase::Staged && status.target == version.parse().ok();
-    let decided = |status: &Status| {
-        staged(status) || (status.phase == Phase::Idle && status.problem.is_some())
+    let fails = |status: &Status| {
+        status.problem.is_some() && status.problem != before && status.phase == Phase::Idle
     };
+    let decided = |status: &Status| staged(status) || fails(status);
     let status = site.access.wait_for(machine, "decided", PATIENCE, decided)?;
     ensure!(site.proxy.spoiled() > 0, "nothing was spoiled");
     ensure!(status.running.generation == 1, "what runs has changed: {:?}", status.running);

@@ -5,8 +5,8 @@
 
 use anyhow::{Context, Result, ensure};
 use testbed::nginx::{self, Nginx};
+use vm_tests::BOOT_SECONDS;
 use vm_tests::machine::{HOST, Hardware, Machine, PROBE_PORT};
-use vm_tests::{BOOT_SECONDS, image, isolation, ready};
 
 const SETTINGS: &str = "/run/credentials/@system/slipway.settings";
 /// What the console says of them, and what is wrong.
@@ -14,22 +14,22 @@ const REFUSED: &str = "the settings from the credential slipway.settings are ref
 const WRONG: &str = "unknown field `text`";
 const TRACE: &str = "/var/lib/slipway/boot/initrd";
 
-#[test]
-fn node_has_what_updates_need() {
-    isolation::isolated("node_has_what_updates_need", scenario);
+/// As long as real settings with certificates and a root of trust are.
+fn settings() -> String {
+    format!("{{\"schema\":1,\"text\":\"{}\"}}", "x".repeat(30_000))
 }
 
-fn scenario() -> Result<()> {
-    let release = image::test_image()?;
-    // As long as real settings with certificates and a root of trust are.
-    let settings = format!("{{\"schema\":1,\"text\":\"{}\"}}", "x".repeat(30_000));
-    let hardware = Hardware {
-        settings: Some(settings.clone()),
+pub fn hardware() -> Hardware {
+    Hardware {
+        settings: Some(settings()),
         clock: Some("2001-02-03T04:05:06".into()),
         watchdog: true,
         ..Hardware::default()
-    };
-    let mut machine = ready::start("node_has_what_updates_need", &release, hardware)?;
+    }
+}
+
+/// In the second boot of a disk.
+pub fn shows(machine: &mut Machine) -> Result<()> {
     machine.wait_for(REFUSED, BOOT_SECONDS)?;
     machine.wait_for(WRONG, BOOT_SECONDS)?;
     let facts = machine.ask("/facts")?;
@@ -42,12 +42,12 @@ fn scenario() -> Result<()> {
     ensure!(ukis.as_array().map(Vec::len) == Some(1), "UKIs: {ukis}");
     ensure!(first.starts_with("slipway-000001-a"), "UKIs: {ukis}");
 
-    let trace = text(&mut machine, &format!("/read?path={TRACE}"))?;
+    let trace = text(machine, &format!("/read?path={TRACE}"))?;
     let boot_id = facts["boot_id"].as_str().unwrap_or_default().replace('-', "");
     ensure!(trace.lines().count() == 2, "two boots left this trace:\n{trace}");
     ensure!(trace.lines().last() == Some(&*boot_id), "{boot_id} is not the last of:\n{trace}");
 
-    ensure!(text(&mut machine, &format!("/read?path={SETTINGS}"))? == settings, "other settings");
+    ensure!(text(machine, &format!("/read?path={SETTINGS}"))? == settings(), "other settings");
     let watchdogs = machine.ask("/watchdogs")?;
     ensure!(watchdogs["watchdog0"]["identity"] == "i6300ESB timer", "watchdogs: {watchdogs}");
     ensure!(watchdogs["watchdog0"]["state"] == "active", "watchdogs: {watchdogs}");
@@ -57,7 +57,7 @@ fn scenario() -> Result<()> {
     ensure!(image_time > 1_700_000_000, "the image was made at {image_time}");
     ensure!(now >= image_time, "the clock says {now}, the image is of {image_time}");
 
-    reaches_the_host(&mut machine)
+    reaches_the_host(machine)
 }
 
 fn reaches_the_host(machine: &mut Machine) -> Result<()> {

@@ -9,14 +9,13 @@ use builder::formats::tree::Content;
 use builder::inputs::container_image::{ImageSpec, layout};
 use contract::Architecture;
 use serde_json::{Value, json};
-use testbed::cluster::{self, is_ready};
+use testbed::cluster::is_ready;
 use testbed::registry::{self, PASSWORD, Registry, USERNAME};
 use vm_tests::machine::{HOST, Machine, PROBE_PORT};
-use vm_tests::member::Member;
-use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, isolation};
+use vm_tests::{BOOT_SECONDS, artefacts};
 
-const NAME: &str = "pod_comes_from_a_mirror";
+use super::{NAME, Surrounded};
+
 const REPOSITORY: &str = "slipway/hello";
 /// Nobody knows this host: a scenario's machine has no name server.
 const POD: &str = "
@@ -33,22 +32,16 @@ spec:
 const LINK: &str = "/var/lib/kubelet/config.json";
 const WRONG: &str = "battery staple";
 
-#[test]
-fn pod_comes_from_a_mirror() {
-    let prepare = || {
-        cluster::build()?;
-        Site::prepare(NAME, |_| Ok(()))
-    };
-    isolation::prepared(NAME, prepare, scenario);
+/// What settings say of the mirror, with a password that it refuses.
+pub fn registries_refusing(registry: &Registry) -> Value {
+    registries(registry, WRONG)
 }
 
-fn scenario() -> Result<()> {
-    let mut registry = Registry::start(&artefacts().join(format!("{NAME}-registry")))?;
-    let member =
-        Member::start(NAME, |settings| settings["registries"] = registries(&registry, WRONG))?;
-    let Member { site, cluster, mut machine, mut settings } = member;
-    let pushed = push(&mut registry, &mut machine)?;
-    println!("{:.0} s: Ready, and the registry has {pushed}", machine.seconds());
+/// On a node that is Ready and has the settings of [`registries_refusing`].
+pub fn shows(node: &mut Surrounded) -> Result<()> {
+    let Surrounded { site, cluster, registry, machine, settings } = node;
+    let pushed = push(registry, machine)?;
+    println!("{:.0} s: the registry has {pushed}", machine.seconds());
 
     cluster.apply(POD)?;
     let pod = ["pod", "mirrored"];
@@ -57,21 +50,21 @@ fn scenario() -> Result<()> {
         let waiting = waiting(pod).to_string();
         waiting.contains("ErrImagePull") && waiting.contains("401")
     };
-    let shown = cluster.wait_for(&machine, &pod, BOOT_SECONDS, refused)?;
+    let shown = cluster.wait_for(machine, &pod, BOOT_SECONDS, refused)?;
     println!("{:.0} s: {}", machine.seconds(), waiting(&shown));
 
-    let before = started(&mut machine, "containerd")?;
-    settings["registries"] = registries(&registry, PASSWORD);
-    let file = artefacts().join(format!("{NAME}-site/good.json"));
+    let before = started(machine, "containerd")?;
+    settings["registries"] = registries(registry, PASSWORD);
+    let file = artefacts().join(format!("{NAME}-site/good-password.json"));
     fs::write(&file, settings.to_string())?;
     let file = file.display().to_string();
     site.access.ask(&["settings", "set", "--dry-run", &file])?;
     site.access.ask(&["settings", "set", &file])?;
-    let ready = cluster.wait_for(&machine, &pod, BOOT_SECONDS, is_ready)?;
+    let ready = cluster.wait_for(machine, &pod, BOOT_SECONDS, is_ready)?;
     println!("{:.0} s: the pod is Ready", machine.seconds());
     let id = ready["status"]["containerStatuses"][0]["imageID"].as_str().unwrap_or_default();
     ensure!(id.ends_with(&pushed), "it runs {id}");
-    ensure!(started(&mut machine, "containerd")? == before, "containerd was restarted");
+    ensure!(started(machine, "containerd")? == before, "containerd was restarted");
 
     let shown = site.access.ask(&["settings", "show"])?.to_string();
     ensure!(!shown.contains(PASSWORD) && shown.contains("(redacted)"), "shown: {shown}");

@@ -4,11 +4,10 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use testbed::cluster::{self, Cluster, is_ready};
+use testbed::cluster::{Cluster, is_ready};
+use vm_tests::BOOT_SECONDS;
 use vm_tests::machine::Machine;
-use vm_tests::{BOOT_SECONDS, image, isolation, joined};
 
-const NAME: &str = "network_add_on_takes_over";
 /// Pods that are made until one is in the add-on's network.
 const TRIES: u32 = 5;
 /// Installs `vm-tests/probe/src/network.rs` on each node.
@@ -41,31 +40,25 @@ spec:
         - {name: plugins, hostPath: {path: /opt/cni/bin}}
 "#;
 
-#[test]
-fn network_add_on_takes_over() {
-    isolation::prepared(NAME, cluster::build, scenario);
-}
-
-fn scenario() -> Result<()> {
-    let disk = image::test_image()?.join("disk.raw");
-    let (cluster, machine) = joined::node(NAME, &disk)?;
+/// On a node that is Ready; leaves the add-on.
+pub fn shows(cluster: &Cluster, machine: &Machine) -> Result<()> {
     let node = cluster.get(&["node", "node-a"])?;
     let range = node["spec"]["podCIDR"].as_str().context("the node has no addresses for pods")?;
     let prefix = range.strip_suffix("0/24").context("the controller manager gives /24")?;
     println!("the node's pods are in {range}");
 
-    let first = address_of_new_pod(&cluster, &machine, "first")?;
+    let first = address_of_new_pod(cluster, machine, "first")?;
     ensure!(first.starts_with(prefix), "{first} is not in {range}");
 
     cluster.apply(ADD_ON)?;
     let add_on = ["daemonset", "network"];
     let is_there = |set: &Value| set["status"]["numberReady"] == 1;
-    cluster.wait_for(&machine, &add_on, BOOT_SECONDS, is_there)?;
+    cluster.wait_for(machine, &add_on, BOOT_SECONDS, is_there)?;
     // containerd hears of the new file, and loads it, in its own time.
     let mut tries = (0..TRIES).map(|number| format!("second-{number}"));
     let second = loop {
         let name = tries.next().context("new pods are not in the add-on's network")?;
-        let address = address_of_new_pod(&cluster, &machine, &name)?;
+        let address = address_of_new_pod(cluster, machine, &name)?;
         if address.starts_with("10.99.0.") {
             break address;
         }

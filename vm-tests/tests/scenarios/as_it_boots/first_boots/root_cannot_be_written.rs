@@ -3,16 +3,8 @@
 
 use anyhow::{Context, Result, ensure};
 use vm_tests::machine::Machine;
-use vm_tests::{image, isolation};
 
-#[test]
-fn root_cannot_be_written() {
-    isolation::isolated("root_cannot_be_written", scenario);
-}
-
-fn scenario() -> Result<()> {
-    let release = image::test_image()?;
-    let mut machine = Machine::start("root_cannot_be_written", &release.join("disk.raw"))?;
+pub fn shows(machine: &mut Machine) -> Result<()> {
     let outcome = machine.ask("/write-probe")?;
     let attempts = outcome.as_object().context("no attempts")?;
     ensure!(attempts.len() == 9, "attempts: {outcome}");

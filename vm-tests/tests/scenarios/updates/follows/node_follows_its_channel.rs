@@ -1,43 +1,38 @@
-//! A node that may update itself finds a new release in its channel, writes it to the other slot
-//! while its pod answers, restarts into it and blesses it, and the pod is back. It then runs what was
-//! signed, and says so to who asks for drift and metrics, and on its screen.
+//! A node that may update itself finds a new release in its channel and writes it to the other slot
+//! while its pod answers. Power is cut meanwhile; the node goes on by itself, restarts into the release
+//! and blesses it, and the pod is back. It then runs what was signed, and says so to who asks for drift
+//! and metrics, and on its screen.
 
 use std::fs;
 
 use anyhow::{Result, ensure};
 use contract::Slot;
 use contract::node::api::{Boot, Drift, Outcome, Phase, Status};
+use serde_json::Value;
 use testbed::node::NodeAccess;
 use vm_tests::machine::{Hardware, Machine, POD_PORT, PROBE_PORT};
 use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, image, isolation, settings};
+use vm_tests::{BOOT_SECONDS, artefacts};
 
-const NAME: &str = "node_follows_its_channel";
+use super::NAME;
 
-#[test]
-fn node_follows_its_channel() {
-    let prepare = || Site::prepare_versions(NAME, 1, "0.1.1");
-    isolation::prepared(NAME, prepare, scenario);
-}
-
-fn scenario() -> Result<()> {
-    let old = image::test_image()?;
-    let site = Site::open(NAME)?;
-    let mut document = site.settings()?;
-    let mut machine = site.start(&old, &document, Hardware::default())?;
+/// On a node that does nothing by itself, whose `hardware` outlives a cut: leaves it on 0.1.1, and so
+/// again.
+pub fn shows(
+    site: &Site,
+    mut machine: Machine,
+    hardware: &Hardware,
+    settings: &Value,
+) -> Result<Machine> {
     pod_answers(&mut machine)?;
-    site.access.wait_for(&machine, "up", BOOT_SECONDS, |_| true)?;
-
-    document["mode"] = "automatic".into();
-    let file = artefacts().join(format!("{NAME}-site/automatic.json"));
-    fs::write(&file, settings::text(&document)?)?;
-    site.access.ask(&["settings", "set", &file.display().to_string()])?;
+    set_mode(site, settings, "automatic")?;
     let staging = |status: &Status| status.phase == Phase::Staging;
     site.access.wait_for(&machine, "staging", BOOT_SECONDS, staging)?;
     pod_answers(&mut machine)?;
     let status = site.access.status()?;
     ensure!(status.running.generation == 1, "the pod answered late: {status:#?}");
-    println!("{:.0} s: the pod answers, phase {}", machine.seconds(), status.phase);
+    println!("{:.0} s: the pod answers, phase {}; power goes", machine.seconds(), status.phase);
+    let mut machine = Machine::power_on(&machine.kill()?, hardware.clone())?;
 
     let updated =
         |status: &Status| status.running.boot == Boot::Blessed && status.running.slot == Slot::B;
@@ -49,6 +44,7 @@ fn scenario() -> Result<()> {
     );
     ensure!(status.running.version == "0.1.1".parse().ok(), "status: {status:#?}");
     ensure!(status.running.generation == 2, "status: {status:#?}");
+    ensure!(status.refused.is_empty(), "refused: {:?}", status.refused);
     ensure!(status.phase == Phase::Idle, "status: {status:#?}");
     let ukis = machine.ask("/list?path=/efi/EFI/Linux")?;
     ensure!(
@@ -57,7 +53,18 @@ fn scenario() -> Result<()> {
     );
     pod_answers(&mut machine)?;
     is_what_was_signed(&site.access)?;
-    screen_shows_it(&mut machine)
+    screen_shows_it(&mut machine)?;
+    set_mode(site, settings, "manual")?;
+    Ok(machine)
+}
+
+fn set_mode(site: &Site, settings: &Value, mode: &str) -> Result<()> {
+    let mut document = settings.clone();
+    document["mode"] = mode.into();
+    document["channel"]["pollInterval"] = "1m".into();
+    let file = artefacts().join(format!("{NAME}-site/{mode}.json"));
+    fs::write(&file, vm_tests::settings::text(&document)?)?;
+    site.access.ask(&["settings", "set", &file.display().to_string()]).map(drop)
 }
 
 fn pod_answers(machine: &mut Machine) -> Result<()> {

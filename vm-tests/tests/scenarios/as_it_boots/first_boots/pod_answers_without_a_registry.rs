@@ -3,16 +3,9 @@
 
 use anyhow::{Result, ensure};
 use vm_tests::machine::{Machine, POD_PORT};
-use vm_tests::{BOOT_SECONDS, HEALTHY, image, isolation};
+use vm_tests::{BOOT_SECONDS, HEALTHY};
 
-#[test]
-fn pod_answers_without_a_registry() {
-    isolation::isolated("pod_answers_without_a_registry", scenario);
-}
-
-fn scenario() -> Result<()> {
-    let release = image::test_image()?;
-    let mut machine = Machine::start("pod_answers_without_a_registry", &release.join("disk.raw"))?;
+pub fn shows(machine: &mut Machine) -> Result<()> {
     let healthy = machine.wait_for(HEALTHY, BOOT_SECONDS)?;
     let answer = machine.get(POD_PORT, "/", BOOT_SECONDS)?;
     ensure!(answer == b"pod is up\n", "the pod says {:?}", String::from_utf8_lossy(&answer));

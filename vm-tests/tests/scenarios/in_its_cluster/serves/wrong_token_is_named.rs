@@ -10,73 +10,57 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use contract::node::api::{MAX_LOG_LINES, Status};
-use serde_json::Value;
-use testbed::cluster::{self, Cluster, NODE_ADDRESS, is_ready};
+use serde_json::{Value, json};
+use testbed::cluster::{Cluster, NODE, is_ready};
 use testbed::node::NodeAccess;
-use vm_tests::machine::{Hardware, Machine};
-use vm_tests::site::Site;
-use vm_tests::{BOOT_SECONDS, artefacts, image, isolation};
+use vm_tests::machine::Machine;
+use vm_tests::{BOOT_SECONDS, artefacts};
 
-const NAME: &str = "wrong_token_is_named";
-const NODE: &str = "node-a";
+use super::{NAME, Surrounded};
+
 /// The secret part of a token that the cluster does not know.
 const WRONG: &str = "aaaaaaaaaaaaaaaa";
 
-#[test]
-fn wrong_token_is_named() {
-    let prepare = || {
-        cluster::build()?;
-        Site::prepare(NAME, |_| Ok(()))
-    };
-    isolation::prepared(NAME, prepare, scenario);
+/// Settings of the cluster with a token that it does not know, in the words of an older schema.
+pub fn spoil(settings: &mut Value, cluster: &Cluster) {
+    settings["schema"] = 1.into();
+    settings["kubernetes"] = cluster.settings_of_schema_1(&format!("abcdef.{WRONG}"));
 }
 
-fn scenario() -> Result<()> {
-    let site = Site::open(NAME)?;
-    let cluster = Cluster::start(&artefacts().join(format!("{NAME}-cluster")))?;
-    let mut document = site.settings()?;
-    document["hostname"] = NODE.into();
-    document["schema"] = 1.into();
-    document["kubernetes"] = cluster.settings_of_schema_1(&format!("abcdef.{WRONG}"));
-    let hardware =
-        Hardware { kubelet_address: Some(NODE_ADDRESS.to_owned()), ..Hardware::default() };
-    // From the image's own disk: a boot that nobody has found good yet.
-    let release = image::test_image()?;
-    let settings = Some(vm_tests::settings::text(&document)?);
-    let hardware = Hardware { settings, ..hardware };
-    let disk = release.join("disk.raw");
-    let machine = Machine::start_with(NAME, &disk, hardware)?;
-
+/// From power-on with such settings; leaves the node Ready, with good ones.
+pub fn shows(node: &mut Surrounded) -> Result<()> {
+    let Surrounded { site, cluster, machine, settings, .. } = node;
     let cause = |status: &Status| -> Option<String> {
         let probe = status.health.iter().find(|probe| probe.name == "node-ready")?;
         probe.message.clone()
     };
     let named = |status: &Status| cause(status).is_some_and(|text| text.contains("refuses"));
-    let status = site.access.wait_for(&machine, "refused", BOOT_SECONDS, named)?;
+    let status = site.access.wait_for(machine, "refused", BOOT_SECONDS, named)?;
     println!("{:.0} s: {}", machine.seconds(), cause(&status).context("no cause")?);
     let schema = status.settings.as_ref().map(|settings| settings.schema);
     ensure!(schema == Some(1), "the document is told to be of schema {schema:?}");
-    ensure!(cluster.get(&["nodes"])?["items"] == serde_json::json!([]), "a node has joined");
+    ensure!(cluster.get(&["nodes"])?["items"] == json!([]), "a node has joined");
     let shown = site.access.ask(&["settings", "show"])?.to_string();
     ensure!(!shown.contains(WRONG), "the settings show the token");
-    let key = part_of(&document["api"]["key"])?;
-    explains(&site.access, &artefacts().join(format!("{NAME}-site")), &key)?;
+    let key = part_of(&settings["api"]["key"])?;
+    let folder = artefacts().join(format!("{NAME}-site"));
+    explains(&site.access, &folder, &key)?;
 
-    document["schema"] = contract::node::settings::SCHEMA.into();
-    document["kubernetes"] = cluster.settings_with_certificate()?;
-    let file = artefacts().join(format!("{NAME}-site/good.json"));
-    fs::write(&file, document.to_string())?;
+    settings["schema"] = contract::node::settings::SCHEMA.into();
+    settings["kubernetes"] = cluster.settings_with_certificate()?;
+    let file = folder.join("good-token.json");
+    fs::write(&file, settings.to_string())?;
     let file = file.display().to_string();
     let planned = site.access.ask(&["settings", "set", "--dry-run", &file])?;
-    ensure!(planned["restarts"] == serde_json::json!(["kubelet.service"]), "{planned}");
-    ensure!(planned["changed"] == serde_json::json!(["kubernetes.bootstrap"]), "{planned}");
+    ensure!(planned["restarts"] == json!(["kubelet.service"]), "{planned}");
+    ensure!(planned["changed"] == json!(["kubernetes.bootstrap"]), "{planned}");
     let done = site.access.ask(&["settings", "set", &file])?;
     ensure!(done["restarts"] == planned["restarts"], "{done}");
-    cluster.wait_for(&machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
-    site.access.runs(&machine, "0.1.0", BOOT_SECONDS)?;
+    cluster.wait_for(machine, &["node", NODE], BOOT_SECONDS, is_ready)?;
+    site.access.runs(machine, "0.1.0", BOOT_SECONDS)?;
     println!("{:.0} s: Ready with a certificate, and found good", machine.seconds());
-    let own = part_of(&document["kubernetes"]["bootstrap"]["clientCertificate"]["key"])?;
-    nothing_is_told(&site.access, &machine, &[WRONG, &key, &own])
+    let own = part_of(&settings["kubernetes"]["bootstrap"]["clientCertificate"]["key"])?;
+    nothing_is_told(&site.access, machine, &[WRONG, &key, &own])
 }
 
 /// A line that no other private key has.
@@ -102,7 +86,7 @@ fn nothing_is_told(access: &NodeAccess, machine: &Machine, secrets: &[&str]) -> 
 fn explains(access: &NodeAccess, folder: &Path, key: &str) -> Result<()> {
     let file = folder.join("bundle.tar.gz").display().to_string();
     let said = access.ask_as("reader", &["bundle", "--out", &file])?;
-    ensure!(said["missing"] == serde_json::json!({}), "not all is in there: {said}");
+    ensure!(said["missing"] == json!({}), "not all is in there: {said}");
     ensure!(access.ask_as("reader", &["bundle", "--out", &file]).is_err(), "it was overwritten");
     let status = Command::new("tar").arg("-C").arg(folder).args(["-xzf", &file]).status()?;
     ensure!(status.success(), "tar does not read the bundle");
