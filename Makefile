@@ -23,7 +23,7 @@ deps: ## install what the other targets need (Debian)
 	@./setup/install-dependencies
 
 build: deps ## compile all programs and tests
-	$(CARGO) $(BUILD) --all-targets
+	$(ALONE) $(CARGO) $(BUILD) --all-targets
 
 inputs: build ## fetch the locked packages, or lock afresh when they are gone
 	@./setup/fetch-inputs $(PROGRAMS)/slipway
