@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::follow::Seen;
+use super::footing::Footing;
 use super::machine::MachineHandle;
 use super::step::{Boot, Idle, Step, Trial};
 use super::{About, Conductor, judge};
@@ -56,7 +57,11 @@ impl Conductor {
 
     async fn stand(&mut self, machine: MachineHandle, standing: Standing) -> Step {
         match standing {
-            Standing::Steady => Step::Idle(Idle::new(Boot { machine, trial: None })),
+            Standing::Steady => Step::Idle(Idle::new(Boot::firm(machine))),
+            Standing::Unproven(unproven) => {
+                let footing = Some(self.await_footing(unproven));
+                Step::Idle(Idle::new(Boot { machine, trial: None, footing }))
+            }
             Standing::Armed(armed) => self.leave(machine, armed),
             Standing::Pending(pending) => self.judge(machine, pending),
             Standing::Condemned(pending, failure) => self.condemn(machine, pending, failure).await,
@@ -69,32 +74,39 @@ impl Conductor {
         if trial.pending.can_fall_back() {
             Step::Judging { machine, trial }
         } else {
-            Step::Idle(Idle::new(Boot { machine, trial: Some(trial) }))
+            // It goes back to a blessed release that lapsed, although it was never found good.
+            let footing = trial.pending.other_lapsed().then(Footing::of_a_trial);
+            Step::Idle(Idle::new(Boot { machine, trial: Some(trial), footing }))
         }
     }
 
     /// A judge by the settings in force, who begins after a pause.
     fn trial(&self, pending: Pending, pause: Duration) -> Trial {
-        let (settings, effects) = (self.keeper.settings(), &self.parts.effects);
-        let health = settings.map(|settings| &settings.health);
-        let judged = judge::Judged {
-            node: self.parts.places.node.clone(),
-            cluster: self.keeper.kubernetes().cloned(),
-            workloads: carried::load_workloads(effects.state.as_ref(), self.parts.facts.root_hash),
-            added: health.map(|health| health.probes.clone()).unwrap_or_default(),
-            times: carried::times(effects.state.as_ref(), health),
-            silence: self.silence.clone(),
-            // Without a way back there is no time at which this boot would be given up.
-            can_fall_back: pending.can_fall_back(),
-            effects: effects.clone(),
-            board: self.parts.board.clone(),
-        };
+        let judged = self.judged_by(pending.can_fall_back());
         tracing::info!(uki = %pending.name(), "slipway: this boot is being judged");
         let judging = async move {
             sleep(pause).await;
             judge::judge(judged).await
         };
         Trial { pending, judge: tokio::spawn(judging).into() }
+    }
+
+    /// What a judge of this boot needs. Without a way back there is no time at which it would be
+    /// given up.
+    pub(super) fn judged_by(&self, can_fall_back: bool) -> judge::Judged {
+        let (settings, effects) = (self.keeper.settings(), &self.parts.effects);
+        let health = settings.map(|settings| &settings.health);
+        judge::Judged {
+            node: self.parts.places.node.clone(),
+            cluster: self.keeper.kubernetes().cloned(),
+            workloads: carried::load_workloads(effects.state.as_ref(), self.parts.facts.root_hash),
+            added: health.map(|health| health.probes.clone()).unwrap_or_default(),
+            times: carried::times(effects.state.as_ref(), health),
+            silence: self.silence.clone(),
+            can_fall_back,
+            effects: effects.clone(),
+            board: self.parts.board.clone(),
+        }
     }
 
     /// Replaces the judge, if there is one, by one who goes by the settings in force and begins after
@@ -119,8 +131,7 @@ impl Conductor {
             Step::Judging { machine, trial } => match verdict {
                 Verdict::Healthy => {
                     self.look_while_there_is_a_way_back(&machine).await;
-                    let idle =
-                        Step::Idle(Idle::new(Boot { machine: machine.clone(), trial: None }));
+                    let idle = Step::Idle(Idle::new(Boot::firm(machine.clone())));
                     self.bless(&machine, trial.pending, idle).await
                 }
                 Verdict::Failed(failure) => self.condemn(machine, trial.pending, failure).await,
@@ -165,7 +176,7 @@ impl Conductor {
                 tracing::info!(release = %version, "slipway: release {version} is blessed");
                 self.parts.metrics.note_blessed(uptime);
                 self.parts.metrics.add_update(UpdateEnd::Blessed);
-                next
+                self.settle_other(machine, next).await
             }
             Err(error) => {
                 let what = "this boot is good, but cannot be blessed";

@@ -33,6 +33,7 @@ use crate::verdict::Silence;
 mod board;
 mod boot;
 mod follow;
+mod footing;
 mod install;
 mod judge;
 mod kubelet;
@@ -239,6 +240,7 @@ impl Conductor {
                 tracing::error!("slipway: the judge of this boot ended early, and another begins");
                 self.judge_anew(step, JUDGE_AGAIN)
             }
+            (step, Event::Stood) => self.stand_firm(step).await,
             (Step::Staging { boot, .. }, Event::Staged(result)) => {
                 self.finish_staging(boot, result).await
             }

@@ -20,6 +20,7 @@ use contract::RootHash;
 use contract::node::api::Phase;
 use tokio::time::{Instant, sleep_until};
 
+use super::footing::Footing;
 use super::machine::MachineHandle;
 use super::task::Task;
 use crate::cluster::Drain;
@@ -38,17 +39,24 @@ pub struct Trial {
 pub struct Boot {
     pub machine: MachineHandle,
     /// Its judge, until it is found good. Beside other steps only where it has no way back.
-    // A boot that is good, and has not yet stood, would have its watch here.
     pub trial: Option<Trial>,
+    /// Whoever waits until it has stood, where something depends on that.
+    pub footing: Option<Footing>,
 }
 
 impl Boot {
+    /// A boot that is good, and has stood.
+    pub fn firm(machine: MachineHandle) -> Self {
+        Self { machine, trial: None, footing: None }
+    }
+
     /// What policy asks.
     pub fn state(&self) -> BootState {
-        match &self.trial {
-            None => BootState::Blessed,
-            Some(trial) if trial.pending.can_fall_back() => BootState::Pending,
-            Some(_) => BootState::PendingWithoutFallback,
+        match (&self.trial, &self.footing) {
+            (Some(trial), _) if trial.pending.can_fall_back() => BootState::Pending,
+            (_, Some(_)) => BootState::Unproven,
+            (Some(_), None) => BootState::PendingWithoutFallback,
+            (None, None) => BootState::Blessed,
         }
     }
 }
@@ -105,6 +113,8 @@ pub enum Event {
     Judged(Verdict),
     /// Its judge ended without a word.
     JudgeLost,
+    /// This boot has stood.
+    Stood,
     /// The release was written, or not.
     Staged(Result<Delivery, StageError>),
     /// Pods have left, or the deadline is over.
@@ -314,9 +324,20 @@ impl Trial {
 
 impl Boot {
     async fn event(&mut self) -> Event {
-        match &mut self.trial {
-            Some(trial) => trial.event().await,
-            None => std::future::pending().await,
+        tokio::select! {
+            biased;
+            event = async {
+                match &mut self.trial {
+                    Some(trial) => trial.event().await,
+                    None => std::future::pending().await,
+                }
+            } => event,
+            () = async {
+                match &mut self.footing {
+                    Some(footing) => footing.stood().await,
+                    None => std::future::pending().await,
+                }
+            } => Event::Stood,
         }
     }
 }

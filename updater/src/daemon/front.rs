@@ -101,8 +101,8 @@ impl Front {
     }
 
     fn running(&self, booted: Option<UkiName>, phase: &Phase) -> Running {
-        let boot = match (booted.and_then(|name| name.tries), phase) {
-            (None, _) if booted.is_some() => Boot::Blessed,
+        let boot = match (booted.map(|name| name.is_on_trial()), phase) {
+            (Some(false), _) => Boot::Blessed,
             (_, Phase::Condemned { .. }) => Boot::Condemned,
             _ => Boot::Pending,
         };

@@ -118,6 +118,20 @@ pub fn compare(request: &Request, places: &Places, effects: &Effects, stop: &Ato
     Drift { at: effects.clock.now(), depth: request.depth, items }
 }
 
+/// The first thing in the other slot that is not what was installed; what cannot be read is none
+/// either. Reads every byte of it, and its UKIs where their digest is known. Blocks.
+pub fn first_rot(booted: BootedSlot, installed: Installed, effects: &Effects) -> Option<DriftItem> {
+    let slot = booted.target().slot();
+    let source = slots::Source { slots: &*effects.slots, booted, slot };
+    let (tree, found) = slots::tree_item(&source, &installed.root_hash);
+    let mut items = vec![found];
+    items.extend(tree.map(|tree| slots::content_item(&source, &tree, &|| true)));
+    if installed.uki.is_some() {
+        items.extend(ukis::items(&*effects.esp, slot, installed.uki));
+    }
+    items.into_iter().find(|item| item.outcome != Outcome::Same)
+}
+
 fn root_hash(request: &Request) -> DriftItem {
     let name = "kernel command line";
     let installed = request.installed(request.booted.slot());

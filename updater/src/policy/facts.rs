@@ -116,6 +116,8 @@ pub enum ApiServer {
 pub enum BootState {
     /// Yes.
     Blessed,
+    /// Its release is, but the boot has not stood yet, and the other slot is needed as it is.
+    Unproven,
     /// It is being judged, and the other slot is the way back; or it is not known what runs.
     Pending,
     /// It is being judged, and there is no release to go back to: an update may be what heals it.

@@ -12,6 +12,8 @@ use semver::Version;
 pub enum Hold {
     /// This boot is being judged; the other slot is the way back.
     Judging,
+    /// A blessed release's boot has not stood yet; the other slot stays as it is.
+    Unproven,
     /// There are no settings.
     NoSettings {
         /// Why, when a source says so.
@@ -185,7 +187,7 @@ impl Hold {
     /// The rule as the API names it.
     pub fn rule(&self) -> Rule {
         match self {
-            Hold::Judging => Rule::Judging,
+            Hold::Judging | Hold::Unproven => Rule::Judging,
             Hold::NoSettings { .. } | Hold::NoChannel => Rule::NoSettings,
             Hold::NotChecked
             | Hold::CheckFailed { .. }
@@ -219,6 +221,8 @@ impl From<&Hold> for contract::node::api::Hold {
 
 const JUDGING: &str = "This boot is still being judged, and the other slot is the way back until \
                        it is blessed.";
+const UNPROVEN: &str = "This boot has not stood yet, and the other slot stays as it is until it has: \
+                        `slipway node update` does not wait for that.";
 const NO_SETTINGS: &str = "The node has no settings: give them as the credential \
                            `slipway.settings`, on a disk with the label `cidata`, as user data of \
                            its cloud, or with `slipway node settings set`.";
@@ -229,6 +233,7 @@ impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Hold::Judging => f.write_str(JUDGING),
+            Hold::Unproven => f.write_str(UNPROVEN),
             Hold::NoSettings { cause: None } => f.write_str(NO_SETTINGS),
             Hold::NoSettings { cause: Some(cause) } => {
                 write!(f, "The node has no settings: {cause}.")

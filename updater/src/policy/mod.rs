@@ -116,6 +116,11 @@ pub fn decide(input: &PolicyInput<'_>) -> Decision {
             }
         }
         _ if found.keeps == Keeps::Everything => Action::Nothing,
+        // The fallback is not given away by a boot that may die as those before it did.
+        _ if input.boot == BootState::Unproven && input.order == Order::None => {
+            found.holds.push(Hold::Unproven);
+            Action::Nothing
+        }
         _ => match pauses::after_staging(input.failed_staging, input.order, input.now) {
             Some(hold) => {
                 found.holds.push(hold);
@@ -154,7 +159,8 @@ fn drain_terms(
 ) -> Option<group::Drain> {
     let has_pods = settings.kubernetes.is_some() && input.has_joined;
     let terms = documents.group.and_then(|group| group.spec.drain);
-    terms.filter(|_| has_pods && input.boot == BootState::Blessed)
+    let is_good = matches!(input.boot, BootState::Blessed | BootState::Unproven);
+    terms.filter(|_| has_pods && is_good)
 }
 
 /// The node is drained, goes on with that, or begins with it.

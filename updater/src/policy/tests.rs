@@ -174,6 +174,23 @@ fn an_older_release_is_taken_when_the_documents_say_so() {
 }
 
 #[test]
+fn a_boot_that_has_not_stood_gives_no_fallback_away_by_itself() {
+    let unproven = |world: &mut World| world.boot = BootState::Unproven;
+    check(unproven, Action::Nothing, &["Unproven"]);
+    let ordered = |world: &mut World| {
+        unproven(world);
+        world.order = Order::Stage;
+    };
+    check(ordered, Action::Stage, &[]);
+    // What is staged has taken it away.
+    let staged = |world: &mut World| {
+        unproven(world);
+        world.other = OtherSlot::Staged([2; 32].into());
+    };
+    check(staged, Action::Confirm, &[]);
+}
+
+#[test]
 fn rules_that_an_order_does_not_pass() {
     type Change = fn(&mut World);
     let rules: [(&str, Change); 16] = [

@@ -11,6 +11,7 @@ use super::journal::{Condition, Happening, Journal, ReleaseId, SlotRecord};
 use super::marks::Marks;
 use super::refusal::{Failure, Refusal};
 use super::settle::{Evidence, Next, Settled, fallback};
+use super::stand::Unproven;
 use crate::effects::boot::BootFacts;
 use crate::effects::{BootedSlot, Effects};
 
@@ -41,6 +42,7 @@ impl Armed {
 pub struct Pending {
     pub(super) name: UkiName,
     pub(super) can_fall_back: bool,
+    pub(super) other_lapsed: bool,
 }
 
 impl Pending {
@@ -53,6 +55,12 @@ impl Pending {
     pub fn can_fall_back(&self) -> bool {
         self.can_fall_back
     }
+
+    /// Whether the other slot holds a blessed release that used up its tries: it is gone back to
+    /// once this boot has stood, although it was never found good.
+    pub fn other_lapsed(&self) -> bool {
+        self.other_lapsed
+    }
 }
 
 /// This boot was found good.
@@ -62,7 +70,7 @@ pub struct Blessed {
 }
 
 impl Blessed {
-    /// The UKI, which has no counter.
+    /// The UKI, which has all its tries.
     pub fn name(&self) -> UkiName {
         self.name
     }
@@ -87,6 +95,8 @@ pub enum Condemnation {
 pub enum Standing {
     /// A proven release runs and nothing is under way.
     Steady,
+    /// The same, in a boot that has not stood yet.
+    Unproven(Unproven),
     /// The other slot was armed in this boot: restart when it may be.
     Armed(Armed),
     /// Judge this boot.
@@ -160,18 +170,20 @@ impl Machine {
             }
             removed => removed?,
         }
+        let renewed = settled.lapsed.and_then(|lapsed| self.share_tries(&ukis, lapsed));
         if !self.unsaved
             && let Err(error) = marks.trim(self.effects.state.as_ref())
         {
             tracing::warn!(%error, "the initrds' marks cannot be cut");
         }
+        let other_lapsed = settled.lapsed.is_some();
+        let pending = |name| Pending { name: renewed.unwrap_or(name), can_fall_back, other_lapsed };
         Ok(match settled.next {
             Next::Rest => Standing::Steady,
+            Next::Stand(name) => Standing::Unproven(Unproven { name: renewed.unwrap_or(name) }),
             Next::Restart(name) => Standing::Armed(Armed { name }),
-            Next::Judge(name) => Standing::Pending(Pending { name, can_fall_back }),
-            Next::Condemn(name, failure) => {
-                Standing::Condemned(Pending { name, can_fall_back }, failure)
-            }
+            Next::Judge(name) => Standing::Pending(pending(name)),
+            Next::Condemn(name, failure) => Standing::Condemned(pending(name), failure),
         })
     }
 
@@ -186,6 +198,9 @@ impl Machine {
             journal.refuse(Refusal { release: release.clone(), cause: cause.clone(), at });
             journal.record(at, release, Happening::FellBack { cause: cause.clone() });
         }
+        if let Some(lapsed) = &settled.lapsed {
+            self.note_lapse(&mut journal, lapsed);
+        }
         let target = self.target_slot();
         let stays = |name: &UkiName| name.slot == target && !settled.remove.contains(name);
         if !ukis.iter().any(stays) {
@@ -195,8 +210,11 @@ impl Machine {
         let (slot, release) = (self.facts.slot.slot(), self.booted_release());
         let known = journal.slots.remove(&slot).filter(|record| record.release == release);
         let mut record = known.unwrap_or(SlotRecord { release, uki: None, blessed: None });
-        if self.facts.slot.uki(ukis).is_some_and(|name| name.tries.is_none()) {
-            journal.permit(&self.facts.root_hash);
+        if self.facts.slot.uki(ukis).is_some_and(|name| !name.is_on_trial()) {
+            // One that runs only until the other one can again may have been rolled back.
+            if settled.lapsed.is_none() {
+                journal.permit(&self.facts.root_hash);
+            }
             if record.blessed.is_none() {
                 record.blessed = Some(at);
                 journal.record(at, &record.release, Happening::Blessed);
@@ -206,7 +224,7 @@ impl Machine {
         journal
     }
 
-    fn remove(&self, names: &[UkiName]) -> Result<(), UpdateError> {
+    pub(super) fn remove(&self, names: &[UkiName]) -> Result<(), UpdateError> {
         if names.is_empty() {
             return Ok(());
         }
@@ -224,7 +242,7 @@ impl Machine {
     /// When the EFI system partition cannot be read.
     pub fn is_judged(effects: &Effects, booted: BootedSlot) -> Result<bool, UpdateError> {
         let ukis = effects.esp.list().map_err(UpdateError::esp("list UKIs"))?;
-        let proven = booted.uki(&ukis).is_none_or(|name| name.tries.is_none());
+        let proven = booted.uki(&ukis).is_none_or(|name| !name.is_on_trial());
         Ok(proven || fallback(&ukis, booted).is_none())
     }
 

@@ -9,6 +9,8 @@
 //! alone decide what boots. The journal explains; it never has to be right for a node to boot.
 
 pub mod carried;
+#[cfg(test)]
+mod counted;
 mod error;
 pub mod journal;
 pub mod machine;
@@ -17,6 +19,7 @@ pub mod marks;
 mod power_cuts;
 pub mod refusal;
 mod settle;
+mod stand;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -25,3 +28,4 @@ pub use error::UpdateError;
 pub use journal::{Event, Happening, Installation, Journal, Phase, ReleaseId, SlotRecord};
 pub use machine::{Armed, Blessed, Condemnation, Machine, Pending, Plan, Standing};
 pub use refusal::{Cause, Failure, MAX_TEXT, Refusal};
+pub use stand::{Lapsed, Other, Unproven};

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use contract::{Digest, RootHash, Slot, UkiName};
 use proptest::prelude::*;
 
-use super::{Cause, Failure, Machine, Plan, ReleaseId, Standing, UpdateError};
+use super::{Cause, Failure, Machine, Other, Plan, ReleaseId, Standing, UpdateError};
 use super::{Condemnation, carried, marks};
 use crate::effects::boot::{BootFacts, BootId};
 use crate::effects::fake::{BLOCK, Boot, Effect, FakeNode, Fault, Sizes};
@@ -218,6 +218,13 @@ impl World {
                         machine.standing()?
                     }
                 },
+                Standing::Unproven(unproven) => {
+                    machine.stood(unproven)?;
+                    match machine.weigh_other()? {
+                        Other::MayGoBack(lapsed) => Standing::Armed(machine.go_back(lapsed)?),
+                        Other::GivenUp(_) | Other::Rests => machine.standing()?,
+                    }
+                }
                 Standing::Steady => {
                     let refused = machine.journal().refusal(&self.wanted).is_some();
                     if std::mem::take(&mut self.roll_back) {
@@ -296,7 +303,7 @@ fn with_every_cut(behaviour: Behaviour, check: impl Fn(ReleaseId, UkiName, &Mach
 /// The old release runs, blessed, and the new one is refused for a cause that fits.
 fn fell_back(release: &ReleaseId, name: UkiName, machine: &Machine, fits: fn(&Cause) -> bool) {
     assert_eq!(release.version.to_string(), "1.0.0");
-    assert_eq!((name.slot, name.tries), (Slot::A, None));
+    assert!(name.slot == Slot::A && !name.is_on_trial(), "{name}");
     let refusals = &machine.journal().refusals;
     assert_eq!(refusals.len(), 1, "{refusals:?}");
     assert_eq!(refusals[0].release.version.to_string(), "2.0.0");
@@ -358,12 +365,12 @@ fn a_kernel_that_panics_is_refused_wherever_the_power_is_cut() {
 fn a_userspace_that_dies_is_refused_wherever_the_power_is_cut() {
     with_every_cut(Behaviour::DiesBeforeSlipwayd, |release, name, machine| {
         fell_back(&release, name, machine, |cause| {
-            *cause == Cause::Userspace { tries: 3, judging: false }
+            *cause == Cause::Userspace { tries: 3, judging: false, blessed: false }
         });
     });
     with_every_cut(Behaviour::DiesWhileJudged, |release, name, machine| {
         fell_back(&release, name, machine, |cause| {
-            *cause == Cause::Userspace { tries: 3, judging: true }
+            *cause == Cause::Userspace { tries: 3, judging: true, blessed: false }
         });
     });
 }

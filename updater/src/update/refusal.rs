@@ -50,6 +50,9 @@ pub enum Cause {
         tries: u32,
         /// Whether slipwayd had started to judge.
         judging: bool,
+        /// Whether it had been found good before; then no trace tells how far the tries got.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        blessed: bool,
     },
     /// A probe failed until the deadline.
     Verdict(Failure),
@@ -64,10 +67,13 @@ impl fmt::Display for Cause {
             Cause::Kernel { tries } => {
                 write!(f, "kernel or initrd failed in {tries} of {tries} tries")
             }
-            Cause::Userspace { tries, judging: false } => {
+            Cause::Userspace { tries, blessed: true, .. } => {
+                write!(f, "it was blessed, and did not stand in {tries} starts")
+            }
+            Cause::Userspace { tries, judging: false, .. } => {
                 write!(f, "it died after the initrd, before slipwayd ran, in {tries} tries")
             }
-            Cause::Userspace { tries, judging: true } => {
+            Cause::Userspace { tries, judging: true, .. } => {
                 write!(f, "it died while slipwayd was judging it, in {tries} tries")
             }
             Cause::Verdict(failure) => write!(f, "probe {failure}"),

@@ -2,8 +2,8 @@
 //!
 //! In: the phase that was saved, the UKIs on the EFI system partition, what is booted, and
 //! the initrds' marks. Out: the phase from which to go on, what the node is to do next, the
-//! release that it came back from, and the UKIs that must go. **Invariant:** no effects, and
-//! no phase is left out.
+//! release that it came back from, and the UKIs that must go. **Invariant:** no effects, no phase
+//! is left out, and no blessed release goes for what is found here.
 
 use contract::UkiName;
 
@@ -24,7 +24,22 @@ pub(super) struct Evidence<'a> {
 /// The UKI that the loader would take if this slot had no tries left.
 pub(super) fn fallback(ukis: &[UkiName], booted: BootedSlot) -> Option<UkiName> {
     let other = ukis.iter().filter(|name| name.slot == booted.target().slot());
-    other.filter(|name| name.tries.is_none_or(|tries| tries.left > 0)).max().copied()
+    other.filter(|name| !name.is_exhausted()).max().copied()
+}
+
+/// The other slot's blessed UKI, which the loader would prefer had it not used up its tries.
+pub(super) fn lapsed(ukis: &[UkiName], booted: BootedSlot) -> Option<UkiName> {
+    let generation = booted.uki(ukis).map_or(0, |name| name.generation);
+    let newest = booted.target().uki(ukis)?;
+    (newest.generation > generation && newest.has_lapsed()).then_some(newest)
+}
+
+/// The other slot's blessed UKI, when it is older than the own one and lacks tries.
+pub(super) fn tired_fallback(ukis: &[UkiName], booted: BootedSlot) -> Option<UkiName> {
+    let generation = booted.uki(ukis)?.generation;
+    let newest = booted.target().uki(ukis)?;
+    let tired = !newest.is_on_trial() && newest != newest.blessed();
+    (newest.generation < generation && tired).then_some(newest)
 }
 
 /// What to do next.
@@ -32,6 +47,8 @@ pub(super) fn fallback(ukis: &[UkiName], booted: BootedSlot) -> Option<UkiName> 
 pub(super) enum Next {
     /// Wait for work.
     Rest,
+    /// A blessed release runs, and this boot is to get its tries back once it has stood.
+    Stand(UkiName),
     /// Restart into the armed slot.
     Restart(UkiName),
     /// Judge this boot.
@@ -49,6 +66,8 @@ pub(super) struct Settled {
     pub fell_back: Option<(ReleaseId, Cause)>,
     /// UKIs that must not be tried again.
     pub remove: Vec<UkiName>,
+    /// The other slot's blessed UKI, which used up its tries.
+    pub lapsed: Option<UkiName>,
 }
 
 impl Evidence<'_> {
@@ -87,6 +106,7 @@ impl Evidence<'_> {
                     next: Next::Restart(uki),
                     fell_back: None,
                     remove: Vec::new(),
+                    lapsed: None,
                 },
                 Some(uki) => self.back_from(installation, self.traces(installation, &uki)),
             },
@@ -95,7 +115,10 @@ impl Evidence<'_> {
             }
             Phase::Pending { installation, .. } => {
                 let tries = self.tries_done(installation);
-                self.back_from(installation, Cause::Userspace { tries, judging: true })
+                self.back_from(
+                    installation,
+                    Cause::Userspace { tries, judging: true, blessed: false },
+                )
             }
             Phase::Condemned { installation, failure } if self.runs(installation) => {
                 let mut settled = self.booted(installation);
@@ -124,17 +147,17 @@ impl Evidence<'_> {
         if tries == 0 {
             Cause::Loader
         } else if self.marks.between(installation.armed_in, self.facts.boot_id) {
-            Cause::Userspace { tries, judging: false }
+            Cause::Userspace { tries, judging: false, blessed: false }
         } else {
             Cause::Kernel { tries }
         }
     }
 
-    /// Newer UKIs that have failed for good: once `own` has no tries left either, the loader would
+    /// Newer UKIs that have failed on trial: once `own` has no tries left either, the loader would
     /// take the newest.
     fn exhausted_above(&self, own: UkiName) -> Vec<UkiName> {
         let exhausted = |name: &&UkiName| {
-            name.generation > own.generation && name.tries.is_some_and(|tries| tries.left == 0)
+            name.generation > own.generation && name.is_exhausted() && name.is_on_trial()
         };
         self.ukis.iter().filter(exhausted).copied().collect()
     }
@@ -142,7 +165,7 @@ impl Evidence<'_> {
     /// The boot of an installation that the journal knows.
     fn booted(&self, installation: &Installation) -> Settled {
         let (phase, next, remove) = match self.own() {
-            Some(name) if name.tries.is_some() => {
+            Some(name) if name.is_on_trial() => {
                 let failing = match &self.journal.phase {
                     Phase::Pending { failing, .. } => failing.clone(),
                     _ => None,
@@ -150,14 +173,27 @@ impl Evidence<'_> {
                 let phase = Phase::Pending { installation: installation.clone(), failing };
                 (phase, Next::Judge(name), self.exhausted_above(name))
             }
-            _ => (Phase::Steady, Next::Rest, Vec::new()),
+            _ => (Phase::Steady, self.rest(), Vec::new()),
         };
-        Settled { phase, next, fell_back: None, remove }
+        Settled { phase, next, fell_back: None, remove, lapsed: self.lapsed() }
+    }
+
+    fn lapsed(&self) -> Option<UkiName> {
+        lapsed(self.ukis, self.facts.slot)
+    }
+
+    /// Nothing is to be judged. The loader takes a try at each start, so a name with all of them is
+    /// that of a boot that has stood.
+    fn rest(&self) -> Next {
+        match self.own() {
+            Some(name) if name != name.blessed() || self.lapsed().is_some() => Next::Stand(name),
+            Some(_) | None => Next::Rest,
+        }
     }
 
     /// The other slot came back from an installation: it is not tried again.
     fn back_from(&self, installation: &Installation, cause: Cause) -> Settled {
-        let blessed = self.uki_of(installation).is_some_and(|name| name.tries.is_none());
+        let blessed = self.uki_of(installation).is_some_and(|name| !name.is_on_trial());
         let mut settled = self.at_rest(Phase::Steady);
         // A blessed one was good: somebody chose this slot at the loader's menu.
         if !blessed {
@@ -169,9 +205,9 @@ impl Evidence<'_> {
     /// Nothing is under way, but this boot may still have to be judged: the first one of an
     /// image file, or one whose journal is gone.
     fn at_rest(&self, phase: Phase) -> Settled {
-        let own = self.own().filter(|name| name.tries.is_some());
+        let own = self.own().filter(UkiName::is_on_trial);
         let target = self.facts.slot.target().slot();
-        let untested = |name: &&UkiName| name.slot == target && name.tries.is_some();
+        let untested = |name: &&UkiName| name.slot == target && name.is_on_trial();
         match own {
             Some(name) => {
                 let installation = Installation {
@@ -185,15 +221,17 @@ impl Evidence<'_> {
                     other => other,
                 };
                 let remove = self.exhausted_above(name);
-                Settled { phase, next: Next::Judge(name), fell_back: None, remove }
+                let next = Next::Judge(name);
+                Settled { phase, next, fell_back: None, remove, lapsed: self.lapsed() }
             }
             // A proven slot runs. A UKI of the other one that is neither proven nor armed
             // would be taken at the next restart: it must go.
             None => Settled {
                 phase,
-                next: Next::Rest,
+                next: self.rest(),
                 fell_back: None,
                 remove: self.ukis.iter().filter(untested).copied().collect(),
+                lapsed: self.lapsed(),
             },
         }
     }

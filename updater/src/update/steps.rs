@@ -32,7 +32,7 @@ impl Machine {
             return Err(UpdateError::Refused(Box::new(refusal.clone())));
         }
         let ukis = self.list()?;
-        let unproven = self.facts.slot.uki(&ukis).is_some_and(|name| name.tries.is_some());
+        let unproven = self.facts.slot.uki(&ukis).is_some_and(|name| name.is_on_trial());
         if unproven && fallback(&ukis, self.facts.slot).is_some() {
             return Err(UpdateError::NotYetJudged);
         }
@@ -80,7 +80,7 @@ impl Machine {
         // A cut after this: the target has settings that nobody reads before it is armed.
         carry(booted, target)
             .map_err(|source| UpdateError::Settings { slot: target.slot(), source })?;
-        self.renew_own_tries(&ukis)?;
+        self.become_fallback(&ukis)?;
         let slot = target.slot();
         let mut journal = self.journal.clone();
         let record =
@@ -93,7 +93,7 @@ impl Machine {
         )?;
         // A cut after this: the journal says armed and no UKI has the generation, so the next
         // boot, of this slot, stages again.
-        let name = first_name(generation, slot);
+        let name = UkiName::on_trial(generation, slot);
         let failed = UpdateError::esp(format!("name the staged UKI {name}"));
         self.effects.esp.rename_temporary(&name).map_err(failed)?;
         // A cut after this: the new name lasted, and slot and UKI are whole; or it did not.
@@ -109,14 +109,14 @@ impl Machine {
         self.effects.power.reboot().map_err(UpdateError::Reboot)
     }
 
-    /// This boot is good: drops its counter.
+    /// This boot is good: its UKI gets the counter of a blessed release.
     ///
     /// # Errors
     /// When a partition fails; [`Machine::standing`] then gives the pending boot back.
     pub fn bless(&mut self, pending: Pending) -> Result<Blessed, UpdateError> {
-        let name = UkiName { tries: None, ..pending.name };
+        let name = pending.name.blessed();
         self.rename(&pending.name, &name)?;
-        // A cut after this: the next boot finds no counter, and blesses in the journal.
+        // A cut after this: the next boot finds a blessed name, and blesses in the journal.
         let mut journal = self.journal.clone();
         match &journal.phase {
             Phase::Steady | Phase::Staging { .. } | Phase::Staged { .. } => {}
@@ -132,6 +132,9 @@ impl Machine {
         }
         journal.record(at, &release, Happening::Blessed);
         self.save(journal)?;
+        if let Err(error) = self.renew_fallback() {
+            tracing::warn!(%error, "the fallback does not get all its tries");
+        }
         Ok(Blessed { name })
     }
 
@@ -181,7 +184,7 @@ impl Machine {
     pub fn roll_back(&mut self) -> Result<Armed, UpdateError> {
         let ukis = self.list()?;
         let slot = self.target_slot();
-        let blessed = |name: &&UkiName| name.slot == slot && name.tries.is_none();
+        let blessed = |name: &&UkiName| name.slot == slot && !name.is_on_trial();
         let old = ukis.iter().find(blessed).copied();
         let record = self.journal.slots.get(&slot).filter(|record| record.blessed.is_some());
         let (Some(old), Some(record)) = (old, record) else {
@@ -190,7 +193,7 @@ impl Machine {
         let (release, generation) = (record.release.clone(), self.next_generation(&ukis)?);
         secure_boot::check(&self.effects, Uki::Named(old), self.facts.slot.target())
             .map_err(|source| UpdateError::Firmware { version: release.version.clone(), source })?;
-        self.renew_own_tries(&ukis)?;
+        self.become_fallback(&ukis)?;
         let at = self.effects.clock.now();
         let mut journal = self.journal.clone();
         journal.record(at, &release, Happening::RollingBack { generation });
@@ -201,7 +204,7 @@ impl Machine {
             Installation { release, slot, generation, armed_in: self.facts.boot_id },
         )?;
         // A cut after this: this slot boots again, and what runs is not refused.
-        let name = first_name(generation, slot);
+        let name = UkiName::on_trial(generation, slot);
         self.rename(&old, &name)?;
         Ok(Armed { name })
     }
@@ -234,19 +237,22 @@ impl Machine {
         }
     }
 
-    /// A boot that was never found good gets all its tries back before an update: without any it
-    /// would rank behind a newer one that fails too, and what is able to update must stay a fallback.
-    fn renew_own_tries(&self, ukis: &[UkiName]) -> Result<(), UpdateError> {
+    /// What runs is to be the fallback of what is armed. Never found good, it gets all its tries:
+    /// without any it would rank behind a newer one that fails too, and what is able to update must
+    /// stay a fallback. Blessed, it is not counted, because an armed release of before counts as
+    /// blessed only what has no counter, and would remove it; the first boot that stands counts it.
+    fn become_fallback(&self, ukis: &[UkiName]) -> Result<(), UpdateError> {
         // Without a UKI of its own this slot is no fallback, and an update the only cure.
         match self.facts.slot.uki(ukis) {
+            Some(name) if !name.is_on_trial() => self.rename(&name, &name.uncounted()),
             Some(name) if name.tries.is_some_and(|tries| tries.left < FIRST_TRIES) => {
-                self.rename(&name, &first_name(name.generation, name.slot))
+                self.rename(&name, &UkiName::on_trial(name.generation, name.slot))
             }
             Some(_) | None => Ok(()),
         }
     }
 
-    fn rename(&self, from: &UkiName, to: &UkiName) -> Result<(), UpdateError> {
+    pub(super) fn rename(&self, from: &UkiName, to: &UkiName) -> Result<(), UpdateError> {
         if from != to {
             let failed = UpdateError::esp(format!("rename {from} to {to}"));
             self.effects.esp.rename(from, to).map_err(failed)?;
@@ -278,9 +284,4 @@ impl Machine {
             armed_in: self.facts.boot_id,
         })
     }
-}
-
-/// The name of a fresh installation.
-fn first_name(generation: u32, slot: contract::Slot) -> UkiName {
-    UkiName { generation, slot, tries: Some(Tries { left: FIRST_TRIES, done: 0 }) }
 }

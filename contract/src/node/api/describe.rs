@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::{Boot, Fallback, Hold, Outcome, PinnedBy, Probe, ProbeState, Progress, Status};
 use crate::ReleaseVersion;
+use crate::release::uki_name::FIRST_TRIES;
 
 /// The text without control characters, and without those that reverse the order of others.
 pub fn printable(text: &str) -> String {
@@ -112,6 +113,9 @@ fn running(status: &Status) -> String {
     let running = &status.running;
     let image = printable(running.image.as_deref().unwrap_or("image"));
     let boot = match (running.boot, running.tries_left) {
+        (Boot::Blessed, Some(left)) if left < FIRST_TRIES => {
+            format!("blessed, {left} more tries until it has stood")
+        }
         (Boot::Blessed, _) => "blessed".to_owned(),
         (Boot::Pending, Some(left)) => format!("being judged, {left} more tries"),
         (Boot::Pending, None) => "being judged".to_owned(),

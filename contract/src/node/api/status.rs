@@ -72,7 +72,7 @@ pub struct Running {
     pub generation: u32,
     /// Is this boot known to be good?
     pub boot: Boot,
-    /// Starts that the loader still grants; none once blessed.
+    /// Starts that the loader still grants; none where they are not counted.
     pub tries_left: Option<u32>,
 }
 

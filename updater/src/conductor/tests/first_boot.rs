@@ -29,7 +29,7 @@ async fn is_blessed_after(node: &FakeNode, conductor: &mut Conductor, step: Step
     let boot = idle(conductor.advance(step, Event::Judged(Verdict::Healthy)).await).boot;
     let record = boot.machine.read(|it| it.journal().slots[&Slot::A].clone());
     assert_eq!(record.blessed.is_some(), boot.trial.is_none());
-    node.ukis().contains(&"slipway-000001-a.efi".parse().unwrap()) && record.blessed.is_some()
+    node.ukis().contains(&"slipway-000001-a+3-100.efi".parse().unwrap()) && record.blessed.is_some()
 }
 
 async fn in_local_set<T>(work: impl Future<Output = T>) -> T {
@@ -86,7 +86,7 @@ async fn a_verdict_that_comes_while_a_release_is_written_ends_only_the_trial() {
         let step = conductor.advance(step, Event::Judged(Verdict::Healthy)).await;
         let Step::Staging { boot, .. } = step else { panic!("the staging has ended") };
         assert!(boot.trial.is_none());
-        assert!(node.ukis().contains(&"slipway-000001-a.efi".parse().unwrap()));
+        assert!(node.ukis().contains(&"slipway-000001-a+3-100.efi".parse().unwrap()));
     })
     .await;
 }

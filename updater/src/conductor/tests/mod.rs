@@ -20,6 +20,7 @@ use crate::verdict::Verdict;
 
 mod drains;
 mod first_boot;
+mod footing;
 mod transitions;
 
 /// The release that the channel offers in these tests, and its root hash.
@@ -32,7 +33,7 @@ fn release(version: &str, hash: u8) -> ReleaseId {
 /// A node that runs release 2.0.0 from slot A; the blessed 1.0.0 is in slot B.
 fn node() -> FakeNode {
     let node = FakeNode::new(0, Sizes::default());
-    for name in ["slipway-000001-b.efi", "slipway-000002-a.efi"] {
+    for name in ["slipway-000001-b+3-100.efi", "slipway-000002-a+3-100.efi"] {
         node.install_uki(name.parse().unwrap(), b"uki");
     }
     let mut journal = Journal::new();

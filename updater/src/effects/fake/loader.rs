@@ -1,29 +1,43 @@
 //! systemd-boot as far as it decides what boots: order of entries, and counting of tries.
 //!
-//! Follows `boot_entry_compare` and `boot_entry_parse_tries` of systemd 257 for entries
-//! without sort key and version, which ours are.
+//! Follows `boot_entry_compare`, `boot_entry_parse_tries` and `boot_entry_bump_counters` of systemd
+//! 257 for entries that differ in nothing but their names, which ours do. An entry is known by its
+//! name without the counter. The last one is started whatever its counter says, and counted on.
 
 use std::cmp::Reverse;
 
 use contract::UkiName;
 use contract::release::uki_name::Tries;
 
-/// The entry that boots: one with tries left before one without, then the highest name.
+/// The largest number that the loader takes for a counter.
+const MOST: u32 = i32::MAX as u32;
+
+/// The counter as the loader reads it.
+fn counter(name: &UkiName) -> Option<Tries> {
+    name.tries.filter(|tries| tries.left <= MOST && tries.done <= MOST)
+}
+
+/// The entry that boots: one with tries left before one without, then the highest name; under the
+/// same name the one with more tries left, then the one with fewer done.
 pub(super) fn choose(entries: &[UkiName]) -> Option<UkiName> {
     let order = |name: &&UkiName| {
-        let exhausted = name.tries.is_some_and(|tries| tries.left == 0);
-        (exhausted, Reverse((name.generation, name.slot)))
+        let tries = counter(name);
+        let (left, done) =
+            tries.map_or((-1, -1), |tries| (i64::from(tries.left), i64::from(tries.done)));
+        (left == 0, Reverse((name.generation, name.slot)), Reverse(left), done)
     };
     entries.iter().min_by_key(order).copied()
 }
 
 /// The name after the loader counted a try, which it does before it starts the entry.
 pub(super) fn counted(name: UkiName) -> UkiName {
-    let tries = name.tries.map(|tries| Tries {
-        left: tries.left.saturating_sub(1),
-        done: tries.done.saturating_add(1),
-    });
-    UkiName { tries, ..name }
+    match counter(&name) {
+        None => name,
+        Some(Tries { left, done }) => {
+            let tries = Tries { left: left.saturating_sub(1), done: (done + 1).min(MOST) };
+            UkiName { tries: Some(tries), ..name }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -41,10 +55,14 @@ mod tests {
         assert_eq!(chosen(&[old, new]), new);
         assert_eq!(chosen(&[old, "slipway-000012-a+0-3.efi"]), old);
         assert_eq!(chosen(&["slipway-000001-a+0-3.efi"]), "slipway-000001-a+0-3.efi");
+        let blessed = "slipway-000012-a+0-103.efi";
+        assert_eq!(chosen(&[old, blessed]), old);
+        assert_eq!(chosen(&["slipway-000009-b+1-102.efi", blessed]), "slipway-000009-b+1-102.efi");
+        assert_eq!(chosen(&["slipway-000009-b+0-103.efi", blessed]), blessed);
     }
 
     #[test]
-    fn tries_count_down_and_a_blessed_name_stays() {
+    fn tries_count_down_and_a_name_without_a_counter_stays() {
         let mut name = UkiName::first();
         let mut seen = Vec::new();
         for _ in 0..4 {
@@ -53,7 +71,7 @@ mod tests {
         }
         let expected = ["+2-1", "+1-2", "+0-3", "+0-4"];
         assert_eq!(seen, expected.map(|tries| format!("slipway-000001-a{tries}.efi")));
-        let blessed = UkiName { tries: None, ..name };
-        assert_eq!(counted(blessed), blessed);
+        assert_eq!(counted(name.uncounted()), name.uncounted());
+        assert_eq!(counted(name.blessed()), name.blessed().started_once());
     }
 }

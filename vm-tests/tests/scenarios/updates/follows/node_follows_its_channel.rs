@@ -48,7 +48,7 @@ pub fn shows(
     ensure!(status.phase == Phase::Idle, "status: {status:#?}");
     let ukis = machine.ask("/list?path=/efi/EFI/Linux")?;
     ensure!(
-        ukis == serde_json::json!(["slipway-000001-a.efi", "slipway-000002-b.efi"]),
+        ukis == serde_json::json!(["slipway-000001-a+3-100.efi", "slipway-000002-b+3-100.efi"]),
         "UKIs: {ukis}"
     );
     pod_answers(&mut machine)?;
@@ -90,7 +90,7 @@ fn screen_shows_it(machine: &mut Machine) -> Result<()> {
 fn is_what_was_signed(access: &NodeAccess) -> Result<()> {
     let drift: Drift = serde_json::from_value(access.ask_as("reader", &["drift"])?)?;
     ensure!(drift.differing().count() == 0, "it differs: {:#?}", drift.items);
-    let uki = drift.items.iter().find(|item| item.name == "slipway-000002-b.efi");
+    let uki = drift.items.iter().find(|item| item.name == "slipway-000002-b+3-100.efi");
     ensure!(uki.is_some_and(|uki| uki.outcome == Outcome::Same), "drift: {:#?}", drift.items);
     let metrics = access.ask_as("reader", &["metrics"])?;
     let metrics = metrics["metrics"].as_str().unwrap_or_default();

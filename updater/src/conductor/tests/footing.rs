@@ -1,0 +1,93 @@
+//! A boot that has stood, and one that has not.
+
+use super::*;
+use crate::policy::BootState;
+
+/// Slot A runs, beside a newer slot B that used up its tries.
+fn beside_a_lapsed_one() -> FakeNode {
+    let node = FakeNode::new(0, Sizes::default());
+    for name in ["slipway-000002-a+1-102.efi", "slipway-000003-b+0-103.efi"] {
+        node.install_uki(name.parse().unwrap(), b"uki");
+    }
+    node
+}
+
+fn names(names: [&str; 2]) -> [contract::UkiName; 2] {
+    names.map(|name| name.parse().unwrap())
+}
+
+/// Waits until the boot has stood, and does what follows.
+async fn stand(conductor: &mut Conductor, mut step: Step) -> Step {
+    assert_eq!(step.boot_state(), BootState::Unproven);
+    let event = step.event().await;
+    assert!(matches!(event, Event::Stood), "{event:?}");
+    conductor.advance(step, event).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_others_costs_no_tries() {
+    let node = FakeNode::new(0, Sizes::default());
+    for name in ["slipway-000001-b.efi", "slipway-000002-a+1-102.efi"] {
+        node.install_uki(name.parse().unwrap(), b"uki");
+    }
+    let mut conductor = conductor(&node);
+    let step = opened(&mut conductor).await;
+    // No probe is ever well here.
+    let step = stand(&mut conductor, step).await;
+    assert_eq!(step.boot_state(), BootState::Blessed);
+    assert_eq!(node.ukis(), names(["slipway-000001-b+3-100.efi", "slipway-000002-a+3-100.efi"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_it_has_stood_it_goes_back_to_the_newer_release() {
+    let node = beside_a_lapsed_one();
+    let mut conductor = conductor(&node);
+    let step = opened(&mut conductor).await;
+    // It had few tries left, so both have some until then.
+    assert_eq!(node.ukis(), names(["slipway-000002-a+2-101.efi", "slipway-000003-b+1-103.efi"]));
+    let step = stand(&mut conductor, step).await;
+    assert_eq!(node.ukis(), names(["slipway-000002-a+3-100.efi", "slipway-000003-b+3-500.efi"]));
+    assert!(step.is_leaving());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pinned_node_stays_where_it_is() {
+    let node = beside_a_lapsed_one();
+    let mut conductor = conductor(&node);
+    conductor.wishes.pin = Some(conductor.parts.facts.version.clone());
+    let step = opened(&mut conductor).await;
+    let step = stand(&mut conductor, step).await;
+    assert_eq!(node.ukis(), names(["slipway-000002-a+3-100.efi", "slipway-000003-b+1-103.efi"]));
+    assert_eq!(step.boot_state(), BootState::Blessed);
+    assert!(!step.is_leaving());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotten_slot_is_not_gone_back_to() {
+    // The slot is empty, and so not what was installed.
+    let node = beside_a_lapsed_one();
+    let mut journal = Journal::new();
+    let blessed = Some(Timestamp::UNIX_EPOCH);
+    journal.slots.insert(Slot::B, SlotRecord { release: release("3.0.0", 3), uki: None, blessed });
+    journal.save(&node).unwrap();
+    let mut conductor = conductor(&node);
+    let step = opened(&mut conductor).await;
+    let step = stand(&mut conductor, step).await;
+    assert_eq!(node.ukis(), ["slipway-000002-a+3-100.efi".parse().unwrap()]);
+    let machine = &idle(step).boot.machine;
+    let refusals = machine.read(|machine| machine.journal().refusals.clone());
+    assert_eq!(refusals, [], "the release is not to blame");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_boot_that_was_never_blessed_goes_back_too() {
+    let node = FakeNode::new(0, Sizes::default());
+    for name in ["slipway-000001-a+2-1.efi", "slipway-000002-b+0-103.efi"] {
+        node.install_uki(name.parse().unwrap(), b"uki");
+    }
+    let mut conductor = conductor(&node);
+    let step = opened(&mut conductor).await;
+    let step = stand(&mut conductor, step).await;
+    assert_eq!(node.ukis(), names(["slipway-000001-a+2-1.efi", "slipway-000002-b+3-500.efi"]));
+    assert!(step.is_leaving());
+}
