@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         }
         ["hang"] => misbehave::hang(),
         ["stop-kubelet-when-healthy"] => misbehave::stop_kubelet_when_healthy(),
+        ["panic-once-blessed"] => misbehave::panic_once_blessed(),
         ["print", path] => pod::print(path),
         ["write", path, text] => pod::write(path, text),
         ["variable", name] => pod::variable(name),

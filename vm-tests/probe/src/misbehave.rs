@@ -1,8 +1,9 @@
 //! What the bad releases do: each is a unit of a test image that runs `probe <name>`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -25,6 +26,19 @@ pub fn stop_kubelet_when_healthy() -> io::Result<()> {
         .args(["--no-block", "stop", "kubelet.service"])
         .status()?;
     if status.success() { Ok(()) } else { Err(io::Error::other("systemctl failed")) }
+}
+
+/// Lets the first boot live, and panics in each later one, as soon as kubelet is healthy.
+pub fn panic_once_blessed() -> io::Result<()> {
+    while !kubelet_is_healthy() {
+        sleep(Duration::from_millis(500));
+    }
+    let mark = Path::new("/var/lib/probe-lived-once");
+    if !mark.exists() {
+        return File::create(mark)?.sync_all();
+    }
+    println!("probe: kubelet is healthy, and the kernel panics");
+    fs::write("/proc/sysrq-trigger", "c")
 }
 
 fn kubelet_is_healthy() -> bool {

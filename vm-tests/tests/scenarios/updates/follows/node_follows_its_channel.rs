@@ -1,7 +1,8 @@
 //! A node that may update itself finds a new release in its channel and writes it to the other slot
 //! while its pod answers. Power is cut meanwhile; the node goes on by itself, restarts into the release
 //! and blesses it, and the pod is back. It then runs what was signed, and says so to who asks for drift
-//! and metrics, and on its screen.
+//! and metrics, and on its screen. Three starts in a row that are cut off lead to the other slot, and
+//! back without hands.
 
 use std::fs;
 
@@ -15,6 +16,9 @@ use vm_tests::site::Site;
 use vm_tests::{BOOT_SECONDS, artefacts};
 
 use super::NAME;
+
+/// What the kernel says first.
+const STARTED: &str = "Linux version";
 
 /// On a node that does nothing by itself, whose `hardware` outlives a cut: leaves it on 0.1.1, and so
 /// again.
@@ -46,14 +50,11 @@ pub fn shows(
     ensure!(status.running.generation == 2, "status: {status:#?}");
     ensure!(status.refused.is_empty(), "refused: {:?}", status.refused);
     ensure!(status.phase == Phase::Idle, "status: {status:#?}");
-    let ukis = machine.ask("/list?path=/efi/EFI/Linux")?;
-    ensure!(
-        ukis == serde_json::json!(["slipway-000001-a+3-100.efi", "slipway-000002-b+3-100.efi"]),
-        "UKIs: {ukis}"
-    );
+    has_all_tries(&mut machine)?;
     pod_answers(&mut machine)?;
     is_what_was_signed(&site.access)?;
     screen_shows_it(&mut machine)?;
+    cut_starts_lead_to_the_other_slot_and_back(site, &mut machine)?;
     set_mode(site, settings, "manual")?;
     Ok(machine)
 }
@@ -65,6 +66,40 @@ fn set_mode(site: &Site, settings: &Value, mode: &str) -> Result<()> {
     let file = artefacts().join(format!("{NAME}-site/{mode}.json"));
     fs::write(&file, vm_tests::settings::text(&document)?)?;
     site.access.ask(&["settings", "set", &file.display().to_string()]).map(drop)
+}
+
+fn cut_starts_lead_to_the_other_slot_and_back(site: &Site, machine: &mut Machine) -> Result<()> {
+    let starts = |machine: &Machine| machine.serial().matches(STARTED).count();
+    let (begin, before) = (machine.seconds(), starts(machine));
+    for _ in 0..3 {
+        machine.listen_from_now()?;
+        machine.reset()?;
+        machine.wait_for(STARTED, BOOT_SECONDS)?;
+    }
+    machine.reset()?;
+    let back = |status: &Status| {
+        status.running.slot == Slot::B
+            && status.running.tries_left == Some(3)
+            && status
+                .fallback
+                .as_ref()
+                .is_some_and(|fallback| fallback.cause.contains("did not stand"))
+    };
+    let status = site.access.wait_for(machine, "back", 3 * BOOT_SECONDS, back)?;
+    println!("three starts were cut off: back after {:.0} s", machine.seconds() - begin);
+    ensure!(status.running.generation == 2 && status.refused.is_empty(), "status: {status:#?}");
+    // Those that were cut, one of the other slot, and the one that runs.
+    let made = starts(machine) - before;
+    ensure!(made == 5, "{made} starts\n{}", machine.tail());
+    has_all_tries(machine)
+}
+
+/// Both releases are blessed, and their boots are counted.
+fn has_all_tries(machine: &mut Machine) -> Result<()> {
+    let ukis = machine.ask("/list?path=/efi/EFI/Linux")?;
+    let all = ["slipway-000001-a+3-100.efi", "slipway-000002-b+3-100.efi"];
+    ensure!(ukis == serde_json::json!(all), "UKIs: {ukis}");
+    Ok(())
 }
 
 fn pod_answers(machine: &mut Machine) -> Result<()> {
