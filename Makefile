@@ -55,6 +55,7 @@ vm: inputs ## tests in virtual machines, one at a time
 	@$(call WITH_TIMES,$(MAKE) --no-print-directory scenarios)
 
 soak: inputs ## all scenarios in their long forms, and those that need hours or other builds
+	$(CARGO) test --locked -p updater --lib sim::tests::soak -- --ignored --nocapture
 	@$(call WITH_TIMES,$(MAKE) --no-print-directory scenarios SLIPWAY_LONG=1 WHICH=--include-ignored)
 
 scenarios: inputs

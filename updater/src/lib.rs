@@ -16,10 +16,13 @@ pub mod grpc;
 pub mod import;
 pub mod metrics;
 pub mod oci_layout;
+mod planted;
 pub mod pod_network;
 pub mod policy;
 pub mod secure_boot;
 pub mod settings;
+#[cfg(test)]
+mod sim;
 pub mod staging;
 pub mod update;
 pub mod verdict;

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::board::Board;
 use crate::cluster::Workload;
 use crate::effects::Effects;
+use crate::planted::{Planted, is_planted};
 use crate::policy::VerdictTimes;
 use crate::update::Failure;
 use crate::verdict::{self, Node, Pace, Round, Silence, Terms, Verdict};
@@ -64,11 +65,15 @@ pub async fn judge(judged: Judged) -> Verdict {
         pace: Pace::default(),
     };
     let (mut said, clock) = (Said::default(), effects.clock.as_ref());
-    verdict::judge(&probes, terms, &silence, clock, |round| {
+    let verdict = verdict::judge(&probes, terms, &silence, clock, |round| {
         said.tell(round, clock.uptime());
         board.change(|board| board.health = round.answers.iter().map(probe).collect());
-    })
-    .await
+    });
+    let verdict = verdict.await;
+    if is_planted(Planted::VerdictDropped) {
+        return std::future::pending().await;
+    }
+    verdict
 }
 
 /// What was told already: the journal gets changes, not rounds.

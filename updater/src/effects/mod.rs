@@ -36,6 +36,7 @@ use jiff::Timestamp;
 
 use crate::grpc::GrpcError;
 use crate::grpc::messages::RuntimeCondition;
+use crate::planted::{Planted, is_planted};
 use crate::settings::{MountedSeed, SEED, SeedDisk};
 
 pub use boot::{BootedSlot, TargetSlot};
@@ -64,7 +65,9 @@ impl Disarmed {
         for name in esp.list()?.into_iter().filter(|name| name.slot == target.slot()) {
             esp.remove(&name)?;
         }
-        esp.sync()?;
+        if !is_planted(Planted::DisarmNotSynced) {
+            esp.sync()?;
+        }
         Ok(Self(target))
     }
 

@@ -28,6 +28,8 @@ use contract::node::settings::{Settings, UpdateMode};
 use contract::{ChannelDocument, ReleaseVersion};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::planted::{Planted, is_planted};
+
 mod facts;
 mod hold;
 mod pauses;
@@ -264,7 +266,9 @@ fn weigh_release(
     found: &mut Collected,
 ) {
     let version = || offer.version.clone();
-    if let Some(refusal) = input.refusals.iter().find(|known| known.root_hash == offer.root_hash) {
+    if let Some(refusal) = input.refusals.iter().find(|known| known.root_hash == offer.root_hash)
+        && !is_planted(Planted::RefusalsNotWeighed)
+    {
         let cause = refusal.cause.clone();
         found.add(Keeps::Everything, Hold::Refused { version: version(), cause });
     }

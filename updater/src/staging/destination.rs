@@ -7,6 +7,7 @@ use contract::UkiName;
 
 use super::error::{DeviceError, Part, ReadBack};
 use crate::effects::{Area, Effects, TargetSlot};
+use crate::planted::{Planted, is_planted};
 
 /// The place that one part is written to.
 #[derive(Clone)]
@@ -47,6 +48,7 @@ impl Destination {
     /// Returns when everything written is on the device.
     pub fn sync(&self) -> Result<(), DeviceError> {
         match self.part {
+            Part::Root if is_planted(Planted::TargetNotSynced) => Ok(()),
             Part::Root => self.effects.slots.sync_target(self.target),
             Part::Uki => self.effects.esp.sync(),
         }

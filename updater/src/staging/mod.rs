@@ -28,7 +28,7 @@ mod progress;
 mod proof;
 mod remote;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verify;
 mod ways;
 
@@ -40,6 +40,7 @@ use reqwest::Url;
 use tokio::sync::{Mutex, watch};
 
 use crate::effects::{Disarmed, Effects, Http, TargetSlot, off_thread};
+use crate::planted::{Planted, is_planted};
 use crate::secure_boot::{self, Uki};
 use assembly::{Assembly, Lane};
 use destination::Destination;
@@ -154,7 +155,9 @@ impl Stager {
         let lane: Lane = Arc::new(self.lane.clone().lock_owned().await);
         let (effects, target) = (self.effects.clone(), staged.target());
         blocking(&lane, move || {
-            verify::confirm(&effects, target, &offer)?;
+            if !is_planted(Planted::NotConfirmed) {
+                verify::confirm(&effects, target, &offer)?;
+            }
             Ok(secure_boot::check(&effects, Uki::Temporary, target)?)
         })
         .await?;

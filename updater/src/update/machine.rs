@@ -14,6 +14,7 @@ use super::settle::{Evidence, Next, Settled, fallback};
 use super::stand::Unproven;
 use crate::effects::boot::BootFacts;
 use crate::effects::{BootedSlot, Effects};
+use crate::planted::{Planted, is_planted};
 
 /// What is to be installed: the decision of policy or of an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,6 +155,9 @@ impl Machine {
         let adopted = self.adopted(&settled, &ukis);
         // No partition must keep a boot from being judged.
         let is_judged = matches!(settled.next, Next::Judge(_) | Next::Condemn(..));
+        if is_planted(Planted::RemovedBeforeRecorded) {
+            self.remove(&settled.remove)?;
+        }
         // Record first: if the power goes now, the next boot removes what is still there.
         match self.save(adopted.clone()) {
             Ok(()) => {}
@@ -194,7 +198,9 @@ impl Machine {
         let highest = ukis.iter().map(|name| name.generation).max().unwrap_or_default();
         journal.generation = journal.generation.max(highest);
         journal.phase = settled.phase.clone();
-        if let Some((release, cause)) = &settled.fell_back {
+        if let Some((release, cause)) = &settled.fell_back
+            && !is_planted(Planted::RefusalForgotten)
+        {
             journal.refuse(Refusal { release: release.clone(), cause: cause.clone(), at });
             journal.record(at, release, Happening::FellBack { cause: cause.clone() });
         }

@@ -15,6 +15,7 @@ use super::machine::{Armed, Blessed, Condemnation, Machine, Pending, Plan};
 use super::refusal::{Cause, Failure, Refusal};
 use super::settle::fallback;
 use crate::effects::{BootedSlot, Disarmed, TargetSlot};
+use crate::planted::{Planted, is_planted};
 use crate::secure_boot::{self, Uki};
 use crate::staging::{Confirmed, Staged};
 
@@ -78,8 +79,10 @@ impl Machine {
         let generation = self.next_generation(&ukis)?;
         let (booted, target) = (self.facts.slot, staged.target());
         // A cut after this: the target has settings that nobody reads before it is armed.
-        carry(booted, target)
-            .map_err(|source| UpdateError::Settings { slot: target.slot(), source })?;
+        if !is_planted(Planted::SettingsNotCarried) {
+            carry(booted, target)
+                .map_err(|source| UpdateError::Settings { slot: target.slot(), source })?;
+        }
         self.become_fallback(&ukis)?;
         let slot = target.slot();
         let mut journal = self.journal.clone();
@@ -87,10 +90,11 @@ impl Machine {
             SlotRecord { release: release.clone(), uki: Some(staged.uki()), blessed: None };
         journal.slots.insert(slot, record);
         journal.record(self.effects.clock.now(), &release, Happening::Armed { generation });
-        self.announce(
-            journal,
-            Installation { release, slot, generation, armed_in: self.facts.boot_id },
-        )?;
+        let installation = Installation { release, slot, generation, armed_in: self.facts.boot_id };
+        if is_planted(Planted::ArmedBeforeAnnounced) {
+            return self.arm_unannounced(journal, installation);
+        }
+        self.announce(journal, installation)?;
         // A cut after this: the journal says armed and no UKI has the generation, so the next
         // boot, of this slot, stages again.
         let name = UkiName::on_trial(generation, slot);
@@ -98,6 +102,19 @@ impl Machine {
         self.effects.esp.rename_temporary(&name).map_err(failed)?;
         // A cut after this: the new name lasted, and slot and UKI are whole; or it did not.
         self.effects.esp.sync().map_err(UpdateError::esp("sync"))?;
+        Ok(Armed { name })
+    }
+
+    /// See [`Planted::ArmedBeforeAnnounced`].
+    fn arm_unannounced(
+        &mut self,
+        journal: Journal,
+        installation: Installation,
+    ) -> Result<Armed, UpdateError> {
+        let name = UkiName::on_trial(installation.generation, installation.slot);
+        self.effects.esp.rename_temporary(&name).map_err(UpdateError::esp("arm"))?;
+        self.effects.esp.sync().map_err(UpdateError::esp("sync"))?;
+        self.announce(journal, installation)?;
         Ok(Armed { name })
     }
 
@@ -198,7 +215,13 @@ impl Machine {
         let mut journal = self.journal.clone();
         journal.record(at, &release, Happening::RollingBack { generation });
         journal.permit(&release.root_hash);
-        journal.refuse(Refusal { release: self.booted_release(), cause: Cause::RolledBack, at });
+        if !is_planted(Planted::RollbackNotRefused) {
+            journal.refuse(Refusal {
+                release: self.booted_release(),
+                cause: Cause::RolledBack,
+                at,
+            });
+        }
         self.announce(
             journal,
             Installation { release, slot, generation, armed_in: self.facts.boot_id },
@@ -244,6 +267,7 @@ impl Machine {
     fn become_fallback(&self, ukis: &[UkiName]) -> Result<(), UpdateError> {
         // Without a UKI of its own this slot is no fallback, and an update the only cure.
         match self.facts.slot.uki(ukis) {
+            _ if is_planted(Planted::TriesNotRenewed) => Ok(()),
             Some(name) if !name.is_on_trial() => self.rename(&name, &name.uncounted()),
             Some(name) if name.tries.is_some_and(|tries| tries.left < FIRST_TRIES) => {
                 self.rename(&name, &UkiName::on_trial(name.generation, name.slot))
@@ -257,6 +281,9 @@ impl Machine {
             let failed = UpdateError::esp(format!("rename {from} to {to}"));
             self.effects.esp.rename(from, to).map_err(failed)?;
         }
+        if is_planted(Planted::RenameNotSynced) {
+            return Ok(());
+        }
         self.effects.esp.sync().map_err(UpdateError::esp("sync"))
     }
 
@@ -264,6 +291,7 @@ impl Machine {
         let highest = ukis.iter().map(|name| name.generation).max().unwrap_or_default();
         match highest.max(self.journal.generation) {
             last if last >= MAX_GENERATION => Err(UpdateError::GenerationsExhausted),
+            last if is_planted(Planted::GenerationReused) => Ok(last),
             last => Ok(last + 1),
         }
     }

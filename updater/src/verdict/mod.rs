@@ -19,6 +19,7 @@ use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
 use crate::effects::Clock;
+use crate::planted::{Planted, is_planted};
 use crate::update::{Failure, MAX_TEXT};
 
 pub use address::{HttpAddress, InvalidAddress};
@@ -158,9 +159,11 @@ pub async fn judge(
         observe(&Round { answers, well_for });
         round_before = uptime;
         let moved = silence.total().min(terms.api_server_grace);
-        let is_over = terms.deadline.is_some_and(|deadline| uptime > deadline + moved);
+        let is_over = terms.deadline.is_some_and(|deadline| uptime > deadline + moved)
+            && !is_planted(Planted::DeadlineIgnored);
+        let is_settled = |well_for| well_for >= terms.settle || is_planted(Planted::BlessedAtOnce);
         match well_for {
-            Some(well_for) if well_for >= terms.settle && !is_over => return Verdict::Healthy,
+            Some(well_for) if is_settled(well_for) && !is_over => return Verdict::Healthy,
             _ if is_over => return Verdict::Failed(too_late(terms, well_for, last_failure)),
             _ => sleep(terms.pace.pause).await,
         }

@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use super::boot::BootId;
 use super::http::Internet;
 use super::{Area, Effects, Network, UnitOrder, Variable};
+use crate::update::journal::DOCUMENT as JOURNAL;
 use devices::Device;
 use esp::Fat;
 
@@ -37,6 +38,8 @@ pub use dice::Dice;
 pub use programs::Wellness;
 pub use web::{Files, MANNERS, Manner, Web};
 
+/// More readings than anybody needs in one moment.
+const MOST_READINGS: usize = 20_000;
 /// Size of the blocks that survive a power cut each by itself, in bytes.
 pub const BLOCK: usize = 4096;
 
@@ -162,6 +165,10 @@ struct Parts {
     cut: bool,
     effects_left: Option<usize>,
     lie: Option<usize>,
+    is_staged: bool,
+    /// Readings in the moment that is so long after the clock began to run.
+    spin: (Duration, usize),
+    rot: Option<(Option<Area>, usize)>,
     disturb: Option<Disturb>,
     disturb_reading: Option<DisturbReading>,
     log: Vec<Effect>,
@@ -221,6 +228,9 @@ impl FakeNode {
             cut: false,
             effects_left: None,
             lie: None,
+            is_staged: false,
+            spin: (Duration::ZERO, 0),
+            rot: None,
             disturb: None,
             disturb_reading: None,
             log: Vec::new(),
@@ -421,6 +431,22 @@ impl FakeNode {
         }
     }
 
+    /// Flips a bit once, past the log, when something was staged and not armed yet: in the target
+    /// slot, or in the temporary file.
+    pub fn rot_once_staged(&self, area: Option<Area>, offset: usize) {
+        self.parts().rot = Some((area, offset));
+    }
+
+    /// Gives the kernel a host name, past the log, as a service does before the daemon starts.
+    pub fn name_host(&self, name: &str) {
+        name.clone_into(&mut self.parts().hostname);
+    }
+
+    /// The power is not cut after all.
+    pub fn spare(&self) {
+        self.parts().effects_left = None;
+    }
+
     /// Flips a bit of the temporary file on the EFI system partition, likewise.
     pub fn flip_temporary(&self, offset: usize) {
         self.parts().esp.flip_temporary(offset);
@@ -475,6 +501,7 @@ impl FakeNode {
             Some(fault) => return Err(fault.error()),
             None => act(&mut parts, usize::MAX)?,
         }
+        parts.rot(&effect);
         parts.log.push(effect);
         if let Some(left) = &mut parts.effects_left {
             *left = left.saturating_sub(1);
@@ -501,6 +528,36 @@ impl Parts {
         self.off.notify_one();
     }
 
+    /// What is staged is synced first, and then noted in the journal of updates.
+    fn rot(&mut self, effect: &Effect) {
+        match effect {
+            Effect::SyncTarget => self.is_staged = true,
+            Effect::Save(name) if name == JOURNAL && std::mem::take(&mut self.is_staged) => {
+                let other = if self.booted == Slot::A { Slot::B } else { Slot::A };
+                match self.rot.take() {
+                    Some((Some(area), offset)) => {
+                        if let Some(device) = self.devices.get_mut(&(other, area.into())) {
+                            device.flip_bit(offset);
+                        }
+                    }
+                    Some((None, offset)) => self.esp.flip_temporary(offset),
+                    None => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whoever reads again and again while no time passes would do so for ever.
+    fn check_progress(&mut self) {
+        if self.running_since.is_some() {
+            let passed = self.passed();
+            let (at, readings) = self.spin;
+            self.spin = if at == passed { (at, readings + 1) } else { (passed, 0) };
+            assert!(self.spin.1 < MOST_READINGS, "the daemon spins");
+        }
+    }
+
     fn passed(&self) -> Duration {
         self.running_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
@@ -517,6 +574,7 @@ impl Parts {
     /// Checks power and faults before something is read; gives a bit that is to flip in it.
     fn begin_reading(&mut self, what: Reading) -> io::Result<Option<usize>> {
         self.check_power()?;
+        self.check_progress();
         match self.disturb_reading.as_mut().and_then(|disturb| disturb(what)) {
             Some(Fault::Lies(bit)) => Ok(Some(bit)),
             Some(fault) => Err(fault.error()),

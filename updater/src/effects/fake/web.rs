@@ -82,6 +82,8 @@ struct Inner {
     /// Nobody reaches any web server.
     is_down: bool,
     requests: usize,
+    /// The content of an answer was read that says to be of other bytes than were asked for.
+    misread: bool,
     dice: Dice,
 }
 
@@ -101,6 +103,7 @@ impl Web {
             manners: VecDeque::new(),
             is_down: false,
             requests: 0,
+            misread: false,
             dice: Dice::new(seed),
         };
         Self { inner: Arc::new(Mutex::new(inner)), api_server: ApiServer::default() }
@@ -137,6 +140,12 @@ impl Web {
     /// Requests so far.
     pub fn requests(&self) -> usize {
         self.lock().requests
+    }
+
+    /// True when the content of an answer was read that does not say that it is of the bytes that
+    /// were asked for.
+    pub fn misread(&self) -> bool {
+        self.lock().misread
     }
 }
 
@@ -213,7 +222,12 @@ impl Web {
         }
         let Some(content) = content else { return Ok(status(404)) };
         let range = request.headers.get(RANGE).and_then(range_of);
-        Ok(with_content(manner, &content, range, bit))
+        let mut answer = with_content(manner, &content, range, bit);
+        let is_foreign = matches!(manner, Manner::WrongRange | Manner::NoContentRange);
+        if is_foreign && answer.status == StatusCode::PARTIAL_CONTENT {
+            answer.body = Box::new(Foreign(self.clone(), answer.body));
+        }
+        Ok(answer)
     }
 }
 
@@ -270,6 +284,17 @@ enum Step {
     Give(Bytes),
     Wait(Duration),
     Fail,
+}
+
+/// A body that nobody may read.
+struct Foreign(Web, Box<dyn Body>);
+
+#[async_trait]
+impl Body for Foreign {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, ConnectionError> {
+        self.0.lock().misread = true;
+        self.1.chunk().await
+    }
 }
 
 /// A body, step by step.

@@ -7,7 +7,7 @@ mod machine;
 mod network;
 mod nginx;
 mod property;
-mod release;
+pub(crate) mod release;
 mod resume;
 mod server;
 mod ways;

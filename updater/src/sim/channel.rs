@@ -1,0 +1,108 @@
+//! The node's channel: signed documents and blobs on one mirror, and the settings that name it.
+//!
+//! In: what is offered. Out: files on the fake web. **Invariant:** every change is signed anew,
+//! under the next version of every document.
+
+use bytes::Bytes;
+use contract::ReleaseVersion;
+use contract::channel::targets::{GROUPS_ROLE, RELEASES_ROLE};
+use serde_json::json;
+
+use super::release::{Behaviour, Release, release};
+use super::script::Mode;
+use crate::channel::tests::repository::Repository;
+use crate::effects::fake::{Files, Web};
+
+/// The host of the mirror.
+const MIRROR: &str = "mirror.example.com";
+/// The node's name.
+pub const HOST: &str = "node-1";
+
+/// A channel.
+pub struct Channel {
+    repository: Repository,
+    blobs: Files,
+    /// The version that it offers.
+    pub offers: Option<ReleaseVersion>,
+    /// Why nobody may start an update.
+    pub paused: Option<String>,
+}
+
+impl Channel {
+    /// An empty channel with a group, which drains its nodes when they have a cluster.
+    pub fn new(is_in_cluster: bool) -> Self {
+        let mut repository = Repository::new();
+        let mut spec = json!({"channel": "stable", "settle": "30s", "deadline": "3m",
+            "apiServerGrace": "5m"});
+        if is_in_cluster {
+            spec["drain"] = json!({"deadline": "2m", "then": "wait"});
+        }
+        let group = json!({"apiVersion": "slipway.dev/v1alpha1", "kind": "NodeGroup",
+            "metadata": {"name": "workers"}, "spec": spec});
+        repository.add(GROUPS_ROLE, "groups/workers.json", group.to_string());
+        let mut channel = Self { repository, blobs: Files::new(), offers: None, paused: None };
+        channel.point(release(1, Behaviour::Good));
+        channel
+    }
+
+    /// Offers this release.
+    pub fn point(&mut self, release: &Release) {
+        let version = &release.version;
+        let offer = release.published.offer.to_json().unwrap();
+        let name = format!("releases/{version}/x86_64/offer.json");
+        self.repository.add(RELEASES_ROLE, &name, offer);
+        for (digest, blob) in &release.published.blobs {
+            self.blobs.insert(format!("blobs/{digest}"), Bytes::from(blob.clone()));
+        }
+        self.offers = Some(version.clone());
+        self.renew();
+    }
+
+    /// Nobody may start an update, or they may again.
+    pub fn pause(&mut self, is_paused: bool) {
+        self.paused = is_paused.then(|| "a fault was found".to_owned());
+        self.renew();
+    }
+
+    fn renew(&mut self) {
+        let mut document = json!({"schema": 1, "channel": "stable",
+            "release": self.offers.as_ref().map(ToString::to_string),
+            "since": "2026-08-01T00:00:00Z"});
+        if let Some(reason) = &self.paused {
+            document["paused"] = reason.as_str().into();
+        }
+        self.repository = self.repository.next();
+        self.repository.add("targets", "channels/stable.json", document.to_string());
+    }
+
+    /// Puts it on the web.
+    pub fn publish(&self, web: &Web) {
+        let mut files = self.blobs.clone();
+        files.extend(self.repository.files().into_iter().map(|(path, bytes)| (path, bytes.into())));
+        web.serve(MIRROR, files);
+    }
+
+    /// Settings of a node that follows it.
+    pub fn settings(&self, mode: Mode, is_in_cluster: bool) -> Vec<u8> {
+        let mode = match mode {
+            Mode::Automatic => "automatic",
+            Mode::StagedOnly => "staged-only",
+            Mode::Manual => "manual",
+        };
+        let mut settings = json!({
+            "schema": 2,
+            "hostname": HOST,
+            "mode": mode,
+            "channel": {"mirrors": [format!("http://{MIRROR}")],
+                "root": self.repository.initial_root(), "group": "workers", "follow": "stable",
+                "pollInterval": "2m", "jitter": "0s"},
+            "health": {"settle": "30s", "deadline": "3m", "apiServerGrace": "5m",
+                "probes": [{"kind": "http", "name": "app", "url": "http://127.0.0.1:8080/ready"}]},
+        });
+        if is_in_cluster {
+            let authority = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----";
+            settings["kubernetes"] = json!({"server": "https://api.example.com:6443", "certificateAuthority": authority});
+        }
+        settings.to_string().into_bytes()
+    }
+}

@@ -1,0 +1,183 @@
+//! Releases of the simulator: tiny, with real hash trees, and with UKIs that the firmware takes.
+//!
+//! In: a number and a kind. Out: what a channel holds for it, and how it behaves once it boots.
+//! **Invariant:** a release is the same in every run, but for the keys that it is signed with.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use contract::release::layout::Architecture;
+use contract::release::uki_name::UkiName;
+use contract::{Digest, ReleaseVersion, RootHash, Slot};
+use rcgen::{CertificateParams, DnType, KeyPair};
+
+use crate::effects::Area;
+use crate::effects::fake::{FakeNode, Wellness};
+use crate::secure_boot::testing::program;
+use crate::staging::tests::release::{Published, noise, publish_with};
+
+/// Bytes of a root: two frames and a half.
+const ROOT: usize = 160 << 10;
+/// Bytes of a kernel.
+const KERNEL: usize = 12 << 10;
+
+/// How a release behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Behaviour {
+    /// It becomes well, and stays so.
+    Good,
+    /// Its kernel panics, or its initrd hangs until the watchdog bites.
+    Panics,
+    /// It dies after its initrd, before slipwayd runs.
+    DiesBeforeSlipwayd,
+    /// It dies while it is judged.
+    DiesWhileJudged,
+    /// Container runtime and kubelet never become well.
+    NeverHealthy,
+    /// They are well for a moment.
+    HealthyForAMoment,
+    /// What the settings ask for beside them is not well.
+    ProbeFails,
+    /// Its slot's content is not that of the root hash that its offer names.
+    WrongRootHash,
+    /// Its UKI is signed by somebody whom the firmware does not know.
+    SignedByStranger,
+}
+
+impl Behaviour {
+    /// All kinds that are bad once they boot, or cannot be staged.
+    pub const BAD: [Behaviour; 8] = [
+        Behaviour::Panics,
+        Behaviour::DiesBeforeSlipwayd,
+        Behaviour::DiesWhileJudged,
+        Behaviour::NeverHealthy,
+        Behaviour::HealthyForAMoment,
+        Behaviour::ProbeFails,
+        Behaviour::WrongRootHash,
+        Behaviour::SignedByStranger,
+    ];
+
+    /// True of one that can never be armed.
+    pub fn is_never_staged(self) -> bool {
+        matches!(self, Behaviour::WrongRootHash | Behaviour::SignedByStranger)
+    }
+
+    /// How well its boots are.
+    pub fn wellness(self) -> Wellness {
+        let start = Duration::from_secs(25);
+        let (from, until) = match self {
+            Behaviour::NeverHealthy => (Duration::MAX, Duration::MAX),
+            Behaviour::HealthyForAMoment => (start, start + Duration::from_secs(10)),
+            _ => (start, Duration::MAX),
+        };
+        Wellness { from, until, status: if self == Behaviour::ProbeFails { 500 } else { 200 } }
+    }
+}
+
+/// A release, as its channel holds it.
+pub struct Release {
+    /// Its version.
+    pub version: ReleaseVersion,
+    /// What is published.
+    pub published: Published,
+    /// What the hash partition must hold.
+    tree: Vec<u8>,
+}
+
+/// What differs between releases of the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Make {
+    Plain,
+    WrongRootHash,
+    SignedByStranger,
+}
+
+/// Numbers of releases: 1 runs at first.
+pub const NUMBERS: usize = 5;
+
+/// The release of a number that can behave so.
+pub fn release(number: usize, behaviour: Behaviour) -> &'static Release {
+    static RELEASES: OnceLock<Vec<[Release; 3]>> = OnceLock::new();
+    let releases = RELEASES.get_or_init(|| {
+        let makes = [Make::Plain, Make::WrongRootHash, Make::SignedByStranger];
+        (1..=NUMBERS).map(|number| makes.map(|make| Release::make(number, make))).collect()
+    });
+    let make = match behaviour {
+        Behaviour::WrongRootHash => 1,
+        Behaviour::SignedByStranger => 2,
+        _ => 0,
+    };
+    &releases[number - 1][make]
+}
+
+/// A certificate that the firmware knows, and one that it does not.
+fn certificates() -> &'static [Vec<u8>; 2] {
+    static CERTIFICATES: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
+    CERTIFICATES.get_or_init(|| ["ours", "stranger"].map(certificate))
+}
+
+/// With a key whose signatures all have one length, so that a UKI has, too.
+fn certificate(name: &str) -> Vec<u8> {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    params.self_signed(&key).unwrap().der().to_vec()
+}
+
+/// What the firmware starts.
+pub fn db() -> Vec<u8> {
+    crate::secure_boot::testing::db(&[&certificates()[0]])
+}
+
+impl Release {
+    fn make(number: usize, make: Make) -> Self {
+        let mut root = noise(1, ROOT);
+        // Most blocks are those of the release before.
+        for block in [0, 7 * number % 40, 11 * number % 40] {
+            let bytes = noise((number * 100 + block) as u64, 4096);
+            root[block * 4096..][..4096].copy_from_slice(&bytes);
+        }
+        let signer = usize::from(make == Make::SignedByStranger);
+        let ukis = |root: &[u8]| -> BTreeMap<Slot, Vec<u8>> {
+            let uki = |slot: Slot| {
+                let mut content = noise(number as u64 + 1000, KERNEL);
+                content.extend(format!("slot {slot} root {}", Digest::of(root)).as_bytes());
+                (slot, program(&content, &[&certificates()[signer]]))
+            };
+            Slot::ALL.map(uki).into()
+        };
+        let mut published = publish_with(root.clone(), ukis(&root), b"salt");
+        if make == Make::WrongRootHash {
+            root[4096 * 3] ^= 1;
+            let other = publish_with(root.clone(), ukis(&root), b"salt");
+            // Every frame is as the offer says, and the whole is not.
+            published.offer.root = other.offer.root.clone();
+            published.blobs.extend(other.blobs);
+        }
+        let version: ReleaseVersion = format!("{number}.0.0").parse().unwrap();
+        published.offer.release.version = version.clone();
+        published.offer.release.development = false;
+        published.offer.release.architecture = Architecture::X86_64;
+        let tree = published.tree();
+        Self { version, published, tree }
+    }
+
+    /// Its root hash.
+    pub fn root_hash(&self) -> RootHash {
+        self.published.offer.release.root.root_hash
+    }
+
+    /// Puts it into a slot, whole.
+    pub fn install(&self, node: &FakeNode, name: UkiName) {
+        node.install_slot(name.slot, Area::Root, &self.published.root);
+        node.install_slot(name.slot, Area::Verity, &self.tree);
+        node.install_uki(name, &self.published.ukis[&name.slot]);
+    }
+
+    /// True when its slot holds it on the device, as dm-verity would find at the first read.
+    pub fn is_whole(&self, node: &FakeNode, slot: Slot) -> bool {
+        let holds = |area, wanted: &[u8]| node.durable(slot, area)[..wanted.len()] == *wanted;
+        holds(Area::Root, &self.published.root) && holds(Area::Verity, &self.tree)
+    }
+}
