@@ -8,6 +8,8 @@ mod commands;
 mod crashes;
 #[path = "channel/fixture.rs"]
 mod fixture;
+#[path = "channel/marking.rs"]
+mod marking;
 #[path = "channel/pruning.rs"]
 mod pruning;
 #[path = "channel/publishing.rs"]

@@ -4,6 +4,7 @@
 //! Pure types and formats. **Invariant:** no I/O, no clock, no async.
 
 pub mod channel;
+pub mod head;
 pub mod node;
 pub mod release;
 

@@ -7,7 +7,9 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use contract::node::api::{CheckOutcome, Outcome, Phase, ProbeState, Status, TransferWay};
+use contract::node::api::{
+    CheckOutcome, Outcome, Phase, ProbeState, ProblemKind, Status, TransferWay,
+};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -49,6 +51,8 @@ pub struct Metrics {
     probes: Family<Labels, Gauge>,
     drifted: Family<Labels, Gauge>,
     refused: Gauge,
+    refused_by: Family<Labels, Gauge>,
+    problem: Family<Labels, Gauge>,
     synchronized: Gauge,
     check_time: Family<Labels, Seconds>,
     check_success: Family<Labels, Gauge>,
@@ -81,6 +85,8 @@ impl Metrics {
             probes: Family::default(),
             drifted: Family::default(),
             refused: Gauge::default(),
+            refused_by: Family::default(),
+            problem: Family::default(),
             synchronized: Gauge::default(),
             check_time: Family::default(),
             check_success: Family::default(),
@@ -110,6 +116,10 @@ impl Metrics {
         all.register("drifted", help, self.drifted.clone());
         let help = "Releases that were bad on this node";
         all.register("refused_releases", help, self.refused.clone());
+        let help = "Releases that were bad on this node, by cause and probe";
+        all.register("refused_by", help, self.refused_by.clone());
+        let help = "1 for what the node attempted last and did not bring about";
+        all.register("problem", help, self.problem.clone());
         let help = "1 once a time server has set the clock";
         all.register("clock_synchronized", help, self.synchronized.clone());
         let help = "When the channel was asked last, as Unix time";
@@ -158,13 +168,28 @@ impl Metrics {
             let differing = i64::try_from(differing.count()).unwrap_or(i64::MAX);
             self.drifted.get_or_create(&Labels::new()).set(differing);
         }
-        self.refused.set(i64::try_from(status.refused.len()).unwrap_or(i64::MAX));
+        self.observe_causes(status);
         self.synchronized.set(i64::from(status.clock.synchronized));
         if let Some(check) = &status.last_check {
             let none = Labels::new();
             self.check_time.get_or_create(&none).set(check.at.as_second() as f64);
             let success = i64::from(check.outcome == CheckOutcome::Succeeded);
             self.check_success.get_or_create(&none).set(success);
+        }
+    }
+
+    fn observe_causes(&self, status: &Status) {
+        self.refused.set(i64::try_from(status.refused.len()).unwrap_or(i64::MAX));
+        self.refused_by.clear();
+        for refused in &status.refused {
+            let probe = refused.probe.clone().unwrap_or_default();
+            let labels = vec![("cause", refused.kind.name().to_owned()), ("probe", probe)];
+            self.refused_by.get_or_create(&labels).inc();
+        }
+        let problem = status.problem.as_ref().map(|problem| problem.kind);
+        for kind in ProblemKind::ALL.into_iter().chain([ProblemKind::Unknown]) {
+            let here = i64::from(problem == Some(kind));
+            self.problem.get_or_create(&label("kind", kind.name())).set(here);
         }
     }
 
@@ -205,7 +230,7 @@ fn label(name: &'static str, value: &str) -> Labels {
 
 #[cfg(test)]
 mod tests {
-    use contract::node::api::{Check, Hold, Rule};
+    use contract::node::api::{CauseKind, Check, Hold, Problem, Reached, RefusedRelease, Rule};
 
     use super::*;
     use crate::api::testing::status;
@@ -220,6 +245,19 @@ mod tests {
         let at = status.clock.now;
         let message = "ok".to_owned();
         status.last_check = Some(Check { at, outcome: CheckOutcome::Succeeded, message });
+        let (kind, next) = (ProblemKind::Staging, String::new());
+        status.problem = Some(Problem { kind, at, message: String::new(), next });
+        let bad = |hash: u8| RefusedRelease {
+            version: None,
+            root_hash: [hash; 32].into(),
+            since: at,
+            reached: Reached::Probe,
+            kind: CauseKind::Probe,
+            probe: Some("kubelet".to_owned()),
+            also: Vec::new(),
+            cause: String::new(),
+        };
+        status.refused = vec![bad(1), bad(2)];
         metrics.observe(&status);
         metrics.add_moved(TransferWay::Blocks, 4096);
         metrics.add_update(UpdateEnd::FellBack);
@@ -229,6 +267,10 @@ mod tests {
             "slipway_phase{phase=\"staging\"} 1",
             "slipway_phase{phase=\"idle\"} 0",
             "slipway_hold{rule=\"wave\"} 1",
+            "slipway_problem{kind=\"staging\"} 1",
+            "slipway_problem{kind=\"journal\"} 0",
+            "slipway_refused_releases 2",
+            "slipway_refused_by{cause=\"probe\",probe=\"kubelet\"} 2",
             "slipway_probe_passing{probe=\"kubelet\"} 1",
             "slipway_moved_bytes_total{way=\"blocks\"} 4096",
             "slipway_moved_bytes_total{way=\"full\"} 0",

@@ -14,6 +14,7 @@ use super::ChannelError;
 use super::commit::{Change, Lifetimes, Signing, commit};
 use super::folder::{Folder, read_bounded};
 use super::group_file::{self, GroupFileError};
+use super::marks::{self, MarkChange, MarkError};
 use super::roles::TargetsRole;
 use super::state::State;
 use crate::signing::keys::{ChannelKey, ChannelKeys};
@@ -31,6 +32,15 @@ pub struct ChannelSetting {
     pub since: Option<Since>,
     /// Whether nodes may start.
     pub pause: Option<Pause>,
+    /// A release that it marks from now on, or no longer.
+    pub mark: Option<MarkChange>,
+}
+
+impl ChannelSetting {
+    /// One that changes nothing.
+    pub fn of(name: ChannelName) -> Self {
+        Self { name, release: None, waves: None, since: None, pause: None, mark: None }
+    }
 }
 
 /// When the waves of a channel start.
@@ -65,7 +75,8 @@ pub struct ChannelSet {
 /// Points a channel at a release that is there.
 ///
 /// # Errors
-/// [`ChannelError::UnknownRelease`], or whatever keeps the change from being written.
+/// [`ChannelError::UnknownRelease`], [`ChannelError::Mark`], or whatever keeps the change from being
+/// written.
 pub async fn set_channel(
     folder: &Folder,
     setting: &ChannelSetting,
@@ -76,7 +87,9 @@ pub async fn set_channel(
     let keys = open_keys(key_folder, ChannelKey::Targets)?;
     let state = State::load(folder.path(), ExpirationEnforcement::Unsafe).await?;
     let mut channels = state.channels()?;
-    let before = channels.remove(&setting.name);
+    channels.remove(&setting.name);
+    // What this slipway does not know must not get lost.
+    let before = state.channel_to_change(&setting.name)?;
     let others: Vec<_> = channels.into_keys().collect();
     let present = before.as_ref().map(|before| &before.release);
     let Some(release) = setting.release.as_ref().or(present) else {
@@ -84,6 +97,9 @@ pub async fn set_channel(
         return Err(ChannelError::NewWithoutRelease { name, known });
     };
     check_release(&state, release)?;
+    if let Some(marked) = setting.mark.as_ref().and_then(MarkChange::marks) {
+        check_release(&state, marked)?;
+    }
     let document = next_document(setting, release, before.as_ref(), now)?;
     let mut change = Change::default();
     let bytes = document.to_json()?.into_bytes();
@@ -118,14 +134,23 @@ fn next_document(
         Some(Pause::Resumed) => None,
         None => before.and_then(|before| before.paused.clone()),
     };
-    Ok(ChannelDocument {
+    let mut document = ChannelDocument {
         schema: SCHEMA,
+        minimum_updater: before.and_then(|before| before.minimum_updater.clone()),
+        requires: before.map(|before| before.requires.clone()).unwrap_or_default(),
         channel: setting.name.clone(),
         release: release.clone(),
         since,
         waves: setting.waves.clone().unwrap_or(kept),
         paused,
-    })
+        floors: before.map(|before| before.floors.clone()).unwrap_or_default(),
+        blocked: before.map(|before| before.blocked.clone()).unwrap_or_default(),
+    };
+    if let Some(change) = &setting.mark {
+        marks::apply(&mut document, change)?;
+    }
+    marks::check(&document)?;
+    Ok(document.depending())
 }
 
 /// Puts a group's file into the channel.
@@ -150,6 +175,11 @@ pub async fn set_group(
     let state = State::load(folder.path(), ExpirationEnforcement::Unsafe).await?;
     if let Some(release) = &group.spec.release {
         check_release(&state, release)?;
+        for (name, channel) in state.channels()? {
+            if let Some(mark) = channel.marks().block_of(release).cloned() {
+                return Err(MarkError::Pinned { name, mark }.into());
+            }
+        }
     }
     if let Some(channel) = &group.spec.channel {
         let known: Vec<_> = state.channels()?.into_keys().collect();

@@ -160,6 +160,20 @@ pub enum ChannelError {
         /// Groups that follow it.
         groups: Vec<GroupName>,
     },
+    /// A mark, or the lack of one.
+    #[error(transparent)]
+    Mark(#[from] super::marks::MarkError),
+    /// A document that another generation of this program wrote.
+    #[error(
+        "the document {name} of the channel says what this slipway does not know: use the slipway that wrote it, or a newer one"
+    )]
+    Later {
+        /// Its TUF target name.
+        name: String,
+        /// What is not known.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A group file is wrong.
     #[error(transparent)]
     Group(#[from] super::group_file::GroupFileError),

@@ -10,8 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
-/// Least likeness of a name that is offered instead of a wrong one, from 0 to 1.
-const ALIKE: f64 = 0.75;
+use super::strict::{self, Step};
 
 /// Why a file is no node group.
 #[derive(Debug, thiserror::Error)]
@@ -53,14 +52,25 @@ pub fn parse(file: &std::path::Path, text: &str) -> Result<NodeGroup, GroupFileE
         let (line, column) = location.map_or((1, 1), |place| (place.line(), place.column()));
         GroupFileError::At { file: file.into(), line, column, problem }
     };
-    let group: NodeGroup = serde_saphyr::from_str(text).map_err(|error| {
+    let mut unknown = Vec::new();
+    let group = serde_saphyr::with_deserializer_from_str(text, |yaml| {
+        let (group, passed_over) = strict::read::<NodeGroup, _>(yaml);
+        unknown = passed_over;
+        group
+    });
+    // Only a text that is no YAML has no places.
+    let root = serde_saphyr::from_str::<Spanned<Place>>(text).ok();
+    // What is missing may be there under another name.
+    if let Some(field) = unknown.first() {
+        let place = root.as_ref().and_then(|root| key(root, &field.path));
+        return Err(at(place, field.to_string()));
+    }
+    let group: NodeGroup = group.map_err(|error| {
         let error = error.without_snippet();
         let place = error.location();
         let example = place.and_then(|place| example(text, place.line()));
         at(place, explain(error, example))
     })?;
-    // The text was parsed before, so this finds places.
-    let root = serde_saphyr::from_str::<Spanned<Place>>(text).ok();
     let wrong = |field: &str, problem: &str| {
         let place = root.as_ref().map(|root| find(root, field).referenced);
         Err(at(place, format!("{field}: {problem}")))
@@ -99,9 +109,6 @@ fn example(text: &str, line: u64) -> Option<String> {
 /// The parser's message without its place, and with the nearest right name or an example.
 fn explain(error: &serde_saphyr::Error, example: Option<String>) -> String {
     let text = match error {
-        serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
-            return unknown_field(field, expected);
-        }
         serde_saphyr::Error::DuplicateMappingKey { .. } => error.to_string(),
         other => example.unwrap_or_else(|| other.to_string()),
     };
@@ -109,24 +116,12 @@ fn explain(error: &serde_saphyr::Error, example: Option<String>) -> String {
     text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
-fn unknown_field(field: &str, expected: &[&str]) -> String {
-    let nearest = expected
-        .iter()
-        .map(|known| (strsim::jaro_winkler(field, known), known))
-        .filter(|(likeness, _)| *likeness >= ALIKE)
-        .max_by(|one, two| one.0.total_cmp(&two.0));
-    match nearest {
-        Some((_, known)) => format!("there is no field `{field}`: did you mean `{known}`?"),
-        None => format!("there is no field `{field}`: there are {}", expected.join(", ")),
-    }
-}
-
 /// The value at a path such as `spec.windows[0].length`, or its nearest known parent.
 fn find<'a>(root: &'a Spanned<Place>, field: &str) -> &'a Spanned<Place> {
     let mut here = root;
     for step in field.split(['.', '[']) {
         let next = match &here.value {
-            Place::Map(entries) => entries.get(step),
+            Place::Map(entries) => entries.get(step).map(|entry| &entry.value),
             Place::Sequence(items) => {
                 step.trim_end_matches(']').parse().ok().and_then(|index: usize| items.get(index))
             }
@@ -140,10 +135,32 @@ fn find<'a>(root: &'a Spanned<Place>, field: &str) -> &'a Spanned<Place> {
     here
 }
 
+/// Where the name of a field stands.
+fn key(root: &Spanned<Place>, path: &[Step]) -> Option<serde_saphyr::Location> {
+    let (Step::Field(name), parents) = path.split_last()? else { return None };
+    let mut here = root;
+    for step in parents {
+        here = match (&here.value, step) {
+            (Place::Map(entries), Step::Field(name)) => &entries.get(name)?.value,
+            (Place::Sequence(items), Step::Item(index)) => items.get(*index)?,
+            _ => return None,
+        };
+    }
+    let Place::Map(entries) = &here.value else { return None };
+    entries.get(name).map(|entry| entry.key)
+}
+
+/// Where a field and its value are.
+#[derive(Debug)]
+struct Entry {
+    key: serde_saphyr::Location,
+    value: Spanned<Place>,
+}
+
 /// Where the values of a YAML text are.
 #[derive(Debug)]
 enum Place {
-    Map(BTreeMap<String, Spanned<Place>>),
+    Map(BTreeMap<String, Entry>),
     Sequence(Vec<Spanned<Place>>),
     Bool,
     Other,
@@ -166,8 +183,8 @@ impl<'de> Visitor<'de> for PlaceVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Place, A::Error> {
         let mut entries = BTreeMap::new();
-        while let Some((key, value)) = map.next_entry()? {
-            entries.insert(key, value);
+        while let Some((key, value)) = map.next_entry::<Spanned<String>, _>()? {
+            entries.insert(key.value, Entry { key: key.referenced, value });
         }
         Ok(Place::Map(entries))
     }
@@ -251,7 +268,11 @@ spec:
     #[test]
     fn every_mistake_is_told_with_its_line() {
         for (from, to, words) in [
-            ("channel:", "chanel:", &["group.yaml:6:", "`chanel`", "did you mean `channel`"][..]),
+            ("channel:", "chanel:", &["group.yaml:6:3:", "`chanel`", "did you mean `channel`"][..]),
+            ("length:", "lenght:", &["group.yaml:11:7:", "`lenght`", "did you mean `length`"]),
+            ("- share", "- shar", &["group.yaml:14:7:", "`shar`", "did you mean `share`"]),
+            ("kind:", "colour:", &["group.yaml:2:1:", "there are apiVersion, kind, metadata"]),
+            ("settle: 30s", "requires: [cohorts]", &["group.yaml:19:", "`cohorts`", "floors"]),
             ("maximumVersion: 1.9.0", "maximumVersion: latest", &["group.yaml:7:", "latest"]),
             ("length: 4h", "length: 25h", &["group.yaml:9:", "spec.windows[0]", "24h"]),
             ("Europe/Berlin", "Mars/Base", &["group.yaml:9:", "Mars/Base", "IANA"]),

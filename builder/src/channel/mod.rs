@@ -15,6 +15,7 @@ mod error;
 pub mod folder;
 pub mod group_file;
 mod init;
+mod marks;
 pub mod metadata;
 pub mod payload;
 mod prune;
@@ -24,6 +25,7 @@ pub mod release_folder;
 pub mod roles;
 mod rotate;
 pub mod state;
+mod strict;
 mod verify;
 
 use std::path::Path;
@@ -35,6 +37,7 @@ pub use documents::{
 pub use error::ChannelError;
 pub use folder::Folder;
 pub use init::{RootKeys, create, init, root};
+pub use marks::{MarkChange, MarkError};
 pub use prune::{PruneRequest, Pruned, prune};
 pub use publish::{DEFAULT_LEVEL, MINIMUM_UPDATER, PublishRequest, PublishedRelease, publish};
 pub use refresh::refresh;

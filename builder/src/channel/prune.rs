@@ -89,7 +89,11 @@ pub async fn prune(
 fn kept(state: &State, newest: usize) -> Result<BTreeSet<ReleaseVersion>, ChannelError> {
     let all: BTreeSet<_> = state.releases().into_iter().map(|(version, _)| version).collect();
     let mut kept: BTreeSet<_> = all.into_iter().rev().take(newest).collect();
-    kept.extend(state.channels()?.into_values().map(|channel| channel.release));
+    for channel in state.channels()?.into_values() {
+        // A floor that is gone would hold every node below it.
+        kept.extend(channel.floors.into_iter().map(|mark| mark.release));
+        kept.insert(channel.release);
+    }
     kept.extend(state.groups()?.into_values().filter_map(|group| group.spec.release));
     Ok(kept)
 }

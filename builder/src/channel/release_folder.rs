@@ -11,6 +11,7 @@ use der::{DecodePem, Encode};
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::metadata::PublicKey;
+use super::strict;
 use crate::assemble::{RELEASE_FILE, SIGNATURE_FILE};
 use crate::fault::Fault;
 use crate::formats::tree::digest_reader;
@@ -43,6 +44,14 @@ pub enum ReleaseFolderError {
     /// The document is wrong.
     #[error("{} is wrong: build the release again", .0.display())]
     Document(PathBuf, #[source] InvalidDocument),
+    /// A later generation of this program built it, and something would get lost.
+    #[error("{} says what this slipway does not know ({problem}): publish it with the slipway that built it, or a newer one", .file.display())]
+    Later {
+        /// The document.
+        file: PathBuf,
+        /// What is not known.
+        problem: String,
+    },
     /// Signed by nobody, or by another key.
     #[error("{} is not signed by release.key of the key folder: build it with these keys, or give the right folder with --keys", .file.display())]
     Signature {
@@ -113,6 +122,11 @@ impl ReleaseFolder {
         let file = path.join(RELEASE_FILE);
         let bytes = read_bounded(&file, MAX_DOCUMENT_BYTES)?;
         check_signature(path, &bytes, &signers.release)?;
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        if let Some(unknown) = strict::read::<ReleaseDocument, _>(&mut json).1.first() {
+            let problem = unknown.to_string();
+            return Err(ReleaseFolderError::Later { file, problem });
+        }
         let document = ReleaseDocument::from_json(&bytes)
             .map_err(|error| ReleaseFolderError::Document(file, error))?;
         let folder = Self { path: path.into(), document };

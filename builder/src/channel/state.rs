@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use contract::channel::MAX_CHANNEL_BYTES;
-use contract::channel::group::MAX_GROUP_BYTES;
-use contract::channel::targets;
-use contract::release::offer::MAX_OFFER_BYTES;
+use contract::channel::group::{InvalidGroupJson, MAX_GROUP_BYTES};
+use contract::channel::{InvalidChannel, MAX_CHANNEL_BYTES, targets};
+use contract::release::offer::{InvalidOffer, MAX_OFFER_BYTES};
 use contract::{
     Architecture, ChannelDocument, ChannelName, Digest, GroupName, NodeGroup, Offer, ReleaseVersion,
 };
@@ -18,6 +17,7 @@ use super::ChannelError;
 use super::client::{self, Files, FolderTransport};
 use super::folder::read_bounded;
 use super::roles::TargetsRole;
+use super::strict;
 
 /// The initial root, which a node's settings take, below the channel's folder.
 pub const INITIAL_ROOT: &str = "root.json";
@@ -166,7 +166,7 @@ impl State {
         let read = |id: &OfferName, bytes: &[u8]| {
             let offer = Offer::from_json(bytes)?;
             if (&offer.release.version, offer.release.architecture) != (&id.0, id.1) {
-                return Err("it is the offer of another release".into());
+                return Err(Wrong::Broken("it is the offer of another release".into()));
             }
             Ok(offer)
         };
@@ -180,6 +180,25 @@ impl State {
     pub fn channels(&self) -> Result<BTreeMap<ChannelName, ChannelDocument>, ChannelError> {
         let read = |name: &ChannelName, bytes: &[u8]| Ok(ChannelDocument::from_json(name, bytes)?);
         self.documents(&self.targets, MAX_CHANNEL_BYTES, targets::parse_channel, read)
+    }
+
+    /// The document of one channel, to be changed and written again.
+    ///
+    /// # Errors
+    /// [`ChannelError::Later`] when it has a field that would get lost.
+    pub fn channel_to_change(
+        &self,
+        name: &ChannelName,
+    ) -> Result<Option<ChannelDocument>, ChannelError> {
+        let this = |target: &str| targets::parse_channel(target).filter(|found| found == name);
+        let read = |name: &ChannelName, bytes: &[u8]| {
+            let mut json = serde_json::Deserializer::from_slice(bytes);
+            match strict::read::<ChannelDocument, _>(&mut json).1.first() {
+                Some(unknown) => Err(Wrong::Later(unknown.to_string().into())),
+                None => Ok(ChannelDocument::from_json(name, bytes)?),
+            }
+        };
+        Ok(self.documents(&self.targets, MAX_CHANNEL_BYTES, this, read)?.remove(name))
     }
 
     /// All node groups.
@@ -196,7 +215,7 @@ impl State {
         role: &Targets,
         limit: u64,
         parse: impl Fn(&str) -> Option<K>,
-        read: impl Fn(&K, &[u8]) -> Result<T, Box<dyn std::error::Error + Send + Sync>>,
+        read: impl Fn(&K, &[u8]) -> Result<T, Wrong>,
     ) -> Result<BTreeMap<K, T>, ChannelError> {
         let mut found = BTreeMap::new();
         for (key, (name, target)) in names(role, parse) {
@@ -207,12 +226,39 @@ impl State {
             if bytes.len() as u64 != target.length || Digest::of(&bytes) != sha256 {
                 return Err(wrong("it is not what the metadata says".into()));
             }
-            let value = read(&key, &bytes).map_err(wrong)?;
+            let value = read(&key, &bytes).map_err(|error| match error {
+                Wrong::Broken(source) => wrong(source),
+                Wrong::Later(source) => ChannelError::Later { name: name.to_owned(), source },
+            })?;
             found.insert(key, value);
         }
         Ok(found)
     }
 }
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// What is wrong with a document whose digest is right.
+enum Wrong {
+    Broken(Source),
+    /// It is meant for a later generation of this program.
+    Later(Source),
+}
+
+macro_rules! wrong_from {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Wrong {
+            fn from(error: $error) -> Self {
+                match error.unmet() {
+                    Some(_) => Wrong::Later(error.into()),
+                    None => Wrong::Broken(error.into()),
+                }
+            }
+        }
+    )*};
+}
+
+wrong_from!(InvalidOffer, InvalidChannel, InvalidGroupJson);
 
 /// The digest of a target.
 pub fn target_digest(target: &Target) -> Option<Digest> {

@@ -11,6 +11,7 @@ use contract::release::verity::{BlockHasher, HashTree};
 use tough::ExpirationEnforcement;
 
 use super::ChannelError;
+use super::marks;
 use super::payload::{self, leaf_index};
 use super::state::{OfferName, State};
 use crate::formats::tree::digest_reader;
@@ -51,11 +52,13 @@ pub async fn verify(path: &Path, root: Option<Vec<u8>>) -> Result<Verified, Chan
     let (offers, channels, groups) = (state.offers()?, state.channels()?, state.groups()?);
     let known: Vec<_> = offers.keys().map(|(version, _)| version.clone()).collect();
     let pins = groups.values().filter_map(|group| group.spec.release.as_ref());
-    for version in channels.values().map(|channel| &channel.release).chain(pins) {
+    let floors = channels.values().flat_map(|channel| &channel.floors).map(|mark| &mark.release);
+    for version in channels.values().map(|channel| &channel.release).chain(pins).chain(floors) {
         if !known.contains(version) {
             return Err(ChannelError::UnknownRelease { version: version.clone(), known });
         }
     }
+    channels.values().try_for_each(marks::check)?;
     for name in groups.values().filter_map(|group| group.spec.channel.as_ref()) {
         if !channels.contains_key(name) {
             let known = channels.into_keys().collect();

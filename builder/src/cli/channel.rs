@@ -2,16 +2,21 @@
 
 use std::path::Path;
 
-use contract::ChannelName;
+use contract::channel::route::Mark;
+use contract::{ChannelName, ReleaseVersion};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::channel_arguments::{ChannelCommand, InitArguments, SetArguments, SigningArguments};
-use super::describe::{channel_terms, size};
+use super::channel_arguments::{
+    ChannelCommand, FloorCommand, InitArguments, MarkArguments, SetArguments, SigningArguments,
+};
+use super::describe::{channel_terms, mark_lines, size};
 use super::outcome::{Answer, Failed};
 use super::show::show;
 use crate::channel::state::{INITIAL_ROOT, MAX_ROOT_BYTES};
-use crate::channel::{self, ChannelSet, ChannelSetting, Lifetimes, Pause, PruneRequest, folder};
+use crate::channel::{
+    self, ChannelSet, ChannelSetting, Lifetimes, MarkChange, Pause, PruneRequest, folder,
+};
 use crate::signing::keys::KeyPurpose;
 
 /// Runs one of the commands.
@@ -22,6 +27,14 @@ pub async fn channel(command: ChannelCommand) -> Result<Answer, Failed> {
         ChannelCommand::Verify { channel, root } => verify(&channel, root.as_deref()).await,
         ChannelCommand::Refresh { channel, signing } => refresh(&channel, &signing).await,
         ChannelCommand::Set(arguments) => set(arguments).await,
+        ChannelCommand::Floor(command) => floor(command).await,
+        ChannelCommand::Block { marked, reason, instead } => {
+            let change = MarkChange::Block(Mark { release: marked.release.clone(), reason });
+            mark(&marked, change, instead).await
+        }
+        ChannelCommand::Unblock { marked } => {
+            mark(&marked, MarkChange::Unblock(marked.release.clone()), None).await
+        }
         ChannelCommand::Remove { channel, name, signing } => {
             remove(&channel, &name, &signing).await
         }
@@ -108,11 +121,42 @@ async fn set(arguments: SetArguments) -> Result<Answer, Failed> {
         waves: arguments.waves,
         since: arguments.since,
         pause,
+        mark: None,
     };
-    let (keys, lifetimes) = (&arguments.signing.keys, arguments.signing.lifetimes());
+    write(&arguments.channel, &setting, &arguments.signing).await
+}
+
+async fn floor(command: FloorCommand) -> Result<Answer, Failed> {
+    match command {
+        FloorCommand::Add { marked, reason } => {
+            let change = MarkChange::AddFloor(Mark { release: marked.release.clone(), reason });
+            mark(&marked, change, None).await
+        }
+        FloorCommand::Remove { marked } => {
+            mark(&marked, MarkChange::RemoveFloor(marked.release.clone()), None).await
+        }
+    }
+}
+
+async fn mark(
+    marked: &MarkArguments,
+    change: MarkChange,
+    release: Option<ReleaseVersion>,
+) -> Result<Answer, Failed> {
+    let setting =
+        ChannelSetting { release, mark: Some(change), ..ChannelSetting::of(marked.name.clone()) };
+    write(&marked.channel, &setting, &marked.signing).await
+}
+
+async fn write(
+    path: &Path,
+    setting: &ChannelSetting,
+    signing: &SigningArguments,
+) -> Result<Answer, Failed> {
     let now = Timestamp::now();
-    let folder = channel::open(&arguments.channel)?;
-    let set = channel::set_channel(&folder, &setting, keys, lifetimes, now).await?;
+    let folder = channel::open(path)?;
+    let (keys, lifetimes) = (&signing.keys, signing.lifetimes());
+    let set = channel::set_channel(&folder, setting, keys, lifetimes, now).await?;
     Ok(Answer { text: set_text(&set, now), json: set_json(&set) })
 }
 
@@ -131,8 +175,11 @@ fn set_text(set: &ChannelSet, now: Timestamp) -> String {
     let was = before.map(|before| format!(" (was {})", before.release)).unwrap_or_default();
     let terms = channel_terms(document, now);
     format!(
-        "{new}{} is {}{was} since {}, {terms}\n",
-        document.channel, document.release, document.since
+        "{new}{} is {}{was} since {}, {terms}\n{}",
+        document.channel,
+        document.release,
+        document.since,
+        mark_lines(document)
     )
 }
 

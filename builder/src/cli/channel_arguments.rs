@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use contract::channel::route::MAX_REASON;
 use contract::channel::waves::Waves;
 use contract::{ChannelName, GroupName, ReleaseVersion};
 use jiff::{SignedDuration, Span, SpanRelativeTo};
@@ -38,6 +39,25 @@ pub enum ChannelCommand {
     },
     /// Point a channel at a release.
     Set(SetArguments),
+    /// Releases that nodes may not skip on their way up.
+    #[command(subcommand)]
+    Floor(FloorCommand),
+    /// Let no node take a release, whoever wants it.
+    Block {
+        #[command(flatten)]
+        marked: MarkArguments,
+        /// Why; nodes show it.
+        #[arg(long, value_name = "REASON", value_parser = parse_reason)]
+        reason: String,
+        /// The release that the channel points at from now on, if it points at this one.
+        #[arg(long, value_name = "RELEASE")]
+        instead: Option<ReleaseVersion>,
+    },
+    /// Let nodes take a blocked release again.
+    Unblock {
+        #[command(flatten)]
+        marked: MarkArguments,
+    },
     /// Remove a channel that no group follows.
     Remove {
         /// The channel's folder.
@@ -57,6 +77,37 @@ pub enum ChannelCommand {
         #[command(flatten)]
         signing: SigningArguments,
     },
+}
+
+/// `slipway channel floor`.
+#[derive(Debug, Subcommand)]
+pub enum FloorCommand {
+    /// Let no node skip a release.
+    Add {
+        #[command(flatten)]
+        marked: MarkArguments,
+        /// Why; nodes show it.
+        #[arg(long, value_name = "REASON", value_parser = parse_reason)]
+        reason: String,
+    },
+    /// Let nodes skip it again.
+    Remove {
+        #[command(flatten)]
+        marked: MarkArguments,
+    },
+}
+
+/// A release of a channel.
+#[derive(Debug, Args)]
+pub struct MarkArguments {
+    /// The channel's folder.
+    pub channel: PathBuf,
+    /// Name of the channel.
+    pub name: ChannelName,
+    /// The release.
+    pub release: ReleaseVersion,
+    #[command(flatten)]
+    pub signing: SigningArguments,
 }
 
 /// `slipway channel init`.
@@ -282,7 +333,7 @@ fn parse_since(text: &str) -> Result<Since, String> {
 
 /// A reason that says something.
 fn parse_reason(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() || text.len() > 200 {
+    if text.trim().is_empty() || text.len() > MAX_REASON {
         return Err("say why, in up to 200 bytes: nodes show it".to_owned());
     }
     Ok(text.trim().to_owned())

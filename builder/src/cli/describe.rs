@@ -1,6 +1,7 @@
 //! Documents in words: releases, channels and groups.
 
 use contract::channel::group::DrainPolicy;
+use contract::channel::route::Mark;
 use contract::channel::waves::percent;
 use contract::{ChannelDocument, NodeGroup, ReleaseDocument};
 use jiff::Timestamp;
@@ -46,6 +47,14 @@ pub fn channel_terms(channel: &ChannelDocument, now: Timestamp) -> String {
     };
     let paused = channel.paused.as_ref().map(|why| format!(", paused: {why}")).unwrap_or_default();
     format!("{waves}{open}{paused}")
+}
+
+/// What a channel marks, a line each; nothing when it marks nothing.
+pub fn mark_lines(channel: &ChannelDocument) -> String {
+    let line = |word: &str, mark: &Mark| format!("  {:<10} {word} {mark}\n", "");
+    let floors = channel.floors.iter().map(|mark| line("not without", mark));
+    let blocked = channel.blocked.iter().map(|mark| line("never", mark));
+    floors.chain(blocked).collect()
 }
 
 /// What a group follows, and within which limits.

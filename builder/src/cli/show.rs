@@ -8,7 +8,7 @@ use serde_json::json;
 use tough::ExpirationEnforcement;
 use tough::schema::RoleType;
 
-use super::describe::{channel_terms, group_terms, size};
+use super::describe::{channel_terms, group_terms, mark_lines, size};
 use super::outcome::{Answer, Failed};
 use crate::channel::State;
 use crate::channel::roles::TargetsRole;
@@ -106,7 +106,8 @@ fn section(title: &str, lines: impl Iterator<Item = String>) -> String {
 
 fn channel_text(channel: &ChannelDocument, now: Timestamp) -> String {
     let (name, terms) = (channel.channel.as_str(), channel_terms(channel, now));
-    format!("  {name:<10} {} since {}, {terms}\n", channel.release, channel.since)
+    let marks = mark_lines(channel);
+    format!("  {name:<10} {} since {}, {terms}\n{marks}", channel.release, channel.since)
 }
 
 fn group_text(group: &NodeGroup) -> String {

@@ -93,7 +93,7 @@ fn phase_line(status: &Status) -> String {
 fn ended(before: &Status, now: &Status, aim: Aim) -> Option<Ended> {
     // Times do not tell: a node's clock may be set in between.
     if let Some(fallback) = &now.fallback
-        && before.fallback.as_ref() != Some(fallback)
+        && !before.fallback.as_ref().is_some_and(|known| is_same(known, fallback))
     {
         return Some(Ended::GivenUp(fallback.clone()));
     }
@@ -115,8 +115,15 @@ fn ended(before: &Status, now: &Status, aim: Aim) -> Option<Ended> {
     }
 }
 
+/// Whether both are the same event. An older slipwayd says less of it than the one that comes next.
+fn is_same(one: &Fallback, other: &Fallback) -> bool {
+    (one.at, one.generation, &one.version) == (other.at, other.generation, &other.version)
+}
+
 #[cfg(test)]
 mod tests {
+    use contract::node::api::CauseKind;
+
     use super::*;
     use crate::node::text::tests::{example, fallback, problem};
 
@@ -124,6 +131,16 @@ mod tests {
         let mut status = example();
         change(&mut status);
         ended(&example(), &status, Aim::Blessed)
+    }
+
+    #[test]
+    fn a_fallback_of_before_that_is_told_in_other_words_is_no_new_one() {
+        let mut before = example();
+        let known = Fallback { kind: CauseKind::Unknown, probe: None, ..fallback() };
+        before.fallback = Some(known);
+        let mut status = before.clone();
+        status.fallback = Some(fallback());
+        assert_eq!(ended(&before, &status, Aim::Blessed), None);
     }
 
     #[test]

@@ -31,6 +31,10 @@ pub fn why(why: &Why) -> String {
     };
     let mut text =
         format!("running    {}\nwanted     {}\n", version(&why.running), version(&why.wanted));
+    if let [_, _, ..] = why.way.as_slice() {
+        let steps: Vec<_> = why.way.iter().map(ToString::to_string).collect();
+        text += &format!("way        {}\n", steps.join(", "));
+    }
     if why.holds.is_empty() {
         text += "Nothing holds the node.\n";
     }
@@ -126,12 +130,16 @@ pub(crate) mod tests {
             generation: 6,
             at: at("2026-11-25T11:20:00Z"),
             reached: Reached::Probe,
+            kind: CauseKind::Probe,
+            probe: Some("web".into()),
+            also: vec!["ingress".into()],
             cause: "probe `web` failed: http://127.0.0.1:8080/ answered 503".into(),
         }
     }
 
     pub(crate) fn problem() -> Problem {
         Problem {
+            kind: ProblemKind::Staging,
             at: at("2026-11-25T11:58:30Z"),
             message: "cannot fetch the release 1.4.2: connection refused".into(),
             next: "check that the mirrors of the settings can be reached".into(),
@@ -221,6 +229,9 @@ pub(crate) mod tests {
             root_hash: [0xcd; 32].into(),
             since: at("2026-11-25T11:20:00Z"),
             reached: Reached::Probe,
+            kind: CauseKind::Probe,
+            probe: fallback().probe,
+            also: fallback().also,
             cause: fallback().cause,
         }];
         node.drift = Some(drifted());
@@ -262,12 +273,18 @@ pub(crate) mod tests {
         assert_snapshot!(why(&Why {
             running: "1.3.0".parse().ok(),
             wanted: "1.4.0".parse().ok(),
+            way: vec!["1.3.5".parse().unwrap(), "1.4.0".parse().unwrap()],
             holds: vec![
                 hold(Rule::Wave, "the node's wave has not come", Some("2026-11-25T16:00:00Z")),
                 hold(Rule::Refused, "1.4.0 was bad on this node", None),
             ],
         }));
-        assert_snapshot!(why(&Why { running: None, wanted: None, holds: Vec::new() }));
+        assert_snapshot!(why(&Why {
+            running: None,
+            wanted: None,
+            way: Vec::new(),
+            holds: Vec::new()
+        }));
     }
 
     #[test]

@@ -18,14 +18,14 @@ fn slipway(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
 }
 
 /// Demands success; gives standard output.
-fn succeeds(folder: &Path, arguments: &[&str]) -> String {
+pub fn succeeds(folder: &Path, arguments: &[&str]) -> String {
     let (code, out, errors) = slipway(folder, arguments);
     assert_eq!(code, 0, "{arguments:?}: {errors}");
     out
 }
 
 /// Demands an exit code, words on standard error, and a silent standard output.
-fn refuses(folder: &Path, arguments: &[&str], code: i32, words: &[&str]) {
+pub fn refuses(folder: &Path, arguments: &[&str], code: i32, words: &[&str]) {
     let (found, out, errors) = slipway(folder, arguments);
     assert_eq!((found, out.as_str()), (code, ""), "{arguments:?}: {errors}");
     for word in words {
@@ -34,7 +34,7 @@ fn refuses(folder: &Path, arguments: &[&str], code: i32, words: &[&str]) {
 }
 
 /// A folder with `keys` and the releases `r1` (1.0.0) and `r2` (1.1.0).
-async fn folder() -> Bench {
+pub async fn folder() -> Bench {
     let bench = Bench::new().await;
     fs::remove_dir_all(bench.channel()).unwrap();
     for (version, name, seed) in [("1.0.0", "r1", 1), ("1.1.0", "r2", 2)] {

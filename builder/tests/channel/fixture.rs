@@ -156,6 +156,7 @@ pub fn setting(name: &str, version: &str) -> ChannelSetting {
         waves: None,
         since: None,
         pause: None,
+        mark: None,
     }
 }
 

@@ -3,13 +3,17 @@
 //! `groups`; a cluster takes the same document as a custom resource.
 
 use jiff::SignedDuration;
+use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::waves::Waves;
 use crate::channel::window::Window;
+use crate::head::{self, Document, Feature, Head, Unmet, Unreadable};
 use crate::{ChannelName, GroupName, ReleaseVersion};
 
-/// The only `apiVersion` that is read.
+/// What every `apiVersion` begins with.
+const API_GROUP: &str = "slipway.dev/";
+/// The `apiVersion` that is written.
 pub const API_VERSION: &str = "slipway.dev/v1alpha1";
 /// The only `kind` that is read.
 pub const KIND: &str = "NodeGroup";
@@ -28,7 +32,7 @@ pub const LONGEST_DEADLINE: SignedDuration = SignedDuration::from_hours(24);
 
 /// A node group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct NodeGroup {
     /// [`API_VERSION`].
     pub api_version: String,
@@ -42,7 +46,6 @@ pub struct NodeGroup {
 
 /// The part of Kubernetes' object metadata that a group needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Metadata {
     /// Name of the group.
     pub name: GroupName,
@@ -50,8 +53,14 @@ pub struct Metadata {
 
 /// What is wanted of a group's nodes. Exactly one of `channel` and `release` is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct Spec {
+    /// The oldest `slipwayd` that may act on the document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum_updater: Option<Version>,
+    /// Features that its reader must know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<Feature>,
     /// Follow this channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<ChannelName>,
@@ -93,7 +102,6 @@ pub struct Spec {
 
 /// How a node drains itself, by the eviction API of its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Drain {
     /// How long its pods have to leave.
     pub deadline: SignedDuration,
@@ -135,15 +143,12 @@ pub struct InvalidGroup {
 /// Why the JSON of a channel's group was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidGroupJson {
-    /// Not JSON, or not this shape.
-    #[error("not a node group")]
-    Json(#[from] serde_json::Error),
+    /// It cannot be read.
+    #[error("the node group cannot be read")]
+    Read(#[from] Unreadable),
     /// A field is wrong.
     #[error("the node group is wrong")]
     Group(#[from] InvalidGroup),
-    /// Over [`MAX_GROUP_BYTES`].
-    #[error("the node group has {0} bytes, more than the allowed {MAX_GROUP_BYTES}")]
-    TooLarge(u64),
     /// It belongs to another group.
     #[error("this is the document of group `{found}`, not of `{expected}`")]
     Name {
@@ -154,17 +159,40 @@ pub enum InvalidGroupJson {
     },
 }
 
+impl InvalidGroupJson {
+    /// What the reader lacks, when that is all that is wrong.
+    pub fn unmet(&self) -> Option<&Unmet> {
+        match self {
+            InvalidGroupJson::Read(error) => error.unmet(),
+            _ => None,
+        }
+    }
+}
+
+impl Document for NodeGroup {
+    const MAX_BYTES: u64 = MAX_GROUP_BYTES;
+
+    /// A resource of Kubernetes has these below `spec`.
+    fn head(bytes: &[u8]) -> Result<Head, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Outer {
+            #[serde(default)]
+            spec: Head,
+        }
+        Ok(serde_json::from_slice::<Outer>(bytes)?.spec)
+    }
+}
+
 impl NodeGroup {
     /// Parses and checks the document of group `name`.
     ///
     /// # Errors
     /// [`InvalidGroupJson`].
     pub fn from_json(name: &GroupName, bytes: &[u8]) -> Result<Self, InvalidGroupJson> {
-        if bytes.len() as u64 > MAX_GROUP_BYTES {
-            return Err(InvalidGroupJson::TooLarge(bytes.len() as u64));
-        }
-        let group: Self = serde_json::from_slice(bytes)?;
-        group.check()?;
+        let group: Self = head::read(bytes)?;
+        // A later version of the resource, which requires nothing unknown.
+        let is_later = group.api_version.strip_prefix(API_GROUP).is_some();
+        group.check_as(if is_later { &group.api_version } else { API_VERSION })?;
         if group.metadata.name != *name {
             let (expected, found) = (name.clone(), group.metadata.name);
             return Err(InvalidGroupJson::Name { expected, found });
@@ -185,9 +213,22 @@ impl NodeGroup {
     /// # Errors
     /// [`InvalidGroup`] with the first wrong field.
     pub fn check(&self) -> Result<(), InvalidGroup> {
+        if let Some(feature) = self.spec.requires.iter().find(|feature| !feature.is_known()) {
+            return Err(InvalidGroup {
+                field: "spec.requires".to_owned(),
+                problem: format!(
+                    "this slipway does not know the feature `{feature}`: there are {}",
+                    head::FEATURES.join(", ")
+                ),
+            });
+        }
+        self.check_as(API_VERSION)
+    }
+
+    fn check_as(&self, api_version: &str) -> Result<(), InvalidGroup> {
         let wrong =
             |field: &str, problem: String| Err(InvalidGroup { field: field.to_owned(), problem });
-        if self.api_version != API_VERSION {
+        if self.api_version != api_version {
             return wrong(
                 "apiVersion",
                 format!("`{}` is unknown: write {API_VERSION}", self.api_version),
@@ -332,6 +373,5 @@ mod tests {
             change(&mut wrong);
             assert_eq!(wrong.check().unwrap_err().field, field);
         }
-        assert!(serde_json::from_str::<NodeGroup>(r#"{"spec": {"chanel": "x"}}"#).is_err());
     }
 }

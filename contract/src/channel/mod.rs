@@ -3,27 +3,36 @@
 
 pub mod group;
 pub mod names;
+pub mod route;
 pub mod targets;
 pub mod waves;
 pub mod window;
 
 use jiff::Timestamp;
+use semver::Version;
 use serde::{Deserialize, Serialize};
 
+use self::route::{Mark, Marks};
 use self::waves::Waves;
+use crate::head::{self, Document, Feature, Unmet, Unreadable};
 use crate::{ChannelName, ReleaseVersion};
 
-/// The schema that this crate writes and reads.
+/// The schema that this crate writes.
 pub const SCHEMA: u32 = 1;
 /// Largest channel document that is read, in bytes.
 pub const MAX_CHANNEL_BYTES: u64 = 64 << 10;
 
 /// What a channel points at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ChannelDocument {
     /// Format version, [`SCHEMA`].
     pub schema: u32,
+    /// The oldest `slipwayd` that may act on the document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum_updater: Option<Version>,
+    /// Features that its reader must know; see [`ChannelDocument::depending`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<Feature>,
     /// The channel's own name, so that one document cannot stand in for another.
     pub channel: ChannelName,
     /// The release that nodes of this channel run.
@@ -36,20 +45,34 @@ pub struct ChannelDocument {
     /// Why no node may start an update at present; absent when they may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
+    /// Releases that may not be skipped on the way up, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub floors: Vec<Mark>,
+    /// Releases that must not be taken, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<Mark>,
+}
+
+impl InvalidChannel {
+    /// What the reader lacks, when that is all that is wrong.
+    pub fn unmet(&self) -> Option<&Unmet> {
+        match self {
+            InvalidChannel::Read(error) => error.unmet(),
+            _ => None,
+        }
+    }
+}
+
+impl Document for ChannelDocument {
+    const MAX_BYTES: u64 = MAX_CHANNEL_BYTES;
 }
 
 /// Why a channel document was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidChannel {
-    /// Not JSON, or not this shape.
-    #[error("not a channel document")]
-    Json(#[from] serde_json::Error),
-    /// Written by another generation of this software.
-    #[error("the channel document has schema {0}, this program reads {SCHEMA}")]
-    Schema(u32),
-    /// Over [`MAX_CHANNEL_BYTES`].
-    #[error("the channel document has {0} bytes, more than the allowed {MAX_CHANNEL_BYTES}")]
-    TooLarge(u64),
+    /// It cannot be read.
+    #[error("the channel document cannot be read")]
+    Read(#[from] Unreadable),
     /// It belongs to another channel.
     #[error("this is the document of channel `{found}`, not of `{expected}`")]
     Name {
@@ -66,23 +89,42 @@ impl ChannelDocument {
     /// # Errors
     /// [`InvalidChannel`].
     pub fn from_json(name: &ChannelName, bytes: &[u8]) -> Result<Self, InvalidChannel> {
-        if bytes.len() as u64 > MAX_CHANNEL_BYTES {
-            return Err(InvalidChannel::TooLarge(bytes.len() as u64));
-        }
-        #[derive(Deserialize)]
-        struct Head {
-            schema: u32,
-        }
-        let head: Head = serde_json::from_slice(bytes)?;
-        if head.schema != SCHEMA {
-            return Err(InvalidChannel::Schema(head.schema));
-        }
-        let document: Self = serde_json::from_slice(bytes)?;
+        let document: Self = head::read(bytes)?;
         if document.channel != *name {
             let (expected, found) = (name.clone(), document.channel);
             return Err(InvalidChannel::Name { expected, found });
         }
         Ok(document)
+    }
+
+    /// What it marks.
+    pub fn marks(&self) -> Marks {
+        Marks { floors: self.floors.clone(), blocked: self.blocked.clone() }
+    }
+
+    /// What a document marks, as far as that can be read of one that is meant for a later reader.
+    pub fn glimpse(bytes: &[u8]) -> Marks {
+        #[derive(Deserialize)]
+        struct Glimpse {
+            #[serde(default)]
+            floors: Vec<Mark>,
+            #[serde(default)]
+            blocked: Vec<Mark>,
+        }
+        match serde_json::from_slice(bytes) {
+            Ok(Glimpse { floors, blocked }) => Marks { floors, blocked },
+            Err(_) => Marks::default(),
+        }
+    }
+
+    /// The same, with `requires` naming each feature that its content depends on.
+    #[must_use]
+    pub fn depending(mut self) -> Self {
+        self.requires.retain(|feature| !feature.is_known());
+        let used = [(head::FLOORS, &self.floors), (head::BLOCKED, &self.blocked)];
+        let used = used.into_iter().filter(|(_, marks)| !marks.is_empty());
+        self.requires.extend(used.map(|(name, _)| Feature::known(name)));
+        self
     }
 
     /// The text that is published.

@@ -17,7 +17,6 @@ pub const MAX_WAVES: usize = 64;
 
 /// From `after` on, `share` of the nodes may start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Wave {
     /// Share of all nodes, over 0 and at most 1, counted from the first wave on.
     pub share: f64,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// A stretch of time that comes back on the given days.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct Window {
     /// Days on which it starts; every day, when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

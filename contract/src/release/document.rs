@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::head::{self, Document, Unreadable};
 use crate::{Architecture, Digest, ReleaseVersion, RootHash};
 
-/// The schema that this crate writes and reads.
+/// The schema that this crate writes.
 pub const SCHEMA: u32 = 1;
 
 /// Largest `release.json` that is read, in bytes.
@@ -13,7 +14,6 @@ pub const MAX_DOCUMENT_BYTES: u64 = 1 << 20;
 
 /// A release: version, components, root hash and the digest of every file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ReleaseDocument {
     /// Format version, [`SCHEMA`].
     pub schema: u32,
@@ -35,7 +35,6 @@ pub struct ReleaseDocument {
 
 /// One named piece of software and its upstream version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Component {
     /// Such as `kubelet` or `linux`.
     pub name: String,
@@ -45,7 +44,6 @@ pub struct Component {
 
 /// The root file system image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RootDescription {
     /// dm-verity root hash over the image.
     pub root_hash: RootHash,
@@ -61,7 +59,6 @@ pub struct RootDescription {
 
 /// A file in the release folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct FileDescription {
     /// File name without a folder.
     pub name: String,
@@ -74,17 +71,9 @@ pub struct FileDescription {
 /// Why a document was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidDocument {
-    /// Not JSON, or not this shape.
-    #[error("not a release document")]
-    Json(#[from] serde_json::Error),
-    /// Written by another generation of this software.
-    #[error(
-        "the release document has schema {0}, this program reads {SCHEMA}: use the matching version"
-    )]
-    Schema(u32),
-    /// Over [`MAX_DOCUMENT_BYTES`].
-    #[error("the release document has {0} bytes, more than the allowed {MAX_DOCUMENT_BYTES}")]
-    TooLarge(u64),
+    /// It cannot be read.
+    #[error("the release document cannot be read")]
+    Read(#[from] Unreadable),
     /// A file name that would leave the release folder, or one given twice.
     #[error("the release document lists the file `{0}`, which is not a plain, unique file name")]
     FileName(String),
@@ -93,24 +82,17 @@ pub enum InvalidDocument {
     RootSize(u64),
 }
 
+impl Document for ReleaseDocument {
+    const MAX_BYTES: u64 = MAX_DOCUMENT_BYTES;
+}
+
 impl ReleaseDocument {
     /// Parses and checks a document.
     ///
     /// # Errors
-    /// [`InvalidDocument`] for anything that this program would not itself have written.
+    /// [`InvalidDocument`] for what is no release document, or asks for a later reader.
     pub fn from_json(bytes: &[u8]) -> Result<Self, InvalidDocument> {
-        if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
-            return Err(InvalidDocument::TooLarge(bytes.len() as u64));
-        }
-        #[derive(Deserialize)]
-        struct Head {
-            schema: u32,
-        }
-        let head: Head = serde_json::from_slice(bytes)?;
-        if head.schema != SCHEMA {
-            return Err(InvalidDocument::Schema(head.schema));
-        }
-        let document: Self = serde_json::from_slice(bytes)?;
+        let document: Self = head::read(bytes)?;
         document.check()?;
         Ok(document)
     }
@@ -187,9 +169,9 @@ mod tests {
     }
 
     #[test]
-    fn a_later_schema_is_named_before_its_fields_are_judged() {
-        let error = ReleaseDocument::from_json(br#"{"schema": 2, "novel": true}"#).unwrap_err();
-        assert!(matches!(error, InvalidDocument::Schema(2)), "{error}");
+    fn a_later_schema_alone_is_read() {
+        let text = example().to_json().unwrap().replace(r#""schema": 1"#, r#""schema": 2"#);
+        assert_eq!(ReleaseDocument::from_json(text.as_bytes()).unwrap().schema, 2);
     }
 
     #[test]

@@ -9,12 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use semver::Version;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::head::{self, Document, Head, Unmet, Unreadable};
 use crate::release::layout::{BLOCK_BYTES, MIB, ROOT_BYTES};
 use crate::{Digest, ReleaseDocument, RootHash, Slot};
 
-/// The schema that this crate writes and reads.
+/// The schema that this crate writes.
 pub const SCHEMA: u32 = 1;
 /// Largest `offer.json` that is read, in bytes.
 pub const MAX_OFFER_BYTES: u64 = 2 << 20;
@@ -29,7 +30,6 @@ pub const LEAF_BYTES: u64 = 8;
 
 /// A content-addressed file of the channel: `blobs/<sha256>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Blob {
     /// SHA-256 of the content, which is also its name.
     pub sha256: Digest,
@@ -39,7 +39,6 @@ pub struct Blob {
 
 /// A release as a channel offers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Offer {
     /// Format version, [`SCHEMA`].
     pub schema: u32,
@@ -52,12 +51,28 @@ pub struct Offer {
     /// The root file system image.
     pub root: Payload,
     /// The UKI of each slot.
+    #[serde(deserialize_with = "of_known_slots")]
     pub ukis: BTreeMap<Slot, Payload>,
+}
+
+/// A slot that this generation does not know is passed over, like any field.
+fn of_known_slots<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<Slot, Payload>, D::Error> {
+    #[derive(Deserialize)]
+    struct Ukis {
+        a: Option<Payload>,
+        b: Option<Payload>,
+    }
+    let Ukis { a, b } = Ukis::deserialize(deserializer)?;
+    Ok([(Slot::A, a), (Slot::B, b)]
+        .into_iter()
+        .filter_map(|(slot, uki)| Some((slot, uki?)))
+        .collect())
 }
 
 /// One run of bytes, and the ways in which it can be assembled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Payload {
     /// Size in bytes, uncompressed.
     pub bytes: u64,
@@ -76,7 +91,6 @@ pub struct Payload {
 
 /// One independent zstd frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Frame {
     /// Compressed size in bytes.
     pub bytes: u32,
@@ -114,41 +128,52 @@ pub enum Way {
 /// Why an offer was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidOffer {
-    /// Not JSON, or not this shape.
-    #[error("not an offer")]
-    Json(#[from] serde_json::Error),
+    /// It cannot be read.
+    #[error("the offer cannot be read")]
+    Read(#[from] Unreadable),
     /// Its release document is wrong.
     #[error("the offer's release document is wrong")]
     Release(#[from] crate::release::document::InvalidDocument),
-    /// Written by another generation of this software.
-    #[error("the offer has schema {0}, this program reads {SCHEMA}: use the matching version")]
-    Schema(u32),
-    /// Over [`MAX_OFFER_BYTES`].
-    #[error("the offer has {0} bytes, more than the allowed {MAX_OFFER_BYTES}")]
-    TooLarge(u64),
     /// Parts of the offer contradict each other.
     #[error("the offer contradicts itself: {0}")]
     Contradiction(String),
+}
+
+impl InvalidOffer {
+    /// What the reader lacks, when that is all that is wrong.
+    pub fn unmet(&self) -> Option<&Unmet> {
+        match self {
+            InvalidOffer::Read(error) => error.unmet(),
+            _ => None,
+        }
+    }
+}
+
+impl Document for Offer {
+    const MAX_BYTES: u64 = MAX_OFFER_BYTES;
+
+    /// What the release requires, the offer requires.
+    fn head(bytes: &[u8]) -> Result<Head, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Inner {
+            #[serde(default)]
+            release: Head,
+        }
+        let mut head: Head = serde_json::from_slice(bytes)?;
+        let Inner { release } = serde_json::from_slice(bytes)?;
+        head.requires.extend(release.requires);
+        head.minimum_updater = head.minimum_updater.max(release.minimum_updater);
+        Ok(head)
+    }
 }
 
 impl Offer {
     /// Parses and checks an offer.
     ///
     /// # Errors
-    /// [`InvalidOffer`] for anything that `slipway publish` would not itself have written.
+    /// [`InvalidOffer`] for what is no offer, contradicts itself, or asks for a later reader.
     pub fn from_json(bytes: &[u8]) -> Result<Self, InvalidOffer> {
-        if bytes.len() as u64 > MAX_OFFER_BYTES {
-            return Err(InvalidOffer::TooLarge(bytes.len() as u64));
-        }
-        #[derive(Deserialize)]
-        struct Head {
-            schema: u32,
-        }
-        let head: Head = serde_json::from_slice(bytes)?;
-        if head.schema != SCHEMA {
-            return Err(InvalidOffer::Schema(head.schema));
-        }
-        let offer: Self = serde_json::from_slice(bytes)?;
+        let offer: Self = head::read(bytes)?;
         offer.check()?;
         Ok(offer)
     }

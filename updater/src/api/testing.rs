@@ -130,7 +130,7 @@ impl Node for FakeNode {
     }
 
     async fn why(&self) -> Why {
-        Why { running: "1.4.0".parse().ok(), wanted: None, holds: Vec::new() }
+        Why { running: "1.4.0".parse().ok(), wanted: None, way: Vec::new(), holds: Vec::new() }
     }
 
     async fn history(&self) -> History {

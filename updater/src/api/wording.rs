@@ -4,11 +4,12 @@
 //! its place; none is mapped by a wildcard.
 
 use contract::node::api::{
-    Event, EventKind, Fallback, Progress as ApiProgress, Reached, RefusedRelease, Step, TransferWay,
+    CauseKind, Event, EventKind, Fallback, Progress as ApiProgress, Reached, RefusedRelease, Step,
+    TransferWay,
 };
 
 use crate::staging::{KnownWay, Part, Phase, Progress};
-use crate::update::{Cause, Event as Entry, Happening, Journal, Refusal};
+use crate::update::{Cause, Event as Entry, Failure, Happening, Journal, Refusal};
 
 /// How far a release got.
 pub fn reached(cause: &Cause) -> Reached {
@@ -20,6 +21,33 @@ pub fn reached(cause: &Cause) -> Reached {
     }
 }
 
+/// Why a release was given up.
+pub fn kind(cause: &Cause) -> CauseKind {
+    match cause {
+        Cause::Loader => CauseKind::Loader,
+        Cause::Kernel { .. } => CauseKind::Kernel,
+        Cause::Userspace { judging: false, .. } => CauseKind::Userspace,
+        Cause::Userspace { judging: true, .. } => CauseKind::Judging,
+        Cause::Verdict(_) => CauseKind::Probe,
+        Cause::RolledBack => CauseKind::RolledBack,
+    }
+}
+
+fn failure(cause: &Cause) -> Option<&Failure> {
+    match cause {
+        Cause::Verdict(failure) => Some(failure),
+        Cause::Loader | Cause::Kernel { .. } | Cause::Userspace { .. } | Cause::RolledBack => None,
+    }
+}
+
+fn probe(cause: &Cause) -> Option<String> {
+    failure(cause).map(|failure| failure.probe.clone())
+}
+
+fn also(cause: &Cause) -> Vec<String> {
+    failure(cause).and_then(|failure| failure.also.clone()).unwrap_or_default()
+}
+
 /// A release that is refused.
 pub fn refused(refusal: &Refusal) -> RefusedRelease {
     RefusedRelease {
@@ -27,6 +55,9 @@ pub fn refused(refusal: &Refusal) -> RefusedRelease {
         root_hash: refusal.release.root_hash,
         since: refusal.at,
         reached: reached(&refusal.cause),
+        kind: kind(&refusal.cause),
+        probe: probe(&refusal.cause),
+        also: also(&refusal.cause),
         cause: refusal.cause.to_string(),
     }
 }
@@ -45,6 +76,9 @@ pub fn fallback(journal: &Journal) -> Option<Fallback> {
         generation: generation.unwrap_or_default(),
         at: entry.at,
         reached: reached(cause),
+        kind: kind(cause),
+        probe: probe(cause),
+        also: also(cause),
         cause: cause.to_string(),
     })
 }

@@ -45,7 +45,6 @@ impl ClockReading {
 
 /// Times at which a channel was accepted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct KnownTimes {
     /// The newest by a clock that a time server had set.
     pub synchronized: Option<Timestamp>,

@@ -7,13 +7,14 @@ use std::time::Duration;
 use contract::channel::InvalidChannel;
 use contract::channel::group::InvalidGroupJson;
 use contract::release::offer::InvalidOffer;
-use contract::{Architecture, ReleaseVersion};
+use contract::{Architecture, ChannelName, GroupName, ReleaseVersion};
 use jiff::Timestamp;
 use reqwest::Url;
 use tough::error::Error as Tuf;
 
 use super::clock::ClockError;
 use super::transport::Refusal;
+use crate::policy::{Lacking, UnmetDocument};
 
 /// Why a channel is not believed, or not reached.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +116,8 @@ pub enum ChannelError {
     /// A signed group document that cannot be used.
     #[error("the document {target} cannot be used: correct it with `slipway group set`")]
     Group {
+        /// Whose.
+        name: GroupName,
         /// Which document.
         target: String,
         /// What is wrong.
@@ -124,6 +127,8 @@ pub enum ChannelError {
     /// A signed channel document that cannot be used.
     #[error("the document {target} cannot be used: correct it with `slipway channel set`")]
     Channel {
+        /// Whose.
+        name: ChannelName,
         /// Which document.
         target: String,
         /// What is wrong.
@@ -133,6 +138,8 @@ pub enum ChannelError {
     /// A signed offer that cannot be used.
     #[error("the document {target} cannot be used: publish the release again under a new version")]
     Offer {
+        /// Of which release.
+        version: ReleaseVersion,
         /// Which document.
         target: String,
         /// What is wrong.
@@ -183,6 +190,25 @@ impl ChannelError {
             Some(cause) => format!("{text} ({}).", cause.trim_end_matches('.')),
             None => text + ".",
         }
+    }
+
+    /// What this slipwayd lacks for a document, when that is all that is wrong with it.
+    pub fn unmet(&self) -> Option<UnmetDocument> {
+        let (document, source) = match self {
+            ChannelError::Group { name, source, .. } => {
+                (Lacking::Group(name.clone()), source.unmet())
+            }
+            ChannelError::Channel { name, source, .. } => {
+                (Lacking::Channel(name.clone()), source.unmet())
+            }
+            ChannelError::Offer { version, source, .. } => {
+                (Lacking::Release(version.clone()), source.unmet())
+            }
+            _ => return None,
+        };
+        let unmet = source?;
+        let needed = unmet.minimum_updater.clone();
+        Some(UnmetDocument { document, needed, cause: unmet.to_string() })
     }
 
     /// How long the server asked to be left alone, if it did.

@@ -30,7 +30,6 @@ const MAX_ROOTS: usize = 4;
 /// What is remembered. Metadata is kept as values: `tough` writes the keys of a root in any
 /// order, and the same root must be the same again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Memory {
     schema: u32,
     /// Counts saves; the copy with the higher number is the newer one.
@@ -46,7 +45,6 @@ pub(super) struct Memory {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct TrustedRoot {
     /// Digest of the root in the settings.
     initial: Digest,

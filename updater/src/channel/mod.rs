@@ -19,6 +19,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use contract::channel::route::Marks;
 use contract::channel::{self as channel_document, group as group_document, targets};
 use contract::node::settings::Settings;
 use contract::release::offer;
@@ -30,7 +31,7 @@ use reqwest::Url;
 use tough::{IntoVec, Repository, TargetName};
 
 use crate::effects::{Http, StateStore};
-use crate::policy::{self, Documents, OfferFacts, Source};
+use crate::policy::{self, Documents, OfferFacts, Source, UnmetDocument};
 
 pub mod clock;
 mod error;
@@ -98,8 +99,13 @@ pub struct Found {
     pub group: Option<Verified<NodeGroup>>,
     /// The document of the channel that is followed; none for a pin.
     pub channel: Option<Verified<ChannelDocument>>,
-    /// The wanted release; none when the channel does not have it, or nothing says which.
+    /// What the channels that count for this node mark.
+    pub marks: Marks,
+    /// The next release on the way to the wanted one; none when the channel does not have it, when
+    /// nothing says which, or when there is no way.
     pub offer: Option<Verified<Offer>>,
+    /// Documents that are meant for a later slipwayd.
+    pub unmet: Vec<UnmetDocument>,
     /// When the first of the documents expires.
     pub expires: Timestamp,
     /// Part of the memory was damaged, and the node is protected from documents that are
@@ -113,7 +119,9 @@ impl Found {
         Documents {
             group: self.group.as_deref(),
             channel: self.channel.as_deref(),
+            marks: &self.marks,
             offer: self.offer.as_deref().map(OfferFacts::from),
+            unmet: &self.unmet,
             expires: self.expires,
         }
     }
@@ -139,7 +147,8 @@ impl ChannelClient {
         })
     }
 
-    /// Looks what the channel says to this node. `pin` is the release that an operator pinned.
+    /// Looks what the channel says to a node that runs the release `running`. `pin` is the release
+    /// that an operator pinned.
     ///
     /// # Errors
     /// [`ChannelError`]; of several mirrors, that of the first which answered something wrong,
@@ -147,25 +156,50 @@ impl ChannelClient {
     pub async fn look(
         &self,
         reading: &ClockReading,
+        running: &ReleaseVersion,
         pin: Option<&ReleaseVersion>,
     ) -> Result<Found, ChannelError> {
         let view = self.open(reading).await?;
+        let mut unmet = Vec::new();
         let group = match &self.settings.group {
-            Some(name) => view.group(name).await?,
+            Some(name) => met(view.group(name).await, &mut unmet)?.flatten(),
             None => None,
         };
-        let source = policy::source(pin, group.as_deref(), &self.settings).ok();
+        // Without the group's document only an operator's pin says what this node is to run.
+        let is_known = unmet.is_empty() || pin.is_some();
+        let source = policy::source(pin, group.as_deref(), &self.settings);
+        let source = source.ok().filter(|_| is_known);
         let channel = match &source {
-            Some(Source::Channel(name)) => Some(view.channel(name).await?),
+            Some(Source::Channel(name)) => met(view.channel(name).await, &mut unmet)?,
             _ => None,
         };
+        let marks = match (&channel, &source) {
+            (Some(channel), _) => channel.marks(),
+            (None, Some(_)) => view.marks(policy::guide(group.as_deref(), &self.settings)).await?,
+            (None, None) => Marks::default(),
+        };
         let wanted = source.and_then(|source| source.version(channel.as_deref()));
-        let offer = match wanted {
-            Some(version) => view.offer(&version).await?,
+        let next = wanted.and_then(|wanted| marks.route(running, &wanted).ok()?.into_iter().next());
+        let offer = match next {
+            Some(version) => met(view.offer(&version).await, &mut unmet)?.flatten(),
             None => None,
         };
         let View { mirror, expires, is_memory_damaged, .. } = view;
-        Ok(Found { mirror, group, channel, offer, expires, is_memory_damaged })
+        Ok(Found { mirror, group, channel, marks, offer, unmet, expires, is_memory_damaged })
+    }
+}
+
+/// What could be read, or none and a note of what this slipwayd lacks for it.
+fn met<T>(
+    read: Result<T, ChannelError>,
+    unmet: &mut Vec<UnmetDocument>,
+) -> Result<Option<T>, ChannelError> {
+    match read {
+        Ok(document) => Ok(Some(document)),
+        Err(error) => {
+            unmet.push(error.unmet().ok_or(error)?);
+            Ok(None)
+        }
     }
 }
 
@@ -193,7 +227,7 @@ impl View {
         };
         match NodeGroup::from_json(name, &bytes) {
             Ok(group) => Ok(Some(Verified(group))),
-            Err(source) => Err(ChannelError::Group { target, source }),
+            Err(source) => Err(ChannelError::Group { name: name.clone(), target, source }),
         }
     }
 
@@ -211,8 +245,30 @@ impl View {
         };
         match ChannelDocument::from_json(name, &bytes) {
             Ok(channel) => Ok(Verified(channel)),
-            Err(source) => Err(ChannelError::Channel { target, source }),
+            Err(source) => Err(ChannelError::Channel { name: name.clone(), target, source }),
         }
+    }
+
+    /// What a channel marks, or all of them, as far as that can be read. Who asks does not follow
+    /// the channel: one that is not there, or meant for a later slipwayd, keeps nobody from a pin.
+    ///
+    /// # Errors
+    /// [`ChannelError`] when a document cannot be fetched.
+    async fn marks(&self, channel: Option<&ChannelName>) -> Result<Marks, ChannelError> {
+        let listed = self.repository.targets().signed.targets.keys();
+        let listed = listed.filter_map(|name| targets::parse_channel(name.raw()));
+        let names: Vec<ChannelName> = match channel {
+            Some(name) => vec![name.clone()],
+            None => listed.collect(),
+        };
+        let mut marks = Marks::default();
+        for name in names {
+            let target = targets::channel(&name);
+            if let Some(bytes) = self.target(&target, channel_document::MAX_CHANNEL_BYTES).await? {
+                marks.add(ChannelDocument::glimpse(&bytes));
+            }
+        }
+        Ok(marks)
     }
 
     /// The offer of a release for this node's architecture; none when there is none.
@@ -230,7 +286,10 @@ impl View {
         };
         let offer = match Offer::from_json(&bytes) {
             Ok(offer) => offer,
-            Err(source) => return Err(ChannelError::Offer { target, source }),
+            Err(source) => {
+                let version = version.clone();
+                return Err(ChannelError::Offer { version, target, source });
+            }
         };
         let release = &offer.release;
         if release.version != *version || release.architecture != architecture {

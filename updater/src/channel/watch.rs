@@ -75,13 +75,14 @@ impl Watch {
     pub async fn look(
         &mut self,
         clock: &dyn Clock,
+        running: &ReleaseVersion,
         pin: Option<&ReleaseVersion>,
         chance: f64,
     ) -> Option<Check> {
         let client = self.client.as_ref()?;
         let now = clock.now();
         let reading = ClockReading::take(clock);
-        let (outcome, message) = match client.look(&reading, pin).await {
+        let (outcome, message) = match client.look(&reading, running, pin).await {
             Ok(found) => {
                 if found.is_memory_damaged {
                     tracing::warn!("part of what the node remembers of its channel was damaged");

@@ -14,7 +14,6 @@ const MAX_WORKLOADS: usize = 100;
 
 /// Something that runs on this node alone. It is known by `key`; people know it by `name`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Workload {
     key: String,
     name: String,

@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use contract::node::api::{Check, Drift, Phase, Probe, Problem, SettingsState};
+use contract::node::api::{Check, Drift, Phase, Probe, Problem, ProblemKind, SettingsState};
 use contract::{ChannelName, GroupName, ReleaseVersion, UkiName};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -15,23 +15,6 @@ use crate::chain;
 use crate::policy::Hold;
 use crate::staging::Progress;
 use crate::update;
-
-/// What a problem is about; whoever solves that takes the problem away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum About {
-    /// The journal of updates cannot be opened.
-    Journal,
-    /// A step of an update.
-    Update,
-    /// Bytes for the other slot.
-    Staging,
-    /// A restart that an operator ordered, and that pods kept from being.
-    Drain,
-    /// There are no settings.
-    Lack,
-    /// Settings that are in force in part only.
-    Settings,
-}
 
 /// What is known at one moment.
 #[derive(Debug, Clone)]
@@ -44,6 +27,8 @@ pub struct Snapshot {
     pub phase: Phase,
     /// The release that it leads to, or that should run.
     pub wanted: Option<ReleaseVersion>,
+    /// The releases to take, one after the other; the last is the one that should run.
+    pub way: Vec<ReleaseVersion>,
     /// The journal of updates.
     pub journal: update::Journal,
     /// Rules that hold the node.
@@ -64,8 +49,6 @@ pub struct Snapshot {
     pub last_check: Option<Check>,
     /// What failed last.
     pub problem: Option<Problem>,
-    /// What that is about.
-    pub problem_about: Option<About>,
     /// The last comparison.
     pub drift: Option<Drift>,
     /// Settings in force.
@@ -96,6 +79,7 @@ impl Board {
             other: None,
             phase: Phase::Idle,
             wanted: None,
+            way: Vec::new(),
             journal: update::Journal::new(),
             holds: Vec::new(),
             health: Vec::new(),
@@ -106,7 +90,6 @@ impl Board {
             pin: None,
             last_check: None,
             problem: None,
-            problem_about: None,
             drift: None,
             settings: None,
             settings_redacted: None,
@@ -125,26 +108,22 @@ impl Board {
     }
 
     /// Shows a problem, in the place of the one before.
-    pub fn set_problem(&self, about: About, problem: Problem) {
-        self.change(|board| {
-            (board.problem, board.problem_about) = (Some(problem), Some(about));
-        });
+    pub fn set_problem(&self, problem: Problem) {
+        self.change(|board| board.problem = Some(problem));
     }
 
     /// Says in the journal what failed, and shows it.
-    pub fn complain(&self, at: Timestamp, about: About, what: &str, error: &dyn Error) {
+    pub fn complain(&self, at: Timestamp, kind: ProblemKind, what: &str, error: &dyn Error) {
         let text = chain(error);
         tracing::error!("slipway: {what}: {text}");
         let next = "see `slipway node logs --unit slipwayd.service`".to_owned();
-        self.set_problem(about, Problem { at, message: format!("{what}: {text}"), next });
+        self.set_problem(Problem { kind, at, message: format!("{what}: {text}"), next });
     }
 
     /// Takes a problem away, if it is the one that is shown.
-    pub fn solve(&self, about: About) {
+    pub fn solve(&self, kind: ProblemKind) {
         self.change(|board| {
-            if board.problem_about == Some(about) {
-                (board.problem, board.problem_about) = (None, None);
-            }
+            board.problem.take_if(|problem| problem.kind == kind);
         });
     }
 

@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
+use contract::node::api::ProblemKind;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::follow::Seen;
 use super::footing::Footing;
 use super::machine::MachineHandle;
 use super::step::{Boot, Idle, Step, Trial};
-use super::{About, Conductor, judge};
+use super::{Conductor, judge};
 use crate::api::wording;
 use crate::chain;
 use crate::metrics::UpdateEnd;
@@ -31,12 +32,12 @@ impl Conductor {
         let (effects, facts) = (self.parts.effects.clone(), self.parts.facts.clone());
         match MachineHandle::open(effects, facts).await {
             Ok((machine, standing)) => {
-                self.parts.board.solve(About::Journal);
+                self.parts.board.solve(ProblemKind::Journal);
                 self.report_fallback(&machine);
                 self.stand(machine, standing).await
             }
             Err(error) => {
-                self.complain(About::Journal, "updates are off", &error);
+                self.complain(ProblemKind::Journal, "updates are off", &error);
                 Step::reopening()
             }
         }
@@ -180,7 +181,7 @@ impl Conductor {
             }
             Err(error) => {
                 let what = "this boot is good, but cannot be blessed";
-                self.complain(About::Update, what, &error);
+                self.complain(ProblemKind::Blessing, what, &error);
                 Step::reopening()
             }
         }
@@ -220,7 +221,7 @@ impl Conductor {
                 Ok(pending)
             }
             Err(error) => {
-                self.complain(About::Update, "a bad boot cannot be ended", &error);
+                self.complain(ProblemKind::FallingBack, "a bad boot cannot be ended", &error);
                 Err(Step::reopening())
             }
         }

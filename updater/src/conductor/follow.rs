@@ -5,6 +5,7 @@
 //! not decide, and what it decided is not changed here.
 
 use contract::RootHash;
+use contract::node::api::ProblemKind;
 
 use super::Conductor;
 use super::machine::MachineHandle;
@@ -54,7 +55,8 @@ impl Conductor {
     pub(super) async fn look(&mut self) {
         let effects = &self.parts.effects;
         let (clock, chance) = (effects.clock.as_ref(), effects.random.chance());
-        let check = self.watch.look(clock, self.wishes.pin.as_ref(), chance).await;
+        let running = &self.parts.facts.version;
+        let check = self.watch.look(clock, running, self.wishes.pin.as_ref(), chance).await;
         if let Some(check) = check {
             self.parts.board.change(|board| board.last_check = Some(check));
         }
@@ -71,6 +73,7 @@ impl Conductor {
             updater: &self.parts.who.updater,
             boot: seen.boot,
             running: self.parts.facts.root_hash,
+            running_version: &self.parts.facts.version,
             settings: self.keeper.settings(),
             lack: self.keeper.lack().map(|lack| lack.sentence.as_str()),
             pin: self.wishes.pin.as_ref(),
@@ -95,7 +98,10 @@ impl Conductor {
         let step = self.carry_out(step, &decision).await;
         let wanted = decision.target.as_ref().map(|target| target.version.clone());
         let holds = decision.holds.clone();
-        self.parts.board.change(|board| (board.wanted, board.holds) = (wanted, holds));
+        let way = decision.way.clone();
+        self.parts.board.change(|board| {
+            (board.wanted, board.way, board.holds) = (wanted, way, holds);
+        });
         (step, decision)
     }
 
@@ -182,7 +188,7 @@ impl Conductor {
                  which is tried again when it does"
             ),
             Err(error) => {
-                self.complain(super::About::Update, "a release cannot be forgiven", &error);
+                self.complain(ProblemKind::Journal, "a release cannot be forgiven", &error);
             }
         }
     }

@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
+use contract::node::api::ProblemKind;
 use tokio::time::{sleep, timeout};
 
 use super::machine::MachineHandle;
 use super::step::Step;
 use super::task::Task;
-use super::{About, Conductor, judge};
+use super::{Conductor, judge};
 use crate::chain;
 use crate::drift::{self, Installed};
 use crate::effects::off_thread;
@@ -74,7 +75,7 @@ impl Conductor {
                 Ok(()) => tracing::info!("slipway: this boot has stood"),
                 Err(error) => {
                     let what = "this boot has stood, but its tries are not given back";
-                    self.complain(About::Update, what, &error);
+                    self.complain(ProblemKind::Blessing, what, &error);
                     return Step::reopening();
                 }
             }
@@ -93,7 +94,7 @@ impl Conductor {
             }
             Ok(Other::Rests) => next,
             Err(error) => {
-                self.complain(About::Update, "the other slot stays as it is", &error);
+                self.complain(ProblemKind::FallingBack, "the other slot stays as it is", &error);
                 next
             }
         }
@@ -119,7 +120,7 @@ impl Conductor {
         if let Some(rot) = rot {
             tracing::error!(uki = %name, "slipway: {} is not what was installed, and is staged afresh: {}", rot.name, rot.detail);
             if let Err(error) = machine.step(move |machine| machine.discard(lapsed)).await {
-                self.complain(About::Update, "the rotten UKI stays", &error);
+                self.complain(ProblemKind::FallingBack, "the rotten UKI stays", &error);
             }
             return next;
         }
@@ -130,7 +131,7 @@ impl Conductor {
             }
             Err(error) => {
                 let what = "the node does not go back to the newer release";
-                self.complain(About::Update, what, &error);
+                self.complain(ProblemKind::FallingBack, what, &error);
                 next
             }
         }

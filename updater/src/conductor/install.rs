@@ -5,9 +5,10 @@
 //! all of it.
 
 use contract::UkiName;
+use contract::node::api::ProblemKind;
 
+use super::Conductor;
 use super::step::{Boot, Idle, Step};
-use super::{About, Conductor};
 use crate::api::wording;
 use crate::chain;
 use crate::effects::http;
@@ -77,7 +78,7 @@ impl Conductor {
             "slipway: release is staged, {bytes_moved} bytes moved, way {way}"
         );
         self.failures.end();
-        self.parts.board.change(|board| (board.problem, board.problem_about) = (None, None));
+        self.parts.board.change(|board| board.problem = None);
         let recorded = boot.machine.step(move |machine| {
             machine.record_staged(&staged)?;
             Ok(staged)
@@ -115,7 +116,7 @@ impl Conductor {
     }
 
     fn show_failed_staging(&mut self, error: &dyn std::error::Error) {
-        self.complain(About::Staging, "the release cannot be staged", error);
+        self.complain(ProblemKind::Staging, "the release cannot be staged", error);
         self.parts.metrics.add_update(UpdateEnd::StageFailed);
         self.wishes.order = Order::None;
     }

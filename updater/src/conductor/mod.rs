@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::ReleaseVersion;
-use contract::node::api::{Accepted, Action, ApiError, Code, SettingsMode, SettingsOutcome};
+use contract::node::api::{
+    Accepted, Action, ApiError, Code, ProblemKind, SettingsMode, SettingsOutcome,
+};
 use contract::node::settings::ApiSettings;
 use semver::Version;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,7 +51,7 @@ mod task;
 mod tests;
 mod units;
 
-pub use board::{About, Board, Snapshot};
+pub use board::{Board, Snapshot};
 use memory::Failures;
 use partition::Partition;
 use step::{Event, Step};
@@ -271,9 +273,9 @@ impl Conductor {
     }
 
     /// Says in the journal what failed, and shows it.
-    fn complain(&self, about: About, what: &str, error: &dyn std::error::Error) {
+    fn complain(&self, kind: ProblemKind, what: &str, error: &dyn std::error::Error) {
         let at = self.parts.effects.clock.now();
-        self.parts.board.complain(at, about, what, error);
+        self.parts.board.complain(at, kind, what, error);
     }
 }
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use contract::RootHash;
 use contract::channel::group::{self, Workloads};
-use contract::node::api::Problem;
+use contract::node::api::{Problem, ProblemKind};
 use tokio::time::{Instant, timeout};
 
+use super::Conductor;
 use super::follow::Seen;
 use super::machine::MachineHandle;
 use super::step::{Boot, Idle, Step};
-use super::{About, Conductor};
 use crate::cluster::{Cluster, Drain, Ended, Unanswered};
 use crate::effects::StateStore;
 use crate::policy::{Action, OfferFacts, Order, OtherSlot, VerdictTimes};
@@ -37,7 +37,7 @@ impl Conductor {
             (staged, _) => return Step::Idle(Idle::with(boot, staged)),
         };
         // Other problems are not solved by this.
-        self.parts.board.solve(About::Drain);
+        self.parts.board.solve(ProblemKind::Draining);
         let release = (target.version.clone(), target.root_hash);
         let now = self.parts.effects.clock.now();
         let drain = self.drainer.begin(cluster, release, terms, now);
@@ -69,11 +69,12 @@ impl Conductor {
         }
         self.wishes.order = Order::None;
         let problem = Problem {
+            kind: ProblemKind::Draining,
             at: self.parts.effects.clock.now(),
             message: format!("release {} was not started: {waiting}", drain.version()),
             next: "let the pod go, and run `slipway node update` again".to_owned(),
         };
-        self.parts.board.set_problem(About::Drain, problem);
+        self.parts.board.set_problem(problem);
     }
 
     /// Reads what was staged once more: it may have waited for days. Arms nothing yet.
@@ -151,7 +152,7 @@ impl Conductor {
         match armed.await {
             Ok(armed) => self.leave(boot.machine, armed),
             Err(error) => {
-                self.complain(About::Update, "the staged release cannot be armed", &error);
+                self.complain(ProblemKind::Arming, "the staged release cannot be armed", &error);
                 Step::reopening()
             }
         }
@@ -168,7 +169,7 @@ impl Conductor {
         match machine.step(move |machine| machine.restart(&armed)).await {
             Ok(()) => Step::Restarting { machine },
             Err(error) => {
-                self.complain(About::Update, "the node does not restart", &error);
+                self.complain(ProblemKind::Restarting, "the node does not restart", &error);
                 Step::reopening()
             }
         }

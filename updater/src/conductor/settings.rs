@@ -6,12 +6,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::node::api::{ApiError, Code, Problem, SettingsMode, SettingsOutcome, SettingsState};
+use contract::node::api::{
+    ApiError, Code, Problem, ProblemKind, SettingsMode, SettingsOutcome, SettingsState,
+};
 use contract::node::settings::{PodNetwork, Settings};
 use tokio::task::JoinSet;
 
 use super::step::{Idle, Step};
-use super::{About, Conductor, conflict, kubelet, units};
+use super::{Conductor, conflict, kubelet, units};
 use crate::chain;
 use crate::channel::{ChannelClient, Surroundings, Watch};
 use crate::cluster::{self, Cluster, Contact};
@@ -26,20 +28,21 @@ impl Conductor {
                 self.put_into_force(step, &settings, &origin.to_string()).await.0
             }
             Taken::Lack(lack) => {
-                self.parts.board.solve(About::Lack);
+                self.parts.board.solve(ProblemKind::Settings);
                 // A network that is not up yet is no problem for an operator to solve.
                 if lack.kind == LackKind::Unusable {
                     let problem = Problem {
+                        kind: ProblemKind::Settings,
                         at: self.parts.effects.clock.now(),
                         message: format!("the settings cannot be used: {}", lack.sentence),
                         next: "see `slipway node logs --unit slipwayd.service`".to_owned(),
                     };
-                    self.parts.board.set_problem(About::Lack, problem);
+                    self.parts.board.set_problem(problem);
                 }
                 step
             }
             Taken::Quiet => {
-                self.parts.board.solve(About::Lack);
+                self.parts.board.solve(ProblemKind::Settings);
                 step
             }
             Taken::Nothing => step,
@@ -56,13 +59,13 @@ impl Conductor {
         let settings = given.settings();
         // It must not write what the new settings take away.
         self.pod_network.shutdown().await;
-        self.parts.board.solve(About::Lack);
+        self.parts.board.solve(ProblemKind::Settings);
         let (effects, folders) = (&self.parts.effects, &self.parts.places.folders);
         let restarted = match units::adjust(effects, folders, settings).await {
             Ok(units) => units,
             Err(error) => {
                 let what = "what the settings say cannot be written below /run";
-                self.complain(About::Settings, what, &error);
+                self.complain(ProblemKind::Services, what, &error);
                 Vec::new()
             }
         };
@@ -88,7 +91,7 @@ impl Conductor {
         self.http = match self.parts.effects.network.mirrors(&settings.network) {
             Ok(client) => Some(client),
             Err(error) => {
-                self.complain(About::Settings, "the network settings cannot be used", &error);
+                self.complain(ProblemKind::Network, "the network settings cannot be used", &error);
                 None
             }
         };

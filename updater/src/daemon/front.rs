@@ -48,6 +48,7 @@ impl Front {
             other,
             phase,
             wanted,
+            way: _,
             journal,
             holds,
             health,
@@ -58,7 +59,6 @@ impl Front {
             pin,
             last_check,
             problem,
-            problem_about: _,
             drift,
             settings,
             settings_redacted: _,
@@ -147,7 +147,8 @@ impl Node for Front {
         let snapshot = self.board.read();
         Why {
             running: Some(self.facts.version.clone()),
-            wanted: snapshot.wanted,
+            wanted: snapshot.way.last().cloned().or(snapshot.wanted),
+            way: snapshot.way,
             holds: snapshot.holds.iter().map(Into::into).collect(),
         }
     }

@@ -6,8 +6,11 @@
 use std::time::Duration;
 
 use contract::channel::group::Drain;
+use contract::channel::route::Marks;
 use contract::node::settings::Settings;
-use contract::{ChannelDocument, Component, NodeGroup, Offer, ReleaseVersion, RootHash};
+use contract::{
+    ChannelDocument, ChannelName, Component, GroupName, NodeGroup, Offer, ReleaseVersion, RootHash,
+};
 use jiff::Timestamp;
 use semver::Version;
 
@@ -26,6 +29,8 @@ pub struct PolicyInput<'a> {
     pub boot: BootState,
     /// Root hash of what runs.
     pub running: RootHash,
+    /// Version of what runs.
+    pub running_version: &'a ReleaseVersion,
     /// The settings, when there are any.
     pub settings: Option<&'a Settings>,
     /// Why there are none, when that is known.
@@ -63,10 +68,37 @@ pub struct Documents<'a> {
     pub group: Option<&'a NodeGroup>,
     /// The channel that is followed; none for a pinned release.
     pub channel: Option<&'a ChannelDocument>,
-    /// The wanted release; none when the channel's folder does not have it.
+    /// What the channels that count for this node mark.
+    pub marks: &'a Marks,
+    /// The next release on the way to the wanted one; none when the channel's folder does not have
+    /// it.
     pub offer: Option<OfferFacts>,
+    /// Documents that are meant for a later slipwayd.
+    pub unmet: &'a [UnmetDocument],
     /// When the first of the documents expires.
     pub expires: Timestamp,
+}
+
+/// A document that this slipwayd cannot act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnmetDocument {
+    /// Which one.
+    pub document: Lacking,
+    /// The oldest slipwayd that can, when it says so.
+    pub needed: Option<Version>,
+    /// What this one lacks.
+    pub cause: String,
+}
+
+/// Which document asks for a later slipwayd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lacking {
+    /// Of the node's group.
+    Group(GroupName),
+    /// Of the channel.
+    Channel(ChannelName),
+    /// The offer of a release.
+    Release(ReleaseVersion),
 }
 
 /// What counts of an offer.
@@ -236,8 +268,11 @@ pub enum Action {
 pub struct Decision {
     /// What to do.
     pub action: Action,
-    /// The wanted release, unless it runs already.
+    /// The next release on the way, unless the wanted one runs already.
     pub target: Option<OfferFacts>,
+    /// The releases to take, one after the other; the last is the wanted one. Empty when no way is
+    /// known.
+    pub way: Vec<ReleaseVersion>,
     /// Each rule that holds the node.
     pub holds: Vec<Hold>,
 }

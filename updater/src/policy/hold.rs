@@ -2,10 +2,13 @@
 
 use std::fmt;
 
+use contract::channel::route::Mark;
 use contract::node::api::Rule;
 use contract::{ChannelName, GroupName, ReleaseVersion};
 use jiff::Timestamp;
 use semver::Version;
+
+use super::Lacking;
 
 /// A rule that holds the node where it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +104,47 @@ pub enum Hold {
         /// What runs.
         have: Version,
     },
+    /// A document is meant for a later `slipwayd`.
+    Needs {
+        /// Which one.
+        document: Lacking,
+        /// The oldest that can act on it, when it says so.
+        needed: Option<Version>,
+        /// What runs.
+        have: Version,
+        /// What it lacks.
+        cause: String,
+        /// The channel's next floor, which may have it.
+        floor: Option<Mark>,
+    },
+    /// The release that runs is blocked.
+    RunsBlocked {
+        /// It, and why.
+        mark: Mark,
+    },
+    /// The wanted release is blocked.
+    Blocked {
+        /// It, and why.
+        mark: Mark,
+    },
+    /// A floor on the way to the wanted release is blocked.
+    FloorBlocked {
+        /// The wanted version.
+        version: ReleaseVersion,
+        /// The floor, and why it may not be skipped.
+        floor: Mark,
+        /// Why it is blocked.
+        reason: String,
+    },
+    /// Another release is taken first.
+    OverFloor {
+        /// The wanted version.
+        version: ReleaseVersion,
+        /// The next one, and why it may not be skipped.
+        floor: Mark,
+        /// How many releases there are to take, the wanted one among them.
+        steps: usize,
+    },
     /// The EFI system partition has no room for the release's UKI, or cannot be read.
     EspRoom {
         /// Bytes that are needed.
@@ -177,8 +221,8 @@ impl Hold {
             Hold::Wave { opens, .. } => Some(*opens),
             Hold::Window { opens } => *opens,
             Hold::CheckFailed { next, .. }
-            | Hold::StageFailed { next, .. }
             | Hold::Clock { next, .. }
+            | Hold::StageFailed { next, .. }
             | Hold::Drain { ends: next, .. } => *next,
             _ => None,
         }
@@ -200,14 +244,17 @@ impl Hold {
             Hold::Refused { .. } => Rule::Refused,
             Hold::MaximumVersion { .. } => Rule::MaximumVersion,
             Hold::GroupPaused { .. } | Hold::ChannelPaused { .. } => Rule::Paused,
-            Hold::MinimumUpdater { .. } => Rule::MinimumUpdater,
+            Hold::MinimumUpdater { .. } | Hold::Needs { .. } => Rule::MinimumUpdater,
+            Hold::RunsBlocked { .. } => Rule::RunsBlocked,
+            Hold::Blocked { .. } | Hold::FloorBlocked { .. } => Rule::Blocked,
+            Hold::OverFloor { .. } => Rule::Floor,
             Hold::EspRoom { .. } => Rule::EspRoom,
             Hold::VersionSkew { .. } | Hold::ApiServerSilent { .. } => Rule::VersionSkew,
-            Hold::StageFailed { .. } => Rule::StageFailed,
             Hold::Wave { .. } => Rule::Wave,
             Hold::Window { .. } => Rule::Window,
             Hold::Drain { .. } => Rule::Drain,
             Hold::RestartsByHand { .. } | Hold::Manual { .. } => Rule::Manual,
+            Hold::StageFailed { .. } => Rule::StageFailed,
             Hold::Staged { .. } => Rule::Staged,
         }
     }
@@ -281,9 +328,32 @@ impl fmt::Display for Hold {
             }
             Hold::MinimumUpdater { version, needed, have } => write!(
                 f,
-                "Release {version} needs slipwayd {needed} and this is {have}: update to a \
+                "Release {version} needs slipwayd {needed} or newer and this is {have}: update to a \
                  release between them first."
             ),
+            Hold::Needs { document, needed, have, cause, floor } => {
+                needs(f, document, needed.as_ref(), have, cause)?;
+                way_out(f, document, floor.as_ref())
+            }
+            Hold::RunsBlocked { mark } => write!(
+                f,
+                "This node runs release {}, which its channel blocks ({}): it must go on to another.",
+                mark.release, mark.reason
+            ),
+            Hold::Blocked { mark } => write!(
+                f,
+                "Release {} is blocked in the channel ({}), and no node takes it: point the channel, \
+                 or the pin, at another.",
+                mark.release, mark.reason
+            ),
+            Hold::FloorBlocked { version, floor, reason } => write!(
+                f,
+                "Release {version} is reached over {floor} only, which is blocked in the channel \
+                 ({reason}): add another floor in its place with `slipway channel floor`."
+            ),
+            Hold::OverFloor { version, floor, steps } => {
+                write!(f, "Release {version} is reached in {steps} steps, the next is {floor}.")
+            }
             Hold::EspRoom { needed, room } => esp_room(f, *needed, *room),
             Hold::VersionSkew { version, kubelet, server } => {
                 version_skew(f, version, kubelet, server)
@@ -307,6 +377,44 @@ impl fmt::Display for Hold {
                 write!(f, "Release {version} is staged and verified, and waits for its start.")
             }
         }
+    }
+}
+
+fn needs(
+    f: &mut fmt::Formatter<'_>,
+    document: &Lacking,
+    needed: Option<&Version>,
+    have: &Version,
+    cause: &str,
+) -> fmt::Result {
+    match document {
+        Lacking::Group(name) => write!(f, "The document of the group {name}")?,
+        Lacking::Channel(name) => write!(f, "The document of the channel {name}")?,
+        Lacking::Release(version) => write!(f, "The offer of release {version}")?,
+    }
+    match needed {
+        Some(needed) => write!(f, " needs slipwayd {needed} or newer and this is {have}")?,
+        None => write!(f, " needs a newer slipwayd than {have}, or is wrong")?,
+    }
+    write!(f, " ({cause})")
+}
+
+/// How a node gets a later slipwayd.
+fn way_out(f: &mut fmt::Formatter<'_>, document: &Lacking, floor: Option<&Mark>) -> fmt::Result {
+    match (document, floor) {
+        (Lacking::Release(_), _) => f.write_str(
+            ": publish a release between them that has it, and make that one a floor with \
+             `slipway channel floor add`.",
+        ),
+        (_, Some(Mark { release, reason })) => write!(
+            f,
+            ": the way there is the floor {release} ({reason}): run `slipway node pin {release}`, \
+             and `slipway node unpin` once it runs."
+        ),
+        (_, None) => f.write_str(
+            ": run `slipway node pin` with a release that has it, and `slipway node unpin` once it \
+             runs.",
+        ),
     }
 }
 

@@ -14,6 +14,9 @@
 //! - *A restart* has its steps: drain the node, where its group asks for that; read what is staged
 //!   once more; arm. They are in [`towards_restart`], where a question whether this node may restart
 //!   would come first.
+//! - A *floor* of the channel is taken before what lies beyond it, and a *blocked* release never,
+//!   whoever wants it. Waves and the maximum version ask for the end of the way, all else for the
+//!   next release on it.
 //! - An order of an operator passes waves, windows, the mode and a silent API server. It passes neither a pause nor
 //!   the maximum version, which say that a release is not wanted; nor a refusal, which has a
 //!   call of its own; and nothing passes a signature.
@@ -23,10 +26,12 @@
 //! the other slot is then the way back.
 
 use contract::channel::group::{self, DrainPolicy};
+use contract::channel::route::{Mark, NoRoute};
 use contract::channel::waves;
 use contract::node::settings::{Settings, UpdateMode};
 use contract::{ChannelDocument, ReleaseVersion};
 use jiff::{SignedDuration, Timestamp};
+use semver::Version;
 
 use crate::planted::{Planted, is_planted};
 
@@ -40,12 +45,12 @@ mod times;
 
 pub use facts::{
     Action, ApiServer, BootState, Decision, Documents, DrainState, FailedDrain, FailedStaging,
-    Failure, OfferFacts, Order, OtherSlot, PolicyInput, Refusal,
+    Failure, Lacking, OfferFacts, Order, OtherSlot, PolicyInput, Refusal, UnmetDocument,
 };
 pub use hold::Hold;
 pub use pauses::{drain_pause, staging_pause};
 pub use poll::{Outage, poll_delay};
-pub use source::{Source, source};
+pub use source::{Source, guide, source};
 pub use times::VerdictTimes;
 
 /// What a drain waits for that has just begun.
@@ -75,8 +80,8 @@ impl Collected {
         self.holds.push(hold);
     }
 
-    fn nothing(self, target: Option<OfferFacts>) -> Decision {
-        Decision { action: Action::Nothing, target, holds: self.holds }
+    fn nothing(self, way: Vec<ReleaseVersion>) -> Decision {
+        Decision { action: Action::Nothing, target: None, way, holds: self.holds }
     }
 }
 
@@ -89,21 +94,25 @@ pub fn decide(input: &PolicyInput<'_>) -> Decision {
     let Some(settings) = input.settings else {
         let cause = input.lack.map(str::to_owned);
         found.add(Keeps::Everything, Hold::NoSettings { cause });
-        return found.nothing(None);
+        return found.nothing(Vec::new());
     };
     if let Some(version) = input.pin {
         found.add(Keeps::Nothing, Hold::Pinned { version: version.clone() });
     }
-    let Some((documents, offer)) = known(input, settings, &mut found) else {
-        return found.nothing(None);
+    let Some((documents, wanted)) = known(input, settings, &mut found) else {
+        return found.nothing(Vec::new());
+    };
+    let Some((way, offer)) = next(input, documents, &wanted, &mut found) else {
+        return found.nothing(Vec::new());
     };
     if offer.root_hash == input.running {
         found.add(Keeps::Everything, Hold::UpToDate { version: offer.version });
-        return found.nothing(None);
+        return found.nothing(way);
     }
+    weigh_wanted(documents, &wanted, &mut found);
     weigh_release(input, documents, &offer, &mut found);
     weigh_cluster(input, &offer, &mut found);
-    weigh_time(input, settings, documents, &offer, &mut found);
+    weigh_time(input, settings, documents, &wanted, &mut found);
     weigh_mode(input, settings, &offer, &mut found);
 
     let action = match input.other {
@@ -131,7 +140,7 @@ pub fn decide(input: &PolicyInput<'_>) -> Decision {
             None => Action::Stage,
         },
     };
-    Decision { action, target: Some(offer), holds: found.holds }
+    Decision { action, target: Some(offer), way, holds: found.holds }
 }
 
 /// The next step from a staged release to the restart into it.
@@ -203,12 +212,12 @@ fn drain(
     Action::Drain(terms)
 }
 
-/// The documents and the wanted release, as far as both are known and still count.
+/// The documents and the wanted version, as far as both are known and still count.
 fn known<'a>(
     input: &PolicyInput<'a>,
     settings: &Settings,
     found: &mut Collected,
-) -> Option<(&'a Documents<'a>, OfferFacts)> {
+) -> Option<(&'a Documents<'a>, ReleaseVersion)> {
     let Some(channel) = &settings.channel else {
         found.add(Keeps::Everything, Hold::NoChannel);
         return None;
@@ -231,30 +240,109 @@ fn known<'a>(
         found.add(Keeps::Everything, Hold::Expired { since: documents.expires });
         return None;
     }
-    let wanted = match source(input.pin, documents.group, channel) {
+    if let Some(mark) = documents.marks.block_of(input.running_version) {
+        found.add(Keeps::Nothing, Hold::RunsBlocked { mark: mark.clone() });
+    }
+    if input.pin.is_none() && needs_later(input, documents, found) {
+        return None;
+    }
+    match source(input.pin, documents.group, channel) {
         Err(hold) => {
             found.add(Keeps::Everything, hold);
-            return None;
+            None
         }
         Ok(source) => match source.version(documents.channel) {
-            Some(version) => version,
+            Some(version) => Some((documents, version)),
             None => {
                 found.add(Keeps::Everything, Hold::NotChecked);
-                return None;
+                None
             }
         },
+    }
+}
+
+/// Whether the group's or the channel's document is meant for a later slipwayd. An operator's pin
+/// needs neither, and is the way out.
+fn needs_later(input: &PolicyInput<'_>, documents: &Documents<'_>, found: &mut Collected) -> bool {
+    let is_later = |needed: &&Version| *needed > input.updater;
+    let group = documents.group.and_then(|group| {
+        let needed = group.spec.minimum_updater.as_ref().filter(is_later)?;
+        Some((Lacking::Group(group.metadata.name.clone()), needed))
+    });
+    let channel = followed(input, documents).and_then(|channel| {
+        let needed = channel.minimum_updater.as_ref().filter(is_later)?;
+        Some((Lacking::Channel(channel.channel.clone()), needed))
+    });
+    let read = group.into_iter().chain(channel).map(|(document, needed)| UnmetDocument {
+        document,
+        needed: Some(needed.clone()),
+        cause: format!("it requires slipwayd {needed}"),
+    });
+    let unread = documents.unmet.iter().filter(|unmet| match unmet.document {
+        Lacking::Group(_) | Lacking::Channel(_) => true,
+        Lacking::Release(_) => false,
+    });
+    let later: Vec<UnmetDocument> = unread.cloned().chain(read).collect();
+    let above = documents.marks.floors.iter().filter(|mark| mark.release > *input.running_version);
+    let floor = above.min_by(|one, other| one.release.cmp(&other.release)).cloned();
+    for unmet in &later {
+        found.add(Keeps::Everything, needs(input, unmet, floor.clone()));
+    }
+    !later.is_empty()
+}
+
+fn needs(input: &PolicyInput<'_>, unmet: &UnmetDocument, floor: Option<Mark>) -> Hold {
+    let UnmetDocument { document, needed, cause } = unmet.clone();
+    Hold::Needs { document, needed, have: input.updater.clone(), cause, floor }
+}
+
+/// The way to the wanted release, and the offer of the first release on it.
+fn next(
+    input: &PolicyInput<'_>,
+    documents: &Documents<'_>,
+    wanted: &ReleaseVersion,
+    found: &mut Collected,
+) -> Option<(Vec<ReleaseVersion>, OfferFacts)> {
+    let way = match documents.marks.route(input.running_version, wanted) {
+        Ok(way) => way,
+        Err(NoRoute::Blocked(mark)) => {
+            found.add(Keeps::Everything, Hold::Blocked { mark });
+            return None;
+        }
+        Err(NoRoute::FloorBlocked { floor, blocked }) => {
+            let (version, floor, reason) = (wanted.clone(), floor, blocked.reason);
+            found.add(Keeps::Everything, Hold::FloorBlocked { version, floor, reason });
+            return None;
+        }
     };
-    match &documents.offer {
-        Some(offer) if offer.version == wanted => Some((documents, offer.clone())),
+    let step = way.first()?.clone();
+    let floors = documents.marks.floors_between(input.running_version, wanted);
+    if let Some(floor) = floors.first() {
+        let (version, floor) = (wanted.clone(), (*floor).clone());
+        found.add(Keeps::Nothing, Hold::OverFloor { version, floor, steps: way.len() });
+    }
+    let unmet =
+        documents.unmet.iter().find(|unmet| unmet.document == Lacking::Release(step.clone()));
+    let hold = match (&documents.offer, unmet) {
+        (Some(offer), _) if offer.version == step => return Some((way, offer.clone())),
+        (_, Some(unmet)) => needs(input, unmet, None),
         // An offer of another version was read before the pin changed.
-        Some(_) => {
-            found.add(Keeps::Everything, Hold::NotChecked);
-            None
-        }
-        None => {
-            found.add(Keeps::Everything, Hold::NoOffer { version: wanted });
-            None
-        }
+        (Some(_), None) => Hold::NotChecked,
+        (None, None) => Hold::NoOffer { version: step },
+    };
+    found.add(Keeps::Everything, hold);
+    None
+}
+
+/// Rules that say that the end of the way is not wanted here. An order passes none of them.
+fn weigh_wanted(documents: &Documents<'_>, wanted: &ReleaseVersion, found: &mut Collected) {
+    if let Some(group) = documents.group
+        && let Some(maximum) = &group.spec.maximum_version
+        && wanted > maximum
+    {
+        let (version, maximum) = (wanted.clone(), maximum.clone());
+        let group = group.metadata.name.clone();
+        found.add(Keeps::Everything, Hold::MaximumVersion { version, maximum, group });
     }
 }
 
@@ -274,13 +362,6 @@ fn weigh_release(
     }
     if let Some(group) = documents.group {
         let name = group.metadata.name.clone();
-        if let Some(maximum) = &group.spec.maximum_version
-            && offer.version > *maximum
-        {
-            let maximum = maximum.clone();
-            let hold = Hold::MaximumVersion { version: version(), maximum, group: name.clone() };
-            found.add(Keeps::Everything, hold);
-        }
         if let Some(reason) = &group.spec.paused {
             found.add(Keeps::Everything, Hold::GroupPaused { name, reason: reason.clone() });
         }
@@ -330,20 +411,20 @@ fn weigh_time(
     input: &PolicyInput<'_>,
     settings: &Settings,
     documents: &Documents<'_>,
-    offer: &OfferFacts,
+    wanted: &ReleaseVersion,
     found: &mut Collected,
 ) {
     if input.order == Order::None
         && let Some(channel) = followed(input, documents)
     {
         let own = documents.group.and_then(|group| group.spec.waves.as_ref());
-        let position = waves::position(input.node, &offer.version);
+        let position = waves::position(input.node, wanted);
         let longest = settings.channel.as_ref().map_or(SignedDuration::ZERO, |it| it.jitter);
         let opens = own.unwrap_or(&channel.waves).opens(position, channel.since);
-        let delay = start_delay(input.node, &offer.version, longest);
+        let delay = start_delay(input.node, wanted, longest);
         let opens = opens.checked_add(delay).unwrap_or(Timestamp::MAX);
         if input.now < opens {
-            let version = offer.version.clone();
+            let version = wanted.clone();
             found.add(Keeps::Everything, Hold::Wave { version, position, opens });
         }
     }
@@ -382,5 +463,7 @@ fn weigh_mode(
     }
 }
 
+#[cfg(test)]
+mod sentences;
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,15 @@ impl Source {
     }
 }
 
+/// The channel whose floors and blocked releases count for a pin: the one that the node would
+/// follow without it. None when nothing names one, and then those of every channel count.
+pub fn guide<'a>(
+    group: Option<&'a NodeGroup>,
+    settings: &'a ChannelSettings,
+) -> Option<&'a ChannelName> {
+    group.and_then(|group| group.spec.channel.as_ref()).or(settings.follow.as_ref())
+}
+
 /// Finds where the wanted version is written.
 ///
 /// # Errors
@@ -50,7 +59,7 @@ pub fn source(
     if let Some(version) = spec.and_then(|spec| spec.release.as_ref()) {
         return Ok(Source::GroupPin(version.clone()));
     }
-    match spec.and_then(|spec| spec.channel.as_ref()).or(settings.follow.as_ref()) {
+    match guide(group, settings) {
         Some(channel) => Ok(Source::Channel(channel.clone())),
         None => Err(Hold::NoGroup { group: settings.group.clone() }),
     }

@@ -1,5 +1,6 @@
 //! Which rule holds a node when, and that none is ever passed by accident.
 
+use contract::channel::route::Marks;
 use contract::channel::waves::Wave;
 use contract::{Component, NodeGroup, RootHash};
 use proptest::prelude::*;
@@ -8,6 +9,7 @@ use semver::Version;
 use super::*;
 
 mod restart;
+mod way;
 
 const NODE: &str = "4c2f0e6ad1b74cd0a6a2a4b6b9b0c1d2";
 
@@ -43,7 +45,15 @@ fn channel(release: &str) -> ChannelDocument {
         since: at("2026-11-27T00:00:00Z"),
         waves: Default::default(),
         paused: None,
+        minimum_updater: None,
+        requires: Vec::new(),
+        floors: Vec::new(),
+        blocked: Vec::new(),
     }
+}
+
+fn mark(release: &str) -> Mark {
+    Mark { release: release.parse().unwrap(), reason: format!("because of {release}") }
 }
 
 fn offer(version: &str, root: u8) -> OfferFacts {
@@ -63,7 +73,9 @@ struct World {
     lack: Option<&'static str>,
     group: Option<NodeGroup>,
     channel: Option<ChannelDocument>,
+    marks: Marks,
     offer: Option<OfferFacts>,
+    unmet: Vec<UnmetDocument>,
     expires: Timestamp,
     read: bool,
     failure: Option<Failure>,
@@ -89,7 +101,9 @@ impl World {
             lack: None,
             group: Some(group(r#"{"channel": "stable"}"#)),
             channel: Some(channel("1.1.0")),
+            marks: Marks::default(),
             offer: Some(offer("1.1.0", 2)),
+            unmet: Vec::new(),
             expires: at("2026-12-10T00:00:00Z"),
             read: true,
             failure: None,
@@ -113,7 +127,9 @@ impl World {
         let documents = Documents {
             group: self.group.as_ref(),
             channel: self.channel.as_ref(),
+            marks: &self.marks,
             offer: self.offer.clone(),
+            unmet: &self.unmet,
             expires: self.expires,
         };
         decide(&PolicyInput {
@@ -122,6 +138,7 @@ impl World {
             updater: &self.updater,
             boot: self.boot,
             running: [1; 32].into(),
+            running_version: &"1.0.0".parse().unwrap(),
             settings: self.settings.as_ref(),
             lack: self.lack,
             pin: self.pin.as_ref(),
@@ -426,6 +443,8 @@ prop_compose! {
         pin in proptest::option::of(0_u64..4), follow in 0_u64..4, order in 0_usize..3, mode in 0_usize..3,
         pending in any::<bool>(), read in any::<bool>(), room in proptest::option::of(98_u64..102),
         hours in 0_i64..500, updater in 0_u64..3, paused in any::<bool>(), offered in any::<bool>(),
+        floors in proptest::collection::vec(0_u64..4, 0..2),
+        blocked in proptest::collection::vec(0_u64..4, 0..2),
     ) -> World {
         let mut world = World::new();
         let maximum = maximum.map_or(String::new(), |it| format!(r#", "maximumVersion": "1.{it}.0""#));
@@ -445,6 +464,8 @@ prop_compose! {
         world.settings = Some(settings(&format!(r#"{{"mode": "{}"}}"#, modes[mode])));
         world.boot = if pending { BootState::Pending } else { BootState::Blessed };
         (world.read, world.esp_room) = (read, room);
+        world.marks.floors = floors.iter().map(|it| mark(&format!("1.{it}.0"))).collect();
+        world.marks.blocked = blocked.iter().map(|it| mark(&format!("1.{it}.0"))).collect();
         world.now += SignedDuration::from_hours(hours);
         world.updater = Version::new(updater, 0, 0);
         world
@@ -463,13 +484,18 @@ proptest! {
         }
         let target = decision.target.expect("an action has a target");
         let wanted = world.pin.clone().unwrap_or(world.channel.unwrap().release);
-        prop_assert_eq!(&target.version, &wanted);
+        prop_assert_eq!(decision.way.first(), Some(&target.version));
+        prop_assert_eq!(decision.way.last(), Some(&wanted));
+        let here: ReleaseVersion = "1.0.0".parse().unwrap();
+        let skipped = world.marks.floors_between(&here, &target.version);
+        prop_assert!(skipped.is_empty(), "{skipped:?}");
+        prop_assert!(world.marks.block_of(&target.version).is_none());
         prop_assert!(world.read && world.now <= world.expires);
         prop_assert!(world.boot == BootState::Blessed);
         prop_assert!(target.root_hash != RootHash::from([1; 32]));
         prop_assert!(world.refusals.iter().all(|refusal| refusal.root_hash != target.root_hash));
         if let Some(maximum) = world.group.and_then(|group| group.spec.maximum_version) {
-            prop_assert!(target.version <= maximum);
+            prop_assert!(wanted <= maximum);
         }
         prop_assert!(target.minimum_updater <= world.updater);
         prop_assert!(world.esp_room.is_some_and(|room| room >= target.esp_bytes));

@@ -19,7 +19,6 @@ const OUTAGE_GRACE: SignedDuration = SignedDuration::from_hours(1);
 /// How long a boot has to prove itself. Saved when a release is armed, because the boot that is
 /// judged may not reach the channel that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct VerdictTimes {
     settle: SignedDuration,
     deadline: SignedDuration,

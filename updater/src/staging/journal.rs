@@ -26,7 +26,6 @@ const SAVE_EVERY: u64 = 64 << 20;
 pub type Claims = BTreeMap<usize, u64>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Document {
     schema: u32,
     root_hash: RootHash,

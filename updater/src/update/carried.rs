@@ -21,14 +21,12 @@ const VERDICT: &str = "verdict.json";
 const WORKLOADS: &str = "workloads.json";
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Pin {
     version: ReleaseVersion,
 }
 
 /// What was Ready on the node before a release was armed; it counts for that release alone.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Workloads {
     root_hash: RootHash,
     workloads: Vec<Workload>,

@@ -23,6 +23,8 @@ mod stand;
 mod steps;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod written_once;
 
 pub use error::UpdateError;
 pub use journal::{Event, Happening, Installation, Journal, Phase, ReleaseId, SlotRecord};

@@ -15,16 +15,33 @@ pub const MAX_TEXT: usize = 400;
 pub struct Failure {
     /// Which probe.
     pub probe: String,
-    /// Its message.
+    /// Its message, and the names of the others, for people.
     pub message: String,
+    /// The other probes that failed; `None` in a record of a slipwayd that did not keep them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub also: Option<Vec<String>>,
 }
 
 impl Failure {
-    /// A failure, with its texts cut to [`MAX_TEXT`] characters.
+    /// A failure of one probe, with its texts cut to [`MAX_TEXT`] characters.
     pub fn new(probe: &str, message: &str) -> Self {
-        let cut = |text: &str| text.chars().take(MAX_TEXT).collect();
-        Self { probe: cut(probe), message: cut(message) }
+        Self::with_others(probe, message, &[])
     }
+
+    /// The same, when other probes failed too. Their names are in the message as well: a slipwayd
+    /// that did not keep them apart may be the one that reads it, after a fallback.
+    pub fn with_others(probe: &str, message: &str, others: &[&str]) -> Self {
+        let message = match others {
+            [] => cut(message),
+            others => cut(&format!("{message} (also: {})", others.join(", "))),
+        };
+        let also = others.iter().map(|name| cut(name)).collect();
+        Self { probe: cut(probe), message, also: Some(also) }
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
 }
 
 impl fmt::Display for Failure {

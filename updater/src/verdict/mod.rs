@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::effects::Clock;
 use crate::planted::{Planted, is_planted};
-use crate::update::{Failure, MAX_TEXT};
+use crate::update::Failure;
 
 pub use address::{HttpAddress, InvalidAddress};
 use probes::{API_SERVER, CONTAINERD, NODE_READY, WORKLOADS};
@@ -30,9 +30,6 @@ pub use wait::{HealthError, wait};
 
 /// How long one probe may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Stands before the names of other probes that failed.
-const ALSO: &str = " (also: ";
 
 /// How fast rounds follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,10 +192,7 @@ fn failure(answers: &[Answer]) -> Option<Failure> {
     }
     let ((probe, message), others) = missing.split_first()?;
     let others: Vec<&str> = others.iter().map(|(probe, _)| *probe).collect();
-    Some(match others.as_slice() {
-        [] => Failure::new(probe, message),
-        others => Failure::new(probe, &format!("{message}{ALSO}{})", others.join(", "))),
-    })
+    Some(Failure::with_others(probe, message, &others))
 }
 
 /// What is not well either while the API server is silent: the network of pods waits for it, and
@@ -212,15 +206,10 @@ fn is_silence<'a>(failed: impl Iterator<Item = &'a str> + Clone) -> bool {
 }
 
 /// True when nothing but the API server's silence was wrong: then it may have been down for
-/// everybody.
+/// everybody. False when it is not known which other probes failed.
 pub fn is_silence_alone(failure: &Failure) -> bool {
-    let others = match failure.message.rsplit_once(ALSO) {
-        // Without the end, names may have been cut off.
-        Some((_, names)) => names.strip_suffix(')'),
-        None => (failure.message.chars().count() < MAX_TEXT).then_some(""),
-    };
-    let Some(others) = others else { return false };
-    is_silence(std::iter::once(failure.probe.as_str()).chain(others.split_terminator(", ")))
+    let Some(also) = &failure.also else { return false };
+    is_silence(std::iter::once(&failure.probe).chain(also).map(String::as_str))
 }
 
 /// Why a boot was not good before the deadline.
@@ -228,11 +217,11 @@ fn too_late(terms: Terms, well_for: Option<Duration>, last: Option<Failure>) -> 
     let settle = terms.settle.as_secs();
     match (well_for, last) {
         (None, Some(failure)) => failure,
-        (Some(well_for), Some(Failure { probe, message })) => {
+        (Some(well_for), Some(Failure { probe, message, also })) => {
             let well_for = well_for.as_secs();
             let text =
                 format!("well for {well_for} s of {settle} s at the deadline; before: {message}");
-            Failure::new(&probe, &text)
+            Failure { also, ..Failure::new(&probe, &text) }
         }
         (well_for, None) => {
             let well_for = well_for.unwrap_or_default().as_secs();

@@ -16,6 +16,10 @@ pub struct Why {
     pub running: Option<ReleaseVersion>,
     /// The release that should run.
     pub wanted: Option<ReleaseVersion>,
+    /// The releases to take, one after the other; the last is the wanted one. Empty when no way is
+    /// known, and from a node that does not say.
+    #[serde(default)]
+    pub way: Vec<ReleaseVersion>,
     /// Each rule that holds the node where it is.
     pub holds: Vec<Hold>,
 }

@@ -7,7 +7,10 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::{Boot, Fallback, Hold, Outcome, PinnedBy, Probe, ProbeState, Progress, Status};
+use super::{
+    Boot, Fallback, Hold, Outcome, PinnedBy, Probe, ProbeState, Problem, ProblemKind, Progress,
+    Status,
+};
 use crate::ReleaseVersion;
 use crate::release::uki_name::FIRST_TRIES;
 
@@ -89,8 +92,7 @@ pub fn status_lines(status: &Status) -> Vec<(&'static str, String)> {
         lines.push(("checked", format!("{}: {}", ago(now, check.at), printable(&check.message))));
     }
     if let Some(problem) = &status.problem {
-        let text = format!("{} ({})", printable(&problem.message), ago(now, problem.at));
-        lines.push(("problem", text));
+        lines.push(("problem", failed(now, problem)));
         lines.push(("next", printable(&problem.next)));
     }
     if let Some(fallback) = &status.fallback {
@@ -167,6 +169,14 @@ fn health(probe: &Probe) -> String {
     };
     let message = probe.message.as_deref().map(|text| format!(": {}", printable(text)));
     format!("{} {state}{}", printable(&probe.name), message.unwrap_or_default())
+}
+
+fn failed(now: Timestamp, problem: &Problem) -> String {
+    let (message, when) = (printable(&problem.message), ago(now, problem.at));
+    match problem.kind {
+        ProblemKind::Unknown => format!("{message} ({when})"),
+        kind => format!("{message} ({}, {when})", kind.name()),
+    }
 }
 
 fn gave_up(now: Timestamp, fallback: &Fallback) -> String {

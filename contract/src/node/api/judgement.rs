@@ -102,8 +102,14 @@ pub enum Rule {
     Wave,
     /// Outside of the maintenance windows.
     Window,
-    /// The release needs a newer `slipwayd`.
+    /// The release, or a document, needs a newer `slipwayd`.
     MinimumUpdater,
+    /// The wanted release is blocked in the channel, or a floor on the way to it.
+    Blocked,
+    /// The release that runs is blocked in the channel.
+    RunsBlocked,
+    /// A release that may not be skipped comes first.
+    Floor,
     /// The EFI system partition is too full.
     EspRoom,
     /// The release could not be written to the other slot.
@@ -167,12 +173,127 @@ pub enum CheckOutcome {
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
+    /// What was attempted; `unknown` from a node that did not say.
+    #[serde(default)]
+    pub kind: ProblemKind,
     /// When.
     pub at: Timestamp,
     /// What failed.
     pub message: String,
     /// What to do.
     pub next: String,
+}
+
+/// What a node attempted when it met a problem.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ProblemKind {
+    /// To take settings from one of their sources.
+    Settings,
+    /// To put the network settings into force.
+    Network,
+    /// To write what the settings say for the node's services.
+    Services,
+    /// To read or write the journal of updates.
+    Journal,
+    /// To write a release to the other slot.
+    Staging,
+    /// To let pods leave the node before an update that an operator asked for.
+    Draining,
+    /// To give a staged release the name that boots next.
+    Arming,
+    /// To keep a boot that was found good.
+    Blessing,
+    /// To end a boot that was found bad.
+    FallingBack,
+    /// To restart.
+    Restarting,
+    /// Of another generation of this software.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl ProblemKind {
+    /// All kinds that this generation knows.
+    pub const ALL: [ProblemKind; 10] = [
+        ProblemKind::Settings,
+        ProblemKind::Network,
+        ProblemKind::Services,
+        ProblemKind::Journal,
+        ProblemKind::Staging,
+        ProblemKind::Draining,
+        ProblemKind::Arming,
+        ProblemKind::Blessing,
+        ProblemKind::FallingBack,
+        ProblemKind::Restarting,
+    ];
+
+    /// The name in JSON and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProblemKind::Settings => "settings",
+            ProblemKind::Network => "network",
+            ProblemKind::Services => "services",
+            ProblemKind::Journal => "journal",
+            ProblemKind::Staging => "staging",
+            ProblemKind::Draining => "draining",
+            ProblemKind::Arming => "arming",
+            ProblemKind::Blessing => "blessing",
+            ProblemKind::FallingBack => "falling-back",
+            ProblemKind::Restarting => "restarting",
+            ProblemKind::Unknown => "unknown",
+        }
+    }
+}
+
+/// Why a release was given up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum CauseKind {
+    /// The loader did not start it, or could not count.
+    Loader,
+    /// No boot came as far as the state partition.
+    Kernel,
+    /// The initrd did its work, and slipwayd did not begin to judge.
+    Userspace,
+    /// It died while slipwayd was judging it.
+    Judging,
+    /// A probe failed until the deadline.
+    Probe,
+    /// An operator went back to the release before.
+    RolledBack,
+    /// Of another generation of this software.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl CauseKind {
+    /// All kinds that this generation knows.
+    pub const ALL: [CauseKind; 6] = [
+        CauseKind::Loader,
+        CauseKind::Kernel,
+        CauseKind::Userspace,
+        CauseKind::Judging,
+        CauseKind::Probe,
+        CauseKind::RolledBack,
+    ];
+
+    /// The name in JSON and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            CauseKind::Loader => "loader",
+            CauseKind::Kernel => "kernel",
+            CauseKind::Userspace => "userspace",
+            CauseKind::Judging => "judging",
+            CauseKind::Probe => "probe",
+            CauseKind::RolledBack => "rolled-back",
+            CauseKind::Unknown => "unknown",
+        }
+    }
 }
 
 /// How far a release got before it was given up.
@@ -218,6 +339,14 @@ pub struct Fallback {
     pub at: Timestamp,
     /// How far it got.
     pub reached: Reached,
+    /// Why; `unknown` from a node that did not say.
+    #[serde(default)]
+    pub kind: CauseKind,
+    /// The probe that failed, when one did.
+    pub probe: Option<String>,
+    /// Other probes that failed with it, as far as they are known.
+    #[serde(default)]
+    pub also: Vec<String>,
     /// Why, in words.
     pub cause: String,
 }
@@ -235,6 +364,14 @@ pub struct RefusedRelease {
     pub since: Timestamp,
     /// How far it got.
     pub reached: Reached,
+    /// Why; `unknown` from a node that did not say.
+    #[serde(default)]
+    pub kind: CauseKind,
+    /// The probe that failed, when one did.
+    pub probe: Option<String>,
+    /// Other probes that failed with it, as far as they are known.
+    #[serde(default)]
+    pub also: Vec<String>,
     /// Why, in words.
     pub cause: String,
 }

@@ -21,8 +21,8 @@ pub use answers::{
 pub use describe::{ago, clipped, hold_line, printable, size, status_lines};
 pub use error::{ApiError, Code};
 pub use judgement::{
-    Check, CheckOutcome, Fallback, Follows, Hold, Pin, PinnedBy, Probe, ProbeState, Problem,
-    Reached, RefusedRelease, Rule,
+    CauseKind, Check, CheckOutcome, Fallback, Follows, Hold, Pin, PinnedBy, Probe, ProbeState,
+    Problem, ProblemKind, Reached, RefusedRelease, Rule,
 };
 pub use status::{
     Boot, NodeClock, OtherSlot, Phase, Progress, Running, SettingsState, Status, Step, TransferWay,

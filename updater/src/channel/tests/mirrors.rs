@@ -41,6 +41,7 @@ fn node_like(node: &Node) -> Node {
         root: node.root.clone(),
         reading: node.reading,
         image: node.image,
+        running: node.running.clone(),
         pin: node.pin.clone(),
     }
 }

@@ -83,6 +83,7 @@ struct Node {
     root: serde_json::Value,
     reading: ClockReading,
     image: RunningImage,
+    running: ReleaseVersion,
     pin: Option<ReleaseVersion>,
 }
 
@@ -100,6 +101,7 @@ impl Node {
                 is_development: false,
                 built: at("2026-11-01T00:00:00Z"),
             },
+            running: "1.0.0".parse().unwrap(),
             pin: None,
         }
     }
@@ -118,7 +120,7 @@ impl Node {
     }
 
     async fn look(&self) -> Result<Found, ChannelError> {
-        self.client().look(&self.reading, self.pin.as_ref()).await
+        self.client().look(&self.reading, &self.running, self.pin.as_ref()).await
     }
 
     async fn version(&self) -> String {
@@ -144,6 +146,8 @@ pub(crate) fn found(version: &str, group: &str) -> Found {
     // What the fake node's EFI system partition has room for.
     offer.esp_bytes = 1 << 16;
     Found {
+        marks: Marks::default(),
+        unmet: Vec::new(),
         mirror: "http://127.0.0.1:1/".parse().unwrap(),
         group: Some(Verified(serde_json::from_str(&group).unwrap())),
         channel: Some(Verified(serde_json::from_str(&channel).unwrap())),
