@@ -78,6 +78,10 @@ impl Conductor {
             "slipway: release is staged, {bytes_moved} bytes moved, way {way}"
         );
         self.failures.end();
+        // An order to stage is fulfilled. What comes next is for policy, as without it.
+        if self.wishes.order == Order::Stage {
+            self.wishes.order = Order::None;
+        }
         self.parts.board.change(|board| board.problem = None);
         let recorded = boot.machine.step(move |machine| {
             machine.record_staged(&staged)?;

@@ -46,7 +46,8 @@ fn judge(world: &World, daemon: &Daemon) -> Result<(), String> {
     if world.web.api_server.is_cordoned() {
         return Err(format!("the node is cordoned; {shown}"));
     }
-    if board.phase == Phase::Idle && board.holds.iter().any(up_to_date) {
+    // A release that waits in the other slot, and is not wanted any more, is no harm.
+    if matches!(board.phase, Phase::Idle | Phase::Staged) && board.holds.iter().any(up_to_date) {
         return Ok(());
     }
     if !matches!(board.phase, Phase::Idle | Phase::Staged) {
