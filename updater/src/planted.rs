@@ -20,8 +20,6 @@ pub enum Planted {
     TreeNotWritten,
     /// What was staged is armed without having been read once more.
     NotConfirmed,
-    /// An answer may be of other bytes than were asked for.
-    RangeNotChecked,
     /// The verdict reaches nobody, and the proof that it was for is dropped.
     VerdictDropped,
     /// The verdict comes before the boot has settled.
@@ -32,10 +30,6 @@ pub enum Planted {
     RefusalForgotten,
     /// The release that an operator went back from is not refused.
     RollbackNotRefused,
-    /// A UKI that failed goes before the journal says why.
-    RemovedBeforeRecorded,
-    /// The journal says that a slot is armed only after it is.
-    ArmedBeforeAnnounced,
     /// Two installations get the same generation.
     GenerationReused,
     /// A boot that was never found good keeps the tries that it has left.

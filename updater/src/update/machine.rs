@@ -155,9 +155,6 @@ impl Machine {
         let adopted = self.adopted(&settled, &ukis);
         // No partition must keep a boot from being judged.
         let is_judged = matches!(settled.next, Next::Judge(_) | Next::Condemn(..));
-        if is_planted(Planted::RemovedBeforeRecorded) {
-            self.remove(&settled.remove)?;
-        }
         // Record first: if the power goes now, the next boot removes what is still there.
         match self.save(adopted.clone()) {
             Ok(()) => {}

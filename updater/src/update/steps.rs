@@ -91,9 +91,6 @@ impl Machine {
         journal.slots.insert(slot, record);
         journal.record(self.effects.clock.now(), &release, Happening::Armed { generation });
         let installation = Installation { release, slot, generation, armed_in: self.facts.boot_id };
-        if is_planted(Planted::ArmedBeforeAnnounced) {
-            return self.arm_unannounced(journal, installation);
-        }
         self.announce(journal, installation)?;
         // A cut after this: the journal says armed and no UKI has the generation, so the next
         // boot, of this slot, stages again.
@@ -102,19 +99,6 @@ impl Machine {
         self.effects.esp.rename_temporary(&name).map_err(failed)?;
         // A cut after this: the new name lasted, and slot and UKI are whole; or it did not.
         self.effects.esp.sync().map_err(UpdateError::esp("sync"))?;
-        Ok(Armed { name })
-    }
-
-    /// See [`Planted::ArmedBeforeAnnounced`].
-    fn arm_unannounced(
-        &mut self,
-        journal: Journal,
-        installation: Installation,
-    ) -> Result<Armed, UpdateError> {
-        let name = UkiName::on_trial(installation.generation, installation.slot);
-        self.effects.esp.rename_temporary(&name).map_err(UpdateError::esp("arm"))?;
-        self.effects.esp.sync().map_err(UpdateError::esp("sync"))?;
-        self.announce(journal, installation)?;
         Ok(Armed { name })
     }
 
