@@ -26,6 +26,7 @@ pub fn kind(cause: &Cause) -> CauseKind {
     match cause {
         Cause::Loader => CauseKind::Loader,
         Cause::Kernel { .. } => CauseKind::Kernel,
+        Cause::Userspace { blessed: true, .. } => CauseKind::Lapsed,
         Cause::Userspace { judging: false, .. } => CauseKind::Userspace,
         Cause::Userspace { judging: true, .. } => CauseKind::Judging,
         Cause::Verdict(_) => CauseKind::Probe,

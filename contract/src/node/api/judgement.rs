@@ -263,6 +263,8 @@ pub enum CauseKind {
     Judging,
     /// A probe failed until the deadline.
     Probe,
+    /// It was blessed, and then did not stand in any of the starts that the loader counted.
+    Lapsed,
     /// An operator went back to the release before.
     RolledBack,
     /// Of another generation of this software.
@@ -273,12 +275,13 @@ pub enum CauseKind {
 
 impl CauseKind {
     /// All kinds that this generation knows.
-    pub const ALL: [CauseKind; 6] = [
+    pub const ALL: [CauseKind; 7] = [
         CauseKind::Loader,
         CauseKind::Kernel,
         CauseKind::Userspace,
         CauseKind::Judging,
         CauseKind::Probe,
+        CauseKind::Lapsed,
         CauseKind::RolledBack,
     ];
 
@@ -290,6 +293,7 @@ impl CauseKind {
             CauseKind::Userspace => "userspace",
             CauseKind::Judging => "judging",
             CauseKind::Probe => "probe",
+            CauseKind::Lapsed => "lapsed",
             CauseKind::RolledBack => "rolled-back",
             CauseKind::Unknown => "unknown",
         }
