@@ -10,8 +10,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use vm_tests::BOOT_SECONDS;
 use vm_tests::machine::{Machine, OnReset};
-use vm_tests::{BOOT_SECONDS, HEALTHY};
 
 use crate::builds::slipway;
 use crate::document::{head, row};
@@ -35,9 +35,12 @@ const OPTIONS: [&str; 5] = [
     "transparent_hugepage=never",
 ];
 
-/// The unit that tells when the node is healthy.
+/// What `bench-healthy` says first.
+const HEALTHY: &str = "bench: healthy";
+
+/// The unit that runs it.
 const HEALTH: &str = "[Unit]\nDescription=Tells the console when the node is healthy\n\n\
-    [Service]\nType=oneshot\nExecStart=/usr/bin/slipwayd wait-healthy --timeout 600\n\
+    [Service]\nType=oneshot\nExecStart=/usr/bin/bench-healthy\n\
     StandardOutput=journal+console\n\n\
     [Install]\nWantedBy=multi-user.target\n";
 
@@ -57,7 +60,8 @@ pub fn table(folder: &Path) -> Result<String> {
          append-command-line = [{}]\n\n\
          [image]\nname = \"bench-boot\"\n\n\
          [parts.bench]\nwhy = \"Tells the console when the node is healthy.\"\ntree = \"boot\"\n\
-         enable = [{:?}]\n",
+         enable = [{:?}]\n\n\
+         [parts.bench.workspace]\nbench-healthy = \"/usr/bin/bench-healthy\"\n",
         words.join(", "),
         stock::HEALTH
     );
@@ -146,7 +150,7 @@ fn next_boot(folder: &Path) -> Result<Phases> {
     let mut machine = Machine::power_on(folder, OnReset::Boot)?;
     let seconds = machine.wait_for(HEALTHY, BOOT_SECONDS)?;
     // The rest of the line follows at once.
-    machine.wait_for("since power-on", BOOT_SECONDS)?;
+    machine.wait_for("of uptime", BOOT_SECONDS)?;
     let found = phases(&machine.serial(), seconds);
     let found = found.with_context(|| machine.tail())?;
     sleep(SETTLE);
@@ -217,7 +221,7 @@ mod tests {
         [    3.500000] Run /init as init process\n\
         [!p]104[?7h[    4.124465] systemd[1]: systemd 257 running in system mode (+PAM)\n\
         [   10.500000] systemd[1]: systemd 257 running in system mode (+PAM)\n\
-        slipway: node healthy after 20.5 s since power-on\n";
+        bench: healthy after 20.5 s of uptime\n";
 
     #[test]
     fn phases_are_read_from_the_console() -> Result<()> {

@@ -22,7 +22,8 @@ const OWN_PACKAGES: [&str; 3] = ["initramfs-tools", "systemd-sysv", "dbus"];
 pub const HEALTH: &str = "slipway-bench.service";
 
 /// Files of the node image that the peer runs unchanged.
-const SAME: [&str; 14] = [
+const SAME: [&str; 15] = [
+    "usr/bin/bench-healthy",
     "usr/bin/containerd",
     "usr/bin/containerd-shim-runc-v2",
     "usr/bin/kubelet",

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -17,7 +16,7 @@ use updater::effects::state::StateFolder;
 use updater::grpc::Client;
 use updater::import::{self, Outcome};
 use updater::settings::{self, MetadataService, MountedSeed, RuntimeFolders, Sources};
-use updater::verdict::{self, HttpAddress, Node};
+use updater::verdict::{HttpAddress, Node};
 
 /// What runs on a Slipway node.
 #[derive(Debug, Parser)]
@@ -31,8 +30,6 @@ struct Arguments {
 enum Command {
     /// Hand the images that the root carries to containerd.
     ImportImages(ImportImages),
-    /// Wait until the node can run pods; fails with what is missing.
-    WaitHealthy(WaitHealthy),
     /// Judge this boot, follow the channel, and answer operators.
     Run(RunDaemon),
     /// Give the kernel the host name of the settings.
@@ -80,15 +77,6 @@ struct HealthAddresses {
 }
 
 #[derive(Debug, Args)]
-struct WaitHealthy {
-    /// How long to wait, in seconds.
-    #[arg(long, value_name = "SECONDS")]
-    timeout: u64,
-    #[command(flatten)]
-    health: HealthAddresses,
-}
-
-#[derive(Debug, Args)]
 struct ImportImages {
     /// Folder with one OCI layout per .tar file.
     #[arg(long, default_value = "/usr/share/slipway/images")]
@@ -119,10 +107,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             Ok(())
         }
         Command::ImportImages(arguments) => import_images(&arguments).await,
-        Command::WaitHealthy(WaitHealthy { timeout, health }) => {
-            let limit = Duration::from_secs(timeout);
-            Ok(verdict::wait(&health.into(), limit, |line| println!("{line}")).await?)
-        }
         Command::Run(arguments) => run_daemon(arguments).await,
         Command::SetHostname(disk) => set_hostname(&disk),
         Command::ConfigureKubelet(disk) => configure_kubelet(&disk),

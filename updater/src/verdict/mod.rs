@@ -9,7 +9,6 @@ mod address;
 mod probes;
 #[cfg(test)]
 mod tests;
-mod wait;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +25,6 @@ pub use address::{HttpAddress, InvalidAddress};
 use probes::{API_SERVER, CONTAINERD, NODE_READY, WORKLOADS};
 
 pub use probes::{Node, kubelet_is_healthy, probes};
-pub use wait::{HealthError, wait};
 
 /// How long one probe may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -30,7 +30,7 @@ const LIST_PAUSE: Duration = Duration::from_secs(5);
 /// How long all pages of that list may take, which is less than a probe may.
 const LIST_LIMIT: Duration = Duration::from_secs(4);
 /// What containerd must say of itself.
-pub(super) const CONDITIONS: [&str; 2] = ["RuntimeReady", "NetworkReady"];
+const CONDITIONS: [&str; 2] = ["RuntimeReady", "NetworkReady"];
 
 /// Where container runtime and kubelet are.
 #[derive(Debug, Clone)]
@@ -223,10 +223,7 @@ pub async fn kubelet_is_healthy(health: &dyn Health, node: &Node) -> bool {
 }
 
 /// What containerd says of itself.
-pub(super) async fn conditions(
-    health: &dyn Health,
-    socket: &Path,
-) -> Result<Vec<RuntimeCondition>, String> {
+async fn conditions(health: &dyn Health, socket: &Path) -> Result<Vec<RuntimeCondition>, String> {
     match timeout(ANSWER_TIMEOUT, health.runtime(socket)).await {
         Ok(Ok(conditions)) => Ok(conditions),
         Ok(Err(error)) => Err(error.to_string()),
@@ -234,12 +231,12 @@ pub(super) async fn conditions(
     }
 }
 
-pub(super) fn is_true(conditions: &[RuntimeCondition], name: &str) -> bool {
+fn is_true(conditions: &[RuntimeCondition], name: &str) -> bool {
     conditions.iter().any(|condition| condition.r#type == name && condition.status)
 }
 
 /// What containerd lacks, in its own words.
-pub(super) fn missing_conditions(conditions: &[RuntimeCondition]) -> Vec<String> {
+fn missing_conditions(conditions: &[RuntimeCondition]) -> Vec<String> {
     let missing = CONDITIONS.iter().filter(|name| !is_true(conditions, name));
     missing
         .map(|name| match conditions.iter().find(|condition| condition.r#type == *name) {
@@ -253,7 +250,7 @@ pub(super) fn missing_conditions(conditions: &[RuntimeCondition]) -> Vec<String>
 }
 
 /// Asks an address, which must answer with the status. `see` is where an operator looks next.
-pub(super) async fn status(
+async fn status(
     health: &dyn Health,
     address: &HttpAddress,
     expected: u16,
