@@ -15,6 +15,7 @@ use contract::channel::group::{DrainPolicy, InvalidGroupJson};
 use contract::channel::route::Mark;
 use contract::head::Unmet;
 use contract::node::api::{CauseKind, ProblemKind, Status, Why, status_lines};
+use contract::node::settings::{Bootstrap, PodNetwork, Settings, UpdateMode};
 use contract::release::offer::InvalidOffer;
 use contract::{ChannelDocument, Digest, NodeGroup, Offer, ReleaseDocument};
 use proptest::prelude::*;
@@ -23,7 +24,7 @@ use serde_json::{Value, json};
 const TODAY: &str = "77b89a1";
 const FUTURE: &str = "future";
 
-const DIGESTS: [(&str, &str); 13] = [
+const DIGESTS: [(&str, &str); 17] = [
     ("77b89a1/api-status.json", "28c1200057ad68c405cd9cb810271a66355606af18d3ae8b824430efca10bf05"),
     ("77b89a1/api-why.json", "2eba15daf7a95fc0ab4ea1a9d36aebe5dc73d3c79a25006878375ecc8ee05ba6"),
     (
@@ -44,6 +45,22 @@ const DIGESTS: [(&str, &str); 13] = [
     ),
     ("77b89a1/offer.json", "9bda0690d6b836007a288965fa5745746bd80721b65a1c7aefdad3ca2db4659d"),
     ("77b89a1/release.json", "192a7e7fc1d72264a45a6ab09353dddb46550d76cfccb43fc0974f94d6d43efb"),
+    (
+        "77b89a1/settings-schema-1.json",
+        "8f201b6eec4f95030f6232a9f6ba0df035d061a23b3260c5fcd3ee27be523ebf",
+    ),
+    (
+        "77b89a1/settings-schema-2.json",
+        "645dda202f03f8dd70a615994408a344d40faec46c4164c815f802c9ad759ed4",
+    ),
+    (
+        "77b89a1/settings-shown-1.json",
+        "2a5b74ccaf0e04b51beb234134c43899d33dc04ba1b85fccaca859eda42358cc",
+    ),
+    (
+        "77b89a1/settings-shown-2.json",
+        "aefa8e8c31416ad5bac9d539ff69a4e3b584dc0b7e0a5e2688f24d0981692654",
+    ),
     (
         "future/channel-of-a-later-reader.json",
         "4341a520d974456176faa7819550722d40a35d167b24b2c50ab51b0f71f41f80",
@@ -114,6 +131,35 @@ fn documents_of_the_first_generation_are_read_and_written_alike() {
     group.check().unwrap();
     let group = NodeGroup::from_json(&control, &written(TODAY, "group-control.json")).unwrap();
     assert_eq!(group.spec.drain.unwrap().then, DrainPolicy::Restart);
+}
+
+#[test]
+fn settings_that_a_slot_of_the_first_generation_kept_are_read() {
+    let kept = |name| Settings::from_json(&written(TODAY, name)).unwrap();
+    let schema = |name| Settings::schema_of(&written(TODAY, name)).unwrap();
+    assert_eq!((schema("settings-schema-1.json"), schema("settings-schema-2.json")), (1, 2));
+    let (one, two) = (kept("settings-schema-1.json"), kept("settings-schema-2.json"));
+    assert_eq!(one.channel, two.channel);
+    assert_eq!((one.mode, two.mode), (UpdateMode::StagedOnly, UpdateMode::Automatic));
+    assert_eq!(one.health.probes.len(), 2);
+    let cluster = |settings: &Settings| settings.kubernetes.clone().unwrap();
+    let (one, two) = (cluster(&one), cluster(&two));
+    assert!(matches!(one.bootstrap, Some(Bootstrap::Token(token)) if token.expose().len() == 23));
+    assert!(matches!(two.bootstrap, Some(Bootstrap::ClientCertificate(_))));
+    assert_eq!((one.pod_network, two.pod_network), (PodNetwork::Bridge, PodNetwork::AddOn));
+    assert_eq!(one.labels, two.labels);
+}
+
+#[test]
+fn settings_are_shown_as_the_first_generation_showed_them() {
+    for schema in ["1", "2"] {
+        let kept = written(TODAY, &format!("settings-schema-{schema}.json"));
+        let settings = Settings::from_json(&kept).unwrap();
+        let shown = serde_json::to_string(&settings).unwrap();
+        let then = written(TODAY, &format!("settings-shown-{schema}.json"));
+        assert_eq!(shown, String::from_utf8(then).unwrap());
+        assert!(!shown.contains("hunter2") && !shown.contains("c2VjcmV0"), "{shown}");
+    }
 }
 
 #[test]
