@@ -8,7 +8,7 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use contract::Slot;
-use contract::node::api::{Boot, Drift, Outcome, Phase, Status};
+use contract::node::api::{Boot, CauseKind, Drift, Outcome, Phase, Status};
 use serde_json::Value;
 use testbed::node::NodeAccess;
 use vm_tests::machine::{Hardware, Machine, POD_PORT, PROBE_PORT};
@@ -80,10 +80,7 @@ fn cut_starts_lead_to_the_other_slot_and_back(site: &Site, machine: &mut Machine
     let back = |status: &Status| {
         status.running.slot == Slot::B
             && status.running.tries_left == Some(3)
-            && status
-                .fallback
-                .as_ref()
-                .is_some_and(|fallback| fallback.cause.contains("did not stand"))
+            && status.fallback.as_ref().is_some_and(|fallback| fallback.kind == CauseKind::Lapsed)
     };
     let status = site.access.wait_for(machine, "back", 3 * BOOT_SECONDS, back)?;
     println!("three starts were cut off: back after {:.0} s", machine.seconds() - begin);

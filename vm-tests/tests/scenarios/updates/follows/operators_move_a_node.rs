@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use contract::Slot;
-use contract::node::api::{EventKind, History, Status};
+use contract::node::api::{CauseKind, EventKind, History, Status};
 use testbed::node::NodeAccess;
 use vm_tests::machine::{Hardware, Machine};
 use vm_tests::site::Site;
@@ -43,7 +43,7 @@ fn scenario() -> Result<()> {
     site.access.ask(&["rollback"])?;
     let status = runs(&site, &machine, "0.1.2", Slot::A)?;
     let [refused] = &status.refused[..] else { bail!("refused: {:?}", status.refused) };
-    ensure!(refused.cause == "an operator rolled it back", "refused: {refused:?}");
+    ensure!(refused.kind == CauseKind::RolledBack, "refused: {refused:?}");
     ensure!(refused.version == "0.1.0".parse().ok(), "refused: {refused:?}");
 
     // One node elsewhere than its group.
@@ -101,7 +101,7 @@ fn runs(site: &Site, machine: &Machine, version: &str, slot: Slot) -> Result<Sta
     println!("{:.0} s: {version} in slot {slot}", machine.seconds());
     ensure!(status.running.slot == slot, "{version} runs in {:?}", status.running);
     // The cut starts of before are told on.
-    let told = status.fallback.as_ref().is_none_or(|it| it.cause.contains("did not stand"));
+    let told = status.fallback.as_ref().is_none_or(|it| it.kind == CauseKind::Lapsed);
     ensure!(told, "fallback: {:?}", status.fallback);
     Ok(status)
 }
