@@ -203,10 +203,14 @@ impl Cluster {
             return Ok(());
         }
         Err(match self.membership.has_credentials() {
-            true => format!("kubelet has not reported this boot to the cluster yet; {SEE}"),
-            false => format!(
+            Ok(true) => format!("kubelet has not reported this boot to the cluster yet; {SEE}"),
+            Ok(false) => format!(
                 "kubelet cannot authenticate at the API server: it has found no certificate and \
                  got none; {SEE}"
+            ),
+            Err(error) => format!(
+                "kubelet has not reported this boot to the cluster, and whether it has found a \
+                 certificate cannot be read: {error}; {SEE}"
             ),
         })
     }
@@ -294,8 +298,7 @@ impl Cluster {
     /// What the API server tells everybody. A certificate that it does not know would be refused
     /// even here; one that it knows helps where strangers get no answer.
     async fn ask_anybody(&self, path: &str) -> Result<Vec<u8>, Unanswered> {
-        // One that cannot be read helps no more than none.
-        let certificate = self.certificate().await.unwrap_or_default();
+        let certificate = self.certificate().await.map_err(Unanswered::Wrong)?;
         let mut answer = self.ask_as(certificate.clone(), path).await?;
         if certificate.is_some() && answer.status == StatusCode::UNAUTHORIZED {
             answer = self.ask_as(None, path).await?;
@@ -350,8 +353,7 @@ impl Cluster {
 
     fn unanswered(&self, error: &ConnectionError) -> Unanswered {
         let (server, cause) = (&self.settings.server, innermost(error));
-        // rustls says so of every certificate that one of the two does not take.
-        if cause.to_lowercase().contains("certificate") {
+        if error.is_distrust() {
             return Unanswered::Wrong(format!(
                 "no trust between the node and {server} ({cause}): see whether the server's \
                  certificate is of kubernetes.certificateAuthority, for this address and in date"

@@ -75,6 +75,19 @@ async fn a_node_that_has_not_joined_says_what_it_lacks() {
     assert!(broken.contains("client certificate"), "{broken}");
 }
 
+#[test]
+fn silence_whose_words_speak_of_certificates_is_silence() {
+    use crate::effects::ConnectionError;
+    let error = ConnectionError::new("the certificate store's disk is gone");
+    assert!(!error.is_distrust());
+    let refused = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+    assert!(ConnectionError::new(std::io::Error::other(refused)).is_distrust());
+    let alert = rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA);
+    assert!(ConnectionError::new(alert).is_distrust());
+    let other = rustls::Error::AlertReceived(rustls::AlertDescription::InternalError);
+    assert!(!ConnectionError::new(std::io::Error::other(other)).is_distrust());
+}
+
 #[tokio::test]
 async fn a_stranger_in_the_api_servers_place_is_not_silence() {
     let stranger = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::follow::Seen;
 use super::footing::Footing;
+use super::judge::Judged;
 use super::machine::MachineHandle;
 use super::step::{Boot, Idle, Step, Trial};
 use super::{Conductor, judge};
@@ -18,7 +19,7 @@ use crate::api::wording;
 use crate::chain;
 use crate::metrics::UpdateEnd;
 use crate::policy::{BootState, OtherSlot};
-use crate::update::{Condemnation, Failure, Pending, Standing, carried};
+use crate::update::{Condemnation, Failure, Pending, Standing};
 use crate::verdict::Verdict;
 
 impl Conductor {
@@ -60,7 +61,9 @@ impl Conductor {
         match standing {
             Standing::Steady => Step::Idle(Idle::new(Boot::firm(machine))),
             Standing::Unproven(unproven) => {
-                let footing = Some(self.await_footing(unproven));
+                // Workloads of the restart in which it was judged may be gone for good.
+                let judged = Judged { workloads_of: None, ..self.judged_by(false) };
+                let footing = Some(Footing::of(unproven, judged));
                 Step::Idle(Idle::new(Boot { machine, trial: None, footing }))
             }
             Standing::Armed(armed) => self.leave(machine, armed),
@@ -100,9 +103,8 @@ impl Conductor {
         judge::Judged {
             node: self.parts.places.node.clone(),
             cluster: self.keeper.kubernetes().cloned(),
-            workloads: carried::load_workloads(effects.state.as_ref(), self.parts.facts.root_hash),
-            added: health.map(|health| health.probes.clone()).unwrap_or_default(),
-            times: carried::times(effects.state.as_ref(), health),
+            workloads_of: Some(self.parts.facts.root_hash),
+            health: health.cloned(),
             silence: self.silence.clone(),
             can_fall_back,
             effects: effects.clone(),

@@ -12,7 +12,7 @@ use super::machine::MachineHandle;
 use super::step::{Idle, Step};
 use crate::channel::Found;
 use crate::policy::{
-    self, Action, BootState, Decision, DrainState, OfferFacts, OtherSlot, PolicyInput,
+    self, Action, BootState, Decision, DrainState, Lapse, OfferFacts, OtherSlot, PolicyInput,
 };
 use crate::update::Cause;
 use crate::verdict::is_silence_alone;
@@ -22,6 +22,7 @@ pub(super) struct Seen {
     boot: BootState,
     other: OtherSlot,
     drain: DrainState,
+    lapse: Option<Lapse>,
     refusals: Vec<policy::Refusal>,
 }
 
@@ -32,13 +33,15 @@ impl Seen {
             boot: step.boot_state(),
             other: step.other_slot(),
             drain: step.drain_state(),
+            lapse: step.machine().and_then(lapse),
             refusals: step.machine().map(refusals).unwrap_or_default(),
         }
     }
 
     /// As this boot shows it, beside a slot of which that is known.
     pub(super) fn of_boot(machine: &MachineHandle, boot: BootState, other: OtherSlot) -> Self {
-        Self { boot, other, drain: DrainState::Idle, refusals: refusals(machine) }
+        let (lapse, refusals) = (lapse(machine), refusals(machine));
+        Self { boot, other, drain: DrainState::Idle, lapse, refusals }
     }
 }
 
@@ -50,13 +53,23 @@ fn refusals(machine: &MachineHandle) -> Vec<policy::Refusal> {
     machine.read(|machine| machine.journal().refusals.iter().map(refusal).collect())
 }
 
+/// The release in whose place this one runs.
+fn lapse(machine: &MachineHandle) -> Option<Lapse> {
+    machine.read(|machine| {
+        machine.lapsed()?;
+        let release = machine.other().map(|record| &record.release);
+        let version = release.map(|release| release.version.clone());
+        Some(Lapse { version, root_hash: release.map(|release| release.root_hash) })
+    })
+}
+
 impl Conductor {
     /// Asks the channel.
     pub(super) async fn look(&mut self) {
         let effects = &self.parts.effects;
         let (clock, chance) = (effects.clock.as_ref(), effects.random.chance());
         let running = &self.parts.facts.version;
-        let check = self.watch.look(clock, running, self.wishes.pin.as_ref(), chance).await;
+        let check = self.watch.look(clock, running, self.wishes.pin.release(), chance).await;
         if let Some(check) = check {
             self.parts.board.change(|board| board.last_check = Some(check));
         }
@@ -76,11 +89,12 @@ impl Conductor {
             running_version: &self.parts.facts.version,
             settings: self.keeper.settings(),
             lack: self.keeper.lack().map(|lack| lack.sentence.as_str()),
-            pin: self.wishes.pin.as_ref(),
+            pin: &self.wishes.pin,
             documents: documents.as_ref(),
             failure: self.watch.failure(),
             refusals: &seen.refusals,
             other: seen.other,
+            lapse: seen.lapse.as_ref(),
             failed_staging: failed_staging.as_ref(),
             drain: &seen.drain,
             failed_drain: failed_drain.as_ref(),
@@ -107,45 +121,39 @@ impl Conductor {
 
     async fn carry_out(&mut self, step: Step, decision: &Decision) -> Step {
         let Decision { action, target, .. } = decision;
-        match (step, target) {
-            (Step::Idle(idle), Some(target)) => self.begin(idle, *action, target).await,
-            // What a drain was for may have gone; then it holds for no other decision.
-            (Step::Idle(idle), None) => Step::Idle(Idle::with(idle.boot, idle.staged)),
-            (Step::Draining { boot, staged, drain }, target) => match (action, target) {
+        match step {
+            Step::Idle(idle) => self.begin(idle, *action, target.as_ref()).await,
+            Step::Draining { boot, ready, drain } => match (action, target) {
                 (Action::Drain(terms), Some(target)) if drain.is_for(target.root_hash, *terms) => {
-                    Step::Draining { boot, staged, drain }
+                    Step::Draining { boot, ready, drain }
                 }
                 (action, target) => {
                     tracing::info!("slipway: the drain is called off");
                     drop(drain);
-                    let idle = Idle::with(boot, Some(staged));
-                    match target {
-                        Some(target) => self.begin(idle, *action, target).await,
-                        None => Step::Idle(idle),
-                    }
+                    self.begin(Idle::with(boot, Some(ready)), *action, target.as_ref()).await
                 }
             },
             // They have an end of their own.
-            (
-                step @ (Step::Opening { .. }
-                | Step::Judging { .. }
-                | Step::Staging { .. }
-                | Step::Confirming { .. }
-                | Step::Leaving { .. }
-                | Step::Restarting { .. }),
-                _,
-            ) => step,
+            step @ (Step::Opening { .. }
+            | Step::Judging { .. }
+            | Step::Staging { .. }
+            | Step::Confirming { .. }
+            | Step::Leaving { .. }
+            | Step::Restarting { .. }) => step,
         }
     }
 
     /// The step that follows where nothing is under way.
-    async fn begin(&mut self, idle: Idle, action: Action, target: &OfferFacts) -> Step {
-        match action {
-            Action::Stage => self.stage(idle).await,
-            Action::Drain(terms) => self.drain(idle, target, terms),
-            Action::Confirm => self.confirm(idle),
-            // Only what was read once more a moment ago is armed: see `finish_confirming`.
-            Action::Nothing | Action::Arm => Step::Idle(Idle::with(idle.boot, idle.staged)),
+    async fn begin(&mut self, idle: Idle, action: Action, target: Option<&OfferFacts>) -> Step {
+        match (action, target) {
+            (Action::GoBack, _) => self.go_back(idle).await,
+            (Action::Stage, Some(_)) => self.stage(idle).await,
+            (Action::Drain(terms), Some(target)) => self.drain(idle, target, terms),
+            (Action::Confirm, Some(_)) => self.confirm(idle),
+            // What a drain was for may have gone; then it holds for no other decision. And only what
+            // was read once more a moment ago is armed: see `finish_confirming`.
+            (Action::Nothing | Action::Stage | Action::Drain(_) | Action::Confirm, None)
+            | (Action::Nothing | Action::Arm, _) => Step::Idle(Idle::with(idle.boot, idle.ready)),
         }
     }
 
@@ -198,7 +206,7 @@ impl Conductor {
         let journal = step.machine().map(|machine| machine.read(|it| it.journal().clone()));
         let ukis = self.partition.ukis().await;
         let slot = self.parts.facts.slot;
-        let (phase, pin) = (step.phase(), self.wishes.pin.clone());
+        let (phase, pin) = (step.phase(), self.wishes.pin.release().cloned());
         let channel = self.watch.found().map(|found| {
             let spec = found.group.as_ref().map(|group| &group.spec);
             let channel = found.channel.as_ref().map(|channel| channel.channel.clone());

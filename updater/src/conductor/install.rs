@@ -8,7 +8,7 @@ use contract::UkiName;
 use contract::node::api::ProblemKind;
 
 use super::Conductor;
-use super::step::{Boot, Idle, Step};
+use super::step::{Boot, Idle, Ready, Step};
 use crate::api::wording;
 use crate::chain;
 use crate::effects::http;
@@ -23,9 +23,9 @@ impl Conductor {
         let channel = self.keeper.settings().and_then(|settings| settings.channel.clone());
         let offer = self.watch.found().and_then(|found| found.offer.clone());
         let (Some(offer), Some(client), Some(channel)) = (offer, self.http.clone(), channel) else {
-            return Step::Idle(Idle::with(idle.boot, idle.staged));
+            return Step::Idle(Idle::with(idle.boot, idle.ready));
         };
-        // What was staged is about to be written over.
+        // What the other slot holds is about to be written over.
         let Idle { boot, .. } = idle;
         let version = offer.release.version.clone();
         let root_hash = offer.release.root.root_hash;
@@ -88,7 +88,7 @@ impl Conductor {
             Ok(staged)
         });
         match recorded.await {
-            Ok(staged) => Step::Idle(Idle::with(boot, Some(staged))),
+            Ok(staged) => Step::Idle(Idle::with(boot, Some(Ready::Staged(staged)))),
             Err(error) => {
                 self.give_up_staging(&error);
                 Step::Idle(Idle::new(boot))

@@ -6,16 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::RootHash;
 use contract::node::api::{Probe as ApiProbe, ProbeState};
 use contract::node::settings;
 use tokio::time::sleep;
 
 use super::board::Board;
 use crate::cluster::Workload;
-use crate::effects::Effects;
+use crate::effects::{Effects, off_thread};
 use crate::planted::{Planted, is_planted};
 use crate::policy::VerdictTimes;
-use crate::update::Failure;
+use crate::update::{Failure, carried};
 use crate::verdict::{self, Node, Pace, Round, Silence, Terms, Verdict};
 
 /// Time between two verdicts on a boot without a way back whose probes cannot even be asked.
@@ -27,12 +28,10 @@ pub struct Judged {
     pub node: Node,
     /// The cluster that the node joins.
     pub cluster: Option<settings::KubernetesSettings>,
-    /// What must be Ready again on the node.
-    pub workloads: Vec<Workload>,
-    /// Probes of the settings.
-    pub added: Vec<settings::Probe>,
-    /// How long it has.
-    pub times: VerdictTimes,
+    /// The release that runs, if what was Ready on the node before it must be so again.
+    pub workloads_of: Option<RootHash>,
+    /// What a good boot is, by the settings.
+    pub health: Option<settings::HealthSettings>,
     /// Adds up over all that judge this boot.
     pub silence: Arc<Silence>,
     /// Whether there is a release to go back to.
@@ -45,8 +44,9 @@ pub struct Judged {
 
 /// Judges until the verdict.
 pub async fn judge(judged: Judged) -> Verdict {
-    let Judged { node, cluster, workloads, added, times, silence, can_fall_back, effects, board } =
-        judged;
+    let (workloads, times) = carried_for(&judged).await;
+    let Judged { node, cluster, health, silence, can_fall_back, effects, board, .. } = judged;
+    let added = health.map(|health| health.probes).unwrap_or_default();
     let probes = match verdict::probes(&effects, &node, cluster.as_ref(), workloads, &added) {
         Ok(probes) => probes,
         // Settings are checked before they are taken: only a later generation's come here. They stay
@@ -74,6 +74,21 @@ pub async fn judge(judged: Judged) -> Verdict {
         return std::future::pending().await;
     }
     verdict
+}
+
+/// What the boot before left for this one: what must be Ready again, and how long that may take.
+async fn carried_for(judged: &Judged) -> (Vec<Workload>, VerdictTimes) {
+    let (state, health) = (judged.effects.state.clone(), judged.health.clone());
+    let workloads_of = judged.workloads_of;
+    let read = move || {
+        let state = state.as_ref();
+        let workloads = workloads_of.map(|release| carried::load_workloads(state, release));
+        (workloads.unwrap_or_default(), carried::times(state, health.as_ref()))
+    };
+    off_thread(read).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "slipway: what was carried over for this boot is not known");
+        (Vec::new(), VerdictTimes::new(None, judged.health.as_ref()))
+    })
 }
 
 /// What was told already: the journal gets changes, not rounds.

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::ReleaseVersion;
 use contract::node::api::{
     Accepted, Action, ApiError, Code, ProblemKind, SettingsMode, SettingsOutcome,
 };
@@ -24,9 +23,9 @@ use tokio::time::{Instant, sleep_until};
 use crate::channel::{RunningImage, Watch};
 use crate::cluster::{Cluster, Contact, Drainer};
 use crate::effects::boot::BootFacts;
-use crate::effects::{Effects, Http};
+use crate::effects::{Effects, Http, off_thread};
 use crate::metrics::Metrics;
-use crate::policy::Order;
+use crate::policy::{Order, Pin};
 use crate::settings::{Keeper, MetadataService, RuntimeFolders};
 use crate::staging::{self, Stager};
 use crate::update::carried;
@@ -39,6 +38,7 @@ mod footing;
 mod install;
 mod judge;
 mod kubelet;
+mod lapse;
 mod machine;
 mod memory;
 mod orders;
@@ -56,11 +56,9 @@ use memory::Failures;
 use partition::Partition;
 use step::{Event, Step};
 
-/// Pause before a journal that could not be opened is tried again.
-const REOPEN: Duration = Duration::from_secs(30);
 /// Pause before another judge takes the place of one that ended early.
 const JUDGE_AGAIN: Duration = Duration::from_secs(30);
-/// See [`Conductor`].
+/// How long the channel may take before a good boot is blessed all the same.
 const FIRST_LOOK: Duration = Duration::from_secs(30);
 /// Longest time between two looks at the holds, the health and the seed of a node that waits.
 const ROUND: Duration = Duration::from_secs(15);
@@ -122,7 +120,7 @@ pub struct Parts {
 /// What operators want of this node.
 #[derive(Debug, Default)]
 struct Wishes {
-    pin: Option<ReleaseVersion>,
+    pin: Pin,
     order: Order,
 }
 
@@ -171,8 +169,7 @@ impl Conductor {
     /// Works until there is nobody left who could ask. Runs within a
     /// [`LocalSet`](tokio::task::LocalSet): staging borrows what its futures hold.
     pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        let state = self.parts.effects.state.as_ref();
-        self.wishes.pin = carried::load_pin(state);
+        self.read_pin().await;
         let mut step = self.take_settings(Step::opening()).await;
         step = self.round(step).await;
         loop {
@@ -218,6 +215,9 @@ impl Conductor {
     /// Looks around, when it is time, and does what policy decides.
     async fn round(&mut self, step: Step) -> Step {
         let mut step = self.open(step).await;
+        if let Pin::Unreadable(_) = self.wishes.pin {
+            self.read_pin().await;
+        }
         if self.keeper.settings().is_none() {
             step = self.take_settings(step).await;
         }
@@ -246,8 +246,8 @@ impl Conductor {
             (Step::Staging { boot, .. }, Event::Staged(result)) => {
                 self.finish_staging(boot, result).await
             }
-            (Step::Draining { boot, staged, drain }, Event::Drained(result)) => {
-                self.finish_drain(boot, staged, &drain, result)
+            (Step::Draining { boot, ready, drain }, Event::Drained(result)) => {
+                self.finish_drain(boot, ready, &drain, result)
             }
             (Step::Confirming { boot, .. }, Event::Confirmed(result)) => {
                 self.finish_confirming(boot, result).await
@@ -268,8 +268,28 @@ impl Conductor {
         cluster(&self.keeper, &self.parts.effects)
     }
 
+    /// Whether the node may have pods of a cluster: also where that cannot be read.
     fn has_joined(&self) -> bool {
-        self.parts.effects.membership.has_joined()
+        self.parts.effects.membership.has_joined().unwrap_or_else(|error| {
+            tracing::warn!(%error, "slipway: whether the node has joined its cluster cannot be read");
+            true
+        })
+    }
+
+    /// Reads what an operator pinned.
+    async fn read_pin(&mut self) {
+        let state = self.parts.effects.state.clone();
+        let read = off_thread(move || carried::load_pin(state.as_ref())).await;
+        let pin = match read.map_err(std::io::Error::other).flatten() {
+            Ok(version) => version.into(),
+            Err(error) => Pin::Unreadable(error.to_string()),
+        };
+        if pin != self.wishes.pin
+            && let Pin::Unreadable(cause) = &pin
+        {
+            tracing::error!("slipway: what an operator pinned cannot be read: {cause}");
+        }
+        self.wishes.pin = pin;
     }
 
     /// Says in the journal what failed, and shows it.

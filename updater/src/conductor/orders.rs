@@ -4,11 +4,15 @@
 //! rule forbids it. **Invariant:** an order passes what [`policy`] lets it pass, and nothing
 //! else.
 
+use std::io;
+
 use contract::ReleaseVersion;
 use contract::node::api::{Accepted, Action, ApiError, Code, Started};
 
 use super::step::{Idle, Step};
 use super::{Conductor, Request, conflict};
+use crate::channel::Found;
+use crate::effects::off_thread;
 use crate::policy::{self, Decision, Hold, Order};
 use crate::update::{Journal, UpdateError, carried};
 
@@ -131,12 +135,15 @@ impl Conductor {
 
     async fn roll_back(&mut self, step: Step) -> (Step, Answer) {
         // It does not wait for pods: what runs may be what is wrong.
-        let (boot, staged) = match step {
-            Step::Idle(Idle { boot, staged, .. }) if boot.trial.is_none() => (boot, staged),
-            Step::Draining { boot, staged, drain } => {
+        if let Some(refusal) = self.forbidden_rollback(&step) {
+            return (step, Err(refusal));
+        }
+        let (boot, ready) = match step {
+            Step::Idle(Idle { boot, ready, .. }) if boot.trial.is_none() => (boot, ready),
+            Step::Draining { boot, ready, drain } => {
                 tracing::info!("slipway: the drain is called off");
                 drop(drain);
-                (boot, Some(staged))
+                (boot, Some(ready))
             }
             step => {
                 let refusal = conflict(
@@ -172,15 +179,27 @@ impl Conductor {
                     error,
                     UpdateError::NothingToRollBackTo | UpdateError::Firmware { .. }
                 );
-                let staged = staged.filter(|_| is_as_it_was);
-                (Step::Idle(Idle::with(boot, staged)), Err(refusal(&error)))
+                let ready = ready.filter(|_| is_as_it_was);
+                (Step::Idle(Idle::with(boot, ready)), Err(refusal(&error)))
             }
         }
     }
 
+    /// Why the node may not go to the release of the other slot.
+    fn forbidden_rollback(&self, step: &Step) -> Option<ApiError> {
+        let version = step.machine()?.read(|it| Some(it.other()?.release.version.clone()))?;
+        let documents = self.watch.found().map(Found::documents);
+        let now = self.parts.effects.clock.now();
+        let hold = policy::forbids_rollback(documents.as_ref(), &version, now)?;
+        let next = "choose another with `slipway node pin`, or take the block away with `slipway \
+                    channel unblock` and run `slipway node check`";
+        Some(ApiError::new(Code::Held, hold.to_string(), next))
+    }
+
     async fn pin(&mut self, step: Step, version: Option<ReleaseVersion>) -> (Step, Answer) {
-        let store = self.parts.effects.state.as_ref();
-        if let Err(error) = carried::save_pin(store, version.as_ref()) {
+        let (store, kept) = (self.parts.effects.state.clone(), version.clone());
+        let save = move || carried::save_pin(store.as_ref(), kept.as_ref());
+        if let Err(error) = off_thread(save).await.map_err(io::Error::other).flatten() {
             let failed = ApiError::new(
                 Code::Internal,
                 format!("the pin cannot be kept: {error}"),
@@ -188,11 +207,11 @@ impl Conductor {
             );
             return (step, Err(failed));
         }
-        self.wishes.pin = version;
+        self.wishes.pin = version.into();
         // Also when an update is under way: then as soon as that has ended.
         self.watch.ask_soon();
         let step = match step {
-            Step::Staging { boot, version, .. } if self.wishes.pin.as_ref() != Some(&version) => {
+            Step::Staging { boot, version, .. } if self.wishes.pin.release() != Some(&version) => {
                 tracing::info!(release = %version, "slipway: staging release {version} is called off");
                 Step::Idle(Idle::new(boot))
             }
@@ -232,7 +251,9 @@ impl Conductor {
 
     /// The way out when the journal is of a later generation of this software, or cannot be read.
     async fn give_up_journal(&mut self, step: Step) -> (Step, Answer) {
-        if let Err(error) = Journal::give_up(self.parts.effects.state.as_ref()) {
+        let state = self.parts.effects.state.clone();
+        let given_up = off_thread(move || Journal::give_up(state.as_ref())).await;
+        if let Err(error) = given_up.map_err(UpdateError::Stopped).flatten() {
             return (step, Err(refusal(&error)));
         }
         let step = self.open(Step::opening()).await;

@@ -4,6 +4,8 @@
 //! more and is armed, a restart. **Invariant:** only what was read a moment ago, and policy still
 //! wants, is armed; what is not armed stays staged.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::RootHash;
@@ -14,11 +16,11 @@ use tokio::time::{Instant, timeout};
 use super::Conductor;
 use super::follow::Seen;
 use super::machine::MachineHandle;
-use super::step::{Boot, Idle, Step};
+use super::step::{Boot, Idle, Ready, Step};
 use crate::cluster::{Cluster, Drain, Ended, Unanswered};
-use crate::effects::StateStore;
+use crate::effects::{StateStore, off_thread};
 use crate::policy::{Action, OfferFacts, Order, OtherSlot, VerdictTimes};
-use crate::staging::{Confirmed, StageError, Staged};
+use crate::staging::{Confirmed, StageError};
 use crate::update::{Armed, carried};
 
 /// How long the API server may take to list the node's pods before it restarts.
@@ -30,25 +32,25 @@ pub(super) const ANSWER_TIME: Duration = Duration::from_secs(2);
 impl Conductor {
     /// Begins to empty the node.
     pub(super) fn drain(&mut self, idle: Idle, target: &OfferFacts, terms: group::Drain) -> Step {
-        let Idle { boot, staged, .. } = idle;
-        let (staged, cluster) = match (staged, self.cluster()) {
-            (Some(staged), Some(cluster)) => (staged, cluster),
-            // Policy drains a node in a cluster, for what is staged.
-            (staged, _) => return Step::Idle(Idle::with(boot, staged)),
+        let Idle { boot, ready, .. } = idle;
+        let (ready, cluster) = match (ready, self.cluster()) {
+            (Some(ready), Some(cluster)) => (ready, cluster),
+            // Policy drains a node in a cluster, for what the other slot holds.
+            (ready, _) => return Step::Idle(Idle::with(boot, ready)),
         };
         // Other problems are not solved by this.
         self.parts.board.solve(ProblemKind::Draining);
         let release = (target.version.clone(), target.root_hash);
         let now = self.parts.effects.clock.now();
         let drain = self.drainer.begin(cluster, release, terms, now);
-        Step::Draining { boot, staged, drain }
+        Step::Draining { boot, ready, drain }
     }
 
     /// What becomes of a drain that has ended by itself.
     pub(super) fn finish_drain(
         &mut self,
         boot: Boot,
-        staged: Staged,
+        ready: Ready,
         drain: &Drain,
         result: Result<(), String>,
     ) -> Step {
@@ -59,7 +61,7 @@ impl Conductor {
                 None
             }
         };
-        Step::Idle(Idle { boot, staged: Some(staged), drained })
+        Step::Idle(Idle { boot, ready: Some(ready), drained })
     }
 
     /// An order is one try; without it the hold may be another one.
@@ -79,11 +81,11 @@ impl Conductor {
 
     /// Reads what was staged once more: it may have waited for days. Arms nothing yet.
     pub(super) fn confirm(&mut self, idle: Idle) -> Step {
-        let Idle { boot, staged, .. } = idle;
-        let (staged, offer) = match (staged, self.watch.offer()) {
-            (Some(staged), Some(offer)) => (staged, offer.clone()),
+        let Idle { boot, ready, .. } = idle;
+        let (staged, offer) = match (ready, self.watch.offer()) {
+            (Some(Ready::Staged(staged)), Some(offer)) => (staged, offer.clone()),
             // Policy confirms what is staged, for an offer.
-            (staged, _) => return Step::Idle(Idle::with(boot, staged)),
+            (ready, _) => return Step::Idle(Idle::with(boot, ready)),
         };
         let version = offer.release.version.clone();
         tracing::info!(release = %version, "slipway: reading release {version} once more");
@@ -92,7 +94,7 @@ impl Conductor {
         let cluster = self.cluster().filter(|_| self.has_joined() && self.workloads_count());
         let root_hash = staged.root_hash();
         let task = tokio::spawn(async move {
-            remember_workloads(state.as_ref(), cluster, root_hash).await;
+            remember_workloads(state, cluster, root_hash).await;
             stager.confirm(staged, offer).await
         });
         Step::Confirming { boot, task: task.into(), version }
@@ -122,8 +124,12 @@ impl Conductor {
         let seen = Seen::of_boot(&boot.machine, boot.state(), other);
         match self.decide(&seen).await.action {
             Action::Arm => self.arm(boot, confirmed).await,
-            Action::Nothing | Action::Stage | Action::Drain(_) | Action::Confirm => {
-                Step::Idle(Idle::with(boot, Some(confirmed.into_staged())))
+            Action::Nothing
+            | Action::Stage
+            | Action::Drain(_)
+            | Action::Confirm
+            | Action::GoBack => {
+                Step::Idle(Idle::with(boot, Some(Ready::Staged(confirmed.into_staged()))))
             }
         }
     }
@@ -178,7 +184,11 @@ impl Conductor {
 
 /// Keeps for the next boot what is Ready on this node alone. When that cannot be known, nothing is
 /// asked of the next boot: a silent API server must not keep a node from its update.
-async fn remember_workloads(state: &dyn StateStore, cluster: Option<Cluster>, root_hash: RootHash) {
+async fn remember_workloads(
+    state: Arc<dyn StateStore>,
+    cluster: Option<Cluster>,
+    root_hash: RootHash,
+) {
     let ready = match cluster {
         Some(cluster) => match timeout(WORKLOADS_LIMIT, cluster.ready_workloads()).await {
             Ok(Ok(ready)) => ready,
@@ -193,7 +203,8 @@ async fn remember_workloads(state: &dyn StateStore, cluster: Option<Cluster>, ro
         },
         None => Vec::new(),
     };
-    if let Err(error) = carried::save_workloads(state, root_hash, ready) {
+    let save = move || carried::save_workloads(state.as_ref(), root_hash, ready);
+    if let Err(error) = off_thread(save).await.map_err(io::Error::other).flatten() {
         tracing::warn!(%error, "which workloads must come back cannot be kept");
     }
 }

@@ -18,7 +18,7 @@ use crate::chain;
 use crate::channel::{ChannelClient, Surroundings, Watch};
 use crate::cluster::{self, Cluster, Contact};
 use crate::pod_network;
-use crate::settings::{self, LackKind, NodeSettings, Taken, Unit, changed_fields};
+use crate::settings::{LackKind, NodeSettings, Taken, Unit, changed_fields};
 
 impl Conductor {
     /// Reads the settings, or takes them from a source.
@@ -137,12 +137,12 @@ impl Conductor {
         self.contact = Contact::default();
         self.drainer.forget_node();
         match step {
-            Step::Draining { boot, staged, drain } => {
+            Step::Draining { boot, ready, drain } => {
                 tracing::info!("slipway: the drain is called off");
                 drop(drain);
-                Step::Idle(Idle::with(boot, Some(staged)))
+                Step::Idle(Idle::with(boot, Some(ready)))
             }
-            Step::Idle(idle) => Step::Idle(Idle::with(idle.boot, idle.staged)),
+            Step::Idle(idle) => Step::Idle(Idle::with(idle.boot, idle.ready)),
             step => step,
         }
     }
@@ -238,15 +238,14 @@ impl Conductor {
         step: Step,
         checked: &NodeSettings,
     ) -> (Step, Result<Vec<Unit>, ApiError>) {
-        let (state, slot) = (self.parts.effects.state.clone(), self.parts.facts.slot);
-        let before = settings::load(state.as_ref(), slot).unwrap_or_else(|error| {
+        let before = self.keeper.kept().await.unwrap_or_else(|error| {
             let text = chain(&error);
             tracing::warn!("slipway: there are no settings to go back to: {text}");
             None
         });
         let source = self.parts.board.read().settings.map(|settings| settings.source);
         let kubelet = kubelet::standing(&self.parts.effects, &self.parts.places.node).await;
-        if let Err(error) = settings::save(state.as_ref(), slot, checked) {
+        if let Err(error) = self.keeper.keep(checked).await {
             let failed = ApiError::new(Code::Internal, chain(&error), "nothing was changed");
             return (step, Err(failed));
         }
@@ -261,7 +260,7 @@ impl Conductor {
             return (step, Ok(restarted));
         };
         let message = format!("kubelet ends with these settings: {failure}");
-        let kept = settings::save(state.as_ref(), slot, &before);
+        let kept = self.keeper.keep(&before).await;
         let (step, _) = self.put_into_force(step, &before, &source).await;
         let refusal = match kept {
             Ok(()) => {

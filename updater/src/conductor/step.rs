@@ -15,6 +15,8 @@
 //!  (any that failed)  Restarting ◀─ Leaving ◀┘
 //! ```
 
+use std::time::Duration;
+
 use contract::ReleaseVersion;
 use contract::RootHash;
 use contract::node::api::Phase;
@@ -26,8 +28,11 @@ use super::task::Task;
 use crate::cluster::Drain;
 use crate::policy::{BootState, DrainState, OtherSlot};
 use crate::staging::{Confirmed, Delivery, StageError, Staged};
-use crate::update::{self, Armed, Pending};
+use crate::update::{self, Armed, Lapsed, Pending};
 use crate::verdict::Verdict;
+
+/// Pause before a journal that could not be opened is tried again.
+const REOPEN: Duration = Duration::from_secs(30);
 
 /// A boot that is judged, and its judge.
 pub struct Trial {
@@ -61,11 +66,19 @@ impl Boot {
     }
 }
 
+/// What the other slot holds that the node may restart into.
+pub enum Ready {
+    /// A release that was written there.
+    Staged(Staged),
+    /// A blessed one that used up its tries; this boot has stood.
+    Lapsed(Lapsed),
+}
+
 /// Nothing is under way in the other slot.
 pub struct Idle {
     pub boot: Boot,
-    /// What is whole in the other slot.
-    pub staged: Option<Staged>,
+    /// What the other slot holds.
+    pub ready: Option<Ready>,
     /// The release for which the node may restart as it is. It holds for one decision.
     pub drained: Option<RootHash>,
 }
@@ -73,12 +86,12 @@ pub struct Idle {
 impl Idle {
     /// A boot with nothing in the other slot.
     pub fn new(boot: Boot) -> Self {
-        Self { boot, staged: None, drained: None }
+        Self { boot, ready: None, drained: None }
     }
 
-    /// The same with what is whole in the other slot.
-    pub fn with(boot: Boot, staged: Option<Staged>) -> Self {
-        Self { boot, staged, drained: None }
+    /// The same with what the other slot holds.
+    pub fn with(boot: Boot, ready: Option<Ready>) -> Self {
+        Self { boot, ready, drained: None }
     }
 }
 
@@ -96,8 +109,8 @@ pub enum Step {
     Idle(Idle),
     /// A release is written to the other slot.
     Staging { boot: Boot, task: Task<Result<Delivery, StageError>>, version: ReleaseVersion },
-    /// Pods leave the node, before what is staged is applied.
-    Draining { boot: Boot, staged: Staged, drain: Drain },
+    /// Pods leave the node, before it restarts into the other slot.
+    Draining { boot: Boot, ready: Ready, drain: Drain },
     /// What was staged is read once more; its proof is with who reads it.
     Confirming { boot: Boot, task: Task<Result<Confirmed, StageError>>, version: ReleaseVersion },
     /// The other slot is armed, and the node restarts at that time.
@@ -133,7 +146,7 @@ impl Step {
 
     /// After an effect that failed: what is true is read anew, after a pause.
     pub fn reopening() -> Self {
-        Step::Opening { again: Instant::now() + super::REOPEN }
+        Step::Opening { again: Instant::now() + REOPEN }
     }
 
     /// Waits for the end of what is under way; for ever when nothing is. Nothing is lost when the
@@ -205,7 +218,8 @@ impl Step {
     /// Is this boot known to be good?
     pub fn boot_state(&self) -> BootState {
         match self {
-            Step::Opening { .. } | Step::Judging { .. } => BootState::Pending,
+            Step::Opening { .. } => BootState::Unknown,
+            Step::Judging { .. } => BootState::Pending,
             Step::Idle(Idle { boot, .. })
             | Step::Staging { boot, .. }
             | Step::Draining { boot, .. }
@@ -216,9 +230,9 @@ impl Step {
 
     /// What is known of the other slot.
     pub fn other_slot(&self) -> OtherSlot {
-        let staged = match self {
-            Step::Idle(Idle { staged, .. }) => staged.as_ref(),
-            Step::Draining { staged, .. } => Some(staged),
+        let ready = match self {
+            Step::Idle(Idle { ready, .. }) => ready.as_ref(),
+            Step::Draining { ready, .. } => Some(ready),
             Step::Opening { .. }
             | Step::Judging { .. }
             | Step::Staging { .. }
@@ -226,7 +240,11 @@ impl Step {
             | Step::Leaving { .. }
             | Step::Restarting { .. } => None,
         };
-        staged.map_or(OtherSlot::Unknown, |staged| OtherSlot::Staged(staged.root_hash()))
+        match ready {
+            Some(Ready::Staged(staged)) => OtherSlot::Staged(staged.root_hash()),
+            Some(Ready::Lapsed(_)) => OtherSlot::Lapsed,
+            None => OtherSlot::Unknown,
+        }
     }
 
     /// How far the node is emptied.
@@ -267,7 +285,11 @@ impl Step {
     /// Whether the channel may be asked now: a slow one must keep neither a boot from its verdict
     /// nor a slot from its end.
     pub fn may_look(&self) -> bool {
-        !self.is_busy() && self.boot_state() != BootState::Pending
+        let is_known = match self.boot_state() {
+            BootState::Pending | BootState::Unknown => false,
+            BootState::Blessed | BootState::Unproven | BootState::PendingWithoutFallback => true,
+        };
+        !self.is_busy() && is_known
     }
 
     /// Whether no restart is near, so that the node's own cordon has no reason. A boot that is
@@ -292,7 +314,9 @@ impl Step {
         match self {
             Step::Opening { .. } => Phase::Idle,
             Step::Judging { .. } => Phase::Pending,
-            Step::Idle(Idle { staged: Some(_), .. }) | Step::Confirming { .. } => Phase::Staged,
+            Step::Idle(Idle { ready: Some(Ready::Staged(_)), .. }) | Step::Confirming { .. } => {
+                Phase::Staged
+            }
             Step::Idle(Idle { boot, .. }) => match boot.trial {
                 Some(_) => Phase::Pending,
                 None => Phase::Idle,

@@ -47,8 +47,8 @@ impl Membership for Kubelet {
         Ok(text.trim().to_owned())
     }
 
-    fn has_joined(&self) -> bool {
-        self.certificate.exists()
+    fn has_joined(&self) -> io::Result<bool> {
+        self.certificate.try_exists().map_err(named(&self.certificate))
     }
 
     fn certificate(&self) -> io::Result<Option<Vec<u8>>> {
@@ -59,11 +59,17 @@ impl Membership for Kubelet {
         }
     }
 
-    fn has_credentials(&self) -> bool {
-        let text = fs::read_to_string(&self.kubeconfig).unwrap_or_default();
+    fn has_credentials(&self) -> io::Result<bool> {
+        let text = match fs::read_to_string(&self.kubeconfig) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(named(&self.kubeconfig)(error)),
+        };
         let mut lines = text.lines().map(str::trim);
-        let named = lines.find_map(|line| line.strip_prefix("client-certificate: "));
-        named.is_some_and(|path| Path::new(path).exists())
+        match lines.find_map(|line| line.strip_prefix("client-certificate: ")).map(Path::new) {
+            Some(path) => path.try_exists().map_err(named(path)),
+            None => Ok(false),
+        }
     }
 }
 
@@ -75,26 +81,31 @@ mod tests {
     fn kubelet_has_credentials_once_the_certificate_that_it_names_is_there() {
         let folder = tempfile::tempdir().unwrap();
         let kubelet = Kubelet::new(folder.path());
-        assert!(!kubelet.has_credentials());
+        assert!(!kubelet.has_credentials().unwrap());
         let own = folder.path().join("own.pem");
         fs::create_dir_all(folder.path().join("run/kubelet")).unwrap();
         let text = format!("users:\n- user:\n    client-certificate: {}\n", own.display());
         fs::write(folder.path().join(KUBECONFIG), text).unwrap();
-        assert!(!kubelet.has_credentials());
+        assert!(!kubelet.has_credentials().unwrap());
         fs::write(&own, "").unwrap();
-        assert!(kubelet.has_credentials());
+        assert!(kubelet.has_credentials().unwrap());
+        // What cannot be read is not absent.
+        fs::remove_file(folder.path().join(KUBECONFIG)).unwrap();
+        fs::create_dir(folder.path().join(KUBECONFIG)).unwrap();
+        let error = kubelet.has_credentials().unwrap_err().to_string();
+        assert!(error.contains("kubeconfig"), "{error}");
     }
 
     #[test]
     fn a_node_has_joined_once_kubelet_has_a_certificate() {
         let folder = tempfile::tempdir().unwrap();
         let kubelet = Kubelet::new(folder.path());
-        assert!(!kubelet.has_joined());
+        assert!(!kubelet.has_joined().unwrap());
         assert_eq!(kubelet.certificate().unwrap(), None);
         let path = folder.path().join(CERTIFICATE);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, "PEM").unwrap();
-        assert!(kubelet.has_joined());
+        assert!(kubelet.has_joined().unwrap());
         assert_eq!(kubelet.certificate().unwrap().as_deref(), Some(&b"PEM"[..]));
         assert!(kubelet.boot_id().unwrap_err().to_string().contains("boot_id"));
     }

@@ -353,7 +353,10 @@ pub trait Membership: Send + Sync {
     fn boot_id(&self) -> io::Result<String>;
 
     /// True when kubelet has a certificate of a cluster, which is for one name in one cluster.
-    fn has_joined(&self) -> bool;
+    ///
+    /// # Errors
+    /// When that cannot be known.
+    fn has_joined(&self) -> io::Result<bool>;
 
     /// That certificate and its key; `None` when there is none.
     ///
@@ -362,7 +365,10 @@ pub trait Membership: Send + Sync {
     fn certificate(&self) -> io::Result<Option<Vec<u8>>>;
 
     /// The certificate that the kubelet of this boot has chosen is there.
-    fn has_credentials(&self) -> bool;
+    ///
+    /// # Errors
+    /// When that cannot be known.
+    fn has_credentials(&self) -> io::Result<bool>;
 }
 
 /// What programs on this machine say of themselves.

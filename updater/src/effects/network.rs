@@ -4,7 +4,9 @@
 //! bounds what is read; who gives a client bounds redirects, and says below how long an answer may
 //! take.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,6 +86,44 @@ impl ConnectionError {
     /// From what the connection says.
     pub fn new(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self(source.into())
+    }
+
+    /// Whether one of the two did not take the other's certificate.
+    pub fn is_distrust(&self) -> bool {
+        let mut next: Option<&(dyn Error + 'static)> = Some(self.0.as_ref());
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<rustls::Error>() {
+                return is_about_certificates(error);
+            }
+            // What is inside is the error itself, and not its source.
+            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            next = match inner {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            };
+        }
+        false
+    }
+}
+
+/// What TLS says of a certificate that one of the two has not taken, or has missed.
+fn is_about_certificates(error: &rustls::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    match error {
+        rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => true,
+        rustls::Error::AlertReceived(alert) => matches!(
+            alert,
+            Alert::BadCertificate
+                | Alert::NoCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::CertificateRequired
+        ),
+        _ => false,
     }
 }
 

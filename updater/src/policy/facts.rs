@@ -8,13 +8,12 @@ use std::time::Duration;
 use contract::channel::group::Drain;
 use contract::channel::route::Marks;
 use contract::node::settings::Settings;
-use contract::{
-    ChannelDocument, ChannelName, Component, GroupName, NodeGroup, Offer, ReleaseVersion, RootHash,
-};
+use contract::{ChannelDocument, Component, NodeGroup, Offer, ReleaseVersion, RootHash};
 use jiff::Timestamp;
 use semver::Version;
 
-use super::Hold;
+use super::hold::Hold;
+use super::unmet::UnmetDocument;
 
 /// Everything that a decision depends on.
 #[derive(Debug, Clone)]
@@ -35,8 +34,8 @@ pub struct PolicyInput<'a> {
     pub settings: Option<&'a Settings>,
     /// Why there are none, when that is known.
     pub lack: Option<&'a str>,
-    /// The release that an operator pinned through the node's API.
-    pub pin: Option<&'a ReleaseVersion>,
+    /// What an operator pinned through the node's API.
+    pub pin: &'a Pin,
     /// What the channel said when it was last read and believed.
     pub documents: Option<&'a Documents<'a>>,
     /// Why the last look at the channel failed; none once one succeeds.
@@ -45,6 +44,8 @@ pub struct PolicyInput<'a> {
     pub refusals: &'a [Refusal],
     /// What is known of the other slot.
     pub other: OtherSlot,
+    /// The release in whose place this one runs.
+    pub lapse: Option<&'a Lapse>,
     /// The stagings that failed since one succeeded.
     pub failed_staging: Option<&'a FailedStaging>,
     /// How far the node is emptied.
@@ -59,6 +60,43 @@ pub struct PolicyInput<'a> {
     pub api_server: Option<&'a ApiServer>,
     /// What an operator asked for.
     pub order: Order,
+}
+
+/// What an operator pinned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Pin {
+    /// Nothing.
+    #[default]
+    None,
+    /// This release.
+    Release(ReleaseVersion),
+    /// That cannot be read, and why.
+    Unreadable(String),
+}
+
+impl Pin {
+    /// The release, when there is one.
+    pub fn release(&self) -> Option<&ReleaseVersion> {
+        match self {
+            Pin::Release(version) => Some(version),
+            Pin::None | Pin::Unreadable(_) => None,
+        }
+    }
+}
+
+impl From<Option<ReleaseVersion>> for Pin {
+    fn from(version: Option<ReleaseVersion>) -> Self {
+        version.map_or(Pin::None, Pin::Release)
+    }
+}
+
+/// The other slot's release, which was blessed and used up its tries: the loader would prefer it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lapse {
+    /// Its version, where the journal of updates knows it.
+    pub version: Option<ReleaseVersion>,
+    /// Its root hash, likewise.
+    pub root_hash: Option<RootHash>,
 }
 
 /// What a channel says to this node. All of it comes from verified documents.
@@ -77,28 +115,6 @@ pub struct Documents<'a> {
     pub unmet: &'a [UnmetDocument],
     /// When the first of the documents expires.
     pub expires: Timestamp,
-}
-
-/// A document that this slipwayd cannot act on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnmetDocument {
-    /// Which one.
-    pub document: Lacking,
-    /// The oldest slipwayd that can, when it says so.
-    pub needed: Option<Version>,
-    /// What this one lacks.
-    pub cause: String,
-}
-
-/// Which document asks for a later slipwayd.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lacking {
-    /// Of the node's group.
-    Group(GroupName),
-    /// Of the channel.
-    Channel(ChannelName),
-    /// The offer of a release.
-    Release(ReleaseVersion),
 }
 
 /// What counts of an offer.
@@ -150,10 +166,12 @@ pub enum BootState {
     Blessed,
     /// Its release is, but the boot has not stood yet, and the other slot is needed as it is.
     Unproven,
-    /// It is being judged, and the other slot is the way back; or it is not known what runs.
+    /// It is being judged, and the other slot is the way back.
     Pending,
     /// It is being judged, and there is no release to go back to: an update may be what heals it.
     PendingWithoutFallback,
+    /// Nobody knows: the journal of updates, or the EFI system partition, cannot be used.
+    Unknown,
 }
 
 /// What is known of the other slot.
@@ -166,6 +184,8 @@ pub enum OtherSlot {
     Staged(RootHash),
     /// The same, and it was read once more a moment ago.
     Confirmed(RootHash),
+    /// The release that lapsed is in it, and this boot has stood: the node may go back.
+    Lapsed,
 }
 
 /// Stagings that failed, one after the other.
@@ -261,6 +281,8 @@ pub enum Action {
     Confirm,
     /// Arm what was read once more, and restart.
     Arm,
+    /// Give the release that lapsed its tries back, if its slot is whole, and restart into it.
+    GoBack,
 }
 
 /// An action, and why it is not another one.

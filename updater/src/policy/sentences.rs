@@ -2,8 +2,11 @@
 //!
 //! `INSTA_UPDATE=always cargo test -p updater policy::sentences` writes the file anew.
 
+use contract::ReleaseVersion;
 use contract::channel::route::Mark;
 use contract::node::api;
+use jiff::{SignedDuration, Timestamp};
+use semver::Version;
 
 use super::*;
 
@@ -42,10 +45,13 @@ fn variant(hold: &Hold) -> usize {
         Hold::StageFailed { .. } => 29,
         Hold::Staged { .. } => 30,
         Hold::Unproven => 31,
+        Hold::NoJournal => 32,
+        Hold::Lapsed { .. } => 33,
+        Hold::PinUnreadable { .. } => 34,
     }
 }
 
-const VARIANTS: usize = 32;
+const VARIANTS: usize = 35;
 
 fn version(text: &str) -> ReleaseVersion {
     text.parse().unwrap()
@@ -69,6 +75,10 @@ fn of_documents() -> Vec<Hold> {
     vec![
         Hold::Judging,
         Hold::Unproven,
+        Hold::NoJournal,
+        Hold::Lapsed { version: Some(version("1.4.2")) },
+        Hold::Lapsed { version: None },
+        Hold::PinUnreadable { cause: "Input/output error (os error 5)".into() },
         Hold::NoSettings { cause: None },
         Hold::NoSettings { cause: Some("Azure's metadata service does not answer".into()) },
         Hold::NoChannel,

@@ -7,7 +7,7 @@
 use contract::node::settings::ChannelSettings;
 use contract::{ChannelDocument, ChannelName, NodeGroup, ReleaseVersion};
 
-use super::Hold;
+use super::hold::Hold;
 
 /// Where the wanted version is written.
 #[derive(Debug, Clone, PartialEq, Eq)]

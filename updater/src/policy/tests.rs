@@ -1,13 +1,16 @@
 //! Which rule holds a node when, and that none is ever passed by accident.
 
-use contract::channel::route::Marks;
-use contract::channel::waves::Wave;
-use contract::{Component, NodeGroup, RootHash};
-use proptest::prelude::*;
+use contract::channel::route::{Mark, Marks};
+use contract::node::settings::Settings;
+use contract::{ChannelDocument, Component, NodeGroup, ReleaseVersion};
+use jiff::{SignedDuration, Timestamp};
 use semver::Version;
 
 use super::*;
 
+mod back;
+mod pace;
+mod property;
 mod restart;
 mod way;
 
@@ -56,6 +59,10 @@ fn mark(release: &str) -> Mark {
     Mark { release: release.parse().unwrap(), reason: format!("because of {release}") }
 }
 
+fn pin(version: &str) -> Pin {
+    Pin::Release(version.parse().unwrap())
+}
+
 fn offer(version: &str, root: u8) -> OfferFacts {
     OfferFacts {
         version: version.parse().unwrap(),
@@ -79,7 +86,8 @@ struct World {
     expires: Timestamp,
     read: bool,
     failure: Option<Failure>,
-    pin: Option<ReleaseVersion>,
+    pin: Pin,
+    lapse: Option<Lapse>,
     refusals: Vec<Refusal>,
     other: OtherSlot,
     failed_staging: Option<FailedStaging>,
@@ -107,7 +115,8 @@ impl World {
             expires: at("2026-12-10T00:00:00Z"),
             read: true,
             failure: None,
-            pin: None,
+            pin: Pin::None,
+            lapse: None,
             refusals: Vec::new(),
             other: OtherSlot::Unknown,
             failed_staging: None,
@@ -123,15 +132,19 @@ impl World {
         }
     }
 
-    fn decide(&self) -> Decision {
-        let documents = Documents {
+    fn documents(&self) -> Documents<'_> {
+        Documents {
             group: self.group.as_ref(),
             channel: self.channel.as_ref(),
             marks: &self.marks,
             offer: self.offer.clone(),
             unmet: &self.unmet,
             expires: self.expires,
-        };
+        }
+    }
+
+    fn decide(&self) -> Decision {
+        let documents = self.documents();
         decide(&PolicyInput {
             now: self.now,
             node: NODE,
@@ -141,11 +154,12 @@ impl World {
             running_version: &"1.0.0".parse().unwrap(),
             settings: self.settings.as_ref(),
             lack: self.lack,
-            pin: self.pin.as_ref(),
+            pin: &self.pin,
             documents: self.read.then_some(&documents),
             failure: self.failure.as_ref(),
             refusals: &self.refusals,
             other: self.other,
+            lapse: self.lapse.as_ref(),
             failed_staging: self.failed_staging.as_ref(),
             drain: &self.drain,
             failed_drain: self.failed_drain.as_ref(),
@@ -210,8 +224,10 @@ fn a_boot_that_has_not_stood_gives_no_fallback_away_by_itself() {
 #[test]
 fn rules_that_an_order_does_not_pass() {
     type Change = fn(&mut World);
-    let rules: [(&str, Change); 16] = [
+    let rules: [(&str, Change); 18] = [
         ("Judging", |world| world.boot = BootState::Pending),
+        ("NoJournal", |world| world.boot = BootState::Unknown),
+        ("PinUnreadable", |world| world.pin = Pin::Unreadable("EIO".to_owned())),
         ("NoSettings", |world| world.settings = None),
         ("NoChannel", |world| world.settings.as_mut().unwrap().channel = None),
         ("NotChecked", |world| world.read = false),
@@ -305,92 +321,9 @@ fn a_paused_channel_holds_those_who_follow_it() {
     check(pause, Action::Nothing, &["ChannelPaused"]);
     let pinned = |world: &mut World| {
         pause(world);
-        world.pin = "1.1.0".parse().ok();
+        world.pin = pin("1.1.0");
     };
     check(pinned, Action::Stage, &["Pinned"]);
-}
-
-#[test]
-fn a_wave_holds_staging_until_it_opens() {
-    let waves = |world: &mut World| {
-        let hour = |share, hours| Wave { share, after: SignedDuration::from_hours(hours) };
-        // One wave for everybody, so that the place of the node does not matter.
-        let waves = vec![hour(1.0, 13)];
-        world.channel.as_mut().unwrap().waves = waves.try_into().unwrap();
-    };
-    check(waves, Action::Nothing, &["Wave"]);
-    let mut world = World::new();
-    waves(&mut world);
-    let hold = &world.decide().holds[0];
-    assert_eq!(hold.ends(), Some(at("2026-11-27T13:00:00Z")));
-    assert!(hold.to_string().contains("2026-11-27 13:00 UTC"), "{hold}");
-    for order in [Order::Stage, Order::Apply] {
-        world.order = order;
-        assert_eq!(world.decide().action, Action::Stage);
-    }
-    (world.order, world.now) = (Order::None, at("2026-11-27T13:00:00Z"));
-    assert_eq!(world.decide().action, Action::Stage);
-    world.now = at("2026-11-27T12:00:00Z");
-    world.group = Some(group(r#"{"channel": "stable", "waves": [{"share": 1.0, "after": "1h"}]}"#));
-    assert_eq!(world.decide().action, Action::Stage, "the group's own waves come first");
-}
-
-#[test]
-fn nodes_of_one_wave_start_at_different_times() {
-    let version: ReleaseVersion = "1.1.0".parse().unwrap();
-    let longest = SignedDuration::from_mins(10);
-    let delay = |node: u32| start_delay(&format!("node-{node}"), &version, longest);
-    let delays: std::collections::BTreeSet<_> = (0..100).map(delay).collect();
-    assert!(delays.len() > 90, "{} different delays", delays.len());
-    assert!(delays.iter().all(|delay| !delay.is_negative() && *delay < longest));
-    assert_eq!(delay(1), delay(1));
-}
-
-#[test]
-fn a_window_holds_the_restart_and_not_the_staging() {
-    let window = |world: &mut World| {
-        world.group = Some(group(
-            r#"{"channel": "stable", "windows": [
-                {"days": ["friday"], "start": "22:00", "length": "4h", "timeZone": "Europe/Berlin"},
-                {"days": ["monday"], "start": "02:00", "length": "1h"}]}"#,
-        ));
-    };
-    check(window, Action::Stage, &["Window"]);
-    let staged = |world: &mut World| {
-        window(world);
-        world.other = OtherSlot::Staged([2; 32].into());
-    };
-    check(staged, Action::Nothing, &["Window", "Staged"]);
-    let mut world = World::new();
-    staged(&mut world);
-    assert_eq!(world.decide().holds[0].ends(), Some(at("2026-11-27T21:00:00Z")));
-    world.order = Order::Apply;
-    assert_eq!(world.decide().action, Action::Confirm);
-    (world.order, world.now) = (Order::None, at("2026-11-27T21:30:00Z"));
-    assert_eq!(world.decide().action, Action::Confirm);
-}
-
-#[test]
-fn modes_leave_the_rest_to_an_operator() {
-    let world = |mode: &str, staged: bool, order| {
-        let mut world = World::new();
-        world.settings = Some(settings(&format!(r#"{{"mode": "{mode}"}}"#)));
-        world.other = match staged {
-            true => OtherSlot::Staged([2; 32].into()),
-            false => OtherSlot::Unknown,
-        };
-        world.order = order;
-        world.decide().action
-    };
-    assert_eq!(world("staged-only", false, Order::None), Action::Stage);
-    assert_eq!(world("staged-only", true, Order::None), Action::Nothing);
-    assert_eq!(world("staged-only", true, Order::Stage), Action::Nothing);
-    assert_eq!(world("staged-only", true, Order::Apply), Action::Confirm);
-    assert_eq!(world("manual", false, Order::None), Action::Nothing);
-    assert_eq!(world("manual", false, Order::Stage), Action::Stage);
-    assert_eq!(world("manual", true, Order::Stage), Action::Nothing);
-    assert_eq!(world("manual", true, Order::Apply), Action::Confirm);
-    assert_eq!(world("automatic", true, Order::Stage), Action::Nothing);
 }
 
 #[test]
@@ -412,14 +345,14 @@ fn a_failed_look_lets_the_earlier_one_count_unless_the_clock_is_why() {
 
 #[test]
 fn an_operators_pin_goes_before_the_group_and_not_over_its_maximum() {
-    let pin = |world: &mut World| {
-        world.pin = "0.8.0".parse().ok();
+    let low = |world: &mut World| {
+        world.pin = pin("0.8.0");
         world.offer = Some(offer("0.8.0", 2));
         world.group = Some(group(r#"{"release": "1.0.5"}"#));
     };
-    check(pin, Action::Stage, &["Pinned"]);
+    check(low, Action::Stage, &["Pinned"]);
     let high = |world: &mut World| {
-        world.pin = "2.0.0".parse().ok();
+        world.pin = pin("2.0.0");
         world.offer = Some(offer("2.0.0", 2));
         world.group = Some(group(r#"{"channel": "stable", "maximumVersion": "1.9.0"}"#));
     };
@@ -434,74 +367,4 @@ fn the_settings_name_a_channel_for_nodes_without_a_group_document() {
         channel.follow = "stable".parse().ok();
     };
     check(follow, Action::Stage, &[]);
-}
-
-prop_compose! {
-    fn any_world()(
-        version in 0_u64..4, maximum in proptest::option::of(0_u64..4), root in 1_u8..4,
-        refused in proptest::collection::vec(1_u8..4, 0..3), staged in proptest::option::of(1_u8..4),
-        pin in proptest::option::of(0_u64..4), follow in 0_u64..4, order in 0_usize..3, mode in 0_usize..3,
-        pending in any::<bool>(), read in any::<bool>(), room in proptest::option::of(98_u64..102),
-        hours in 0_i64..500, updater in 0_u64..3, paused in any::<bool>(), offered in any::<bool>(),
-        floors in proptest::collection::vec(0_u64..4, 0..2),
-        blocked in proptest::collection::vec(0_u64..4, 0..2),
-    ) -> World {
-        let mut world = World::new();
-        let maximum = maximum.map_or(String::new(), |it| format!(r#", "maximumVersion": "1.{it}.0""#));
-        world.group = Some(group(&format!(r#"{{"channel": "stable"{maximum}}}"#)));
-        world.channel = Some(channel(&format!("1.{follow}.0")));
-        world.channel.as_mut().unwrap().paused = paused.then(|| "bad".into());
-        world.offer = offered.then(|| offer(&format!("1.{version}.0"), root));
-        world.pin = pin.map(|pin| format!("1.{pin}.0").parse().unwrap());
-        world.refusals = refused
-            .into_iter()
-            .map(|root| Refusal { root_hash: [root; 32].into(), cause: "x".into() })
-            .collect();
-        world.other =
-            staged.map_or(OtherSlot::Unknown, |root| OtherSlot::Staged([root; 32].into()));
-        world.order = [Order::None, Order::Stage, Order::Apply][order];
-        let modes = ["automatic", "staged-only", "manual"];
-        world.settings = Some(settings(&format!(r#"{{"mode": "{}"}}"#, modes[mode])));
-        world.boot = if pending { BootState::Pending } else { BootState::Blessed };
-        (world.read, world.esp_room) = (read, room);
-        world.marks.floors = floors.iter().map(|it| mark(&format!("1.{it}.0"))).collect();
-        world.marks.blocked = blocked.iter().map(|it| mark(&format!("1.{it}.0"))).collect();
-        world.now += SignedDuration::from_hours(hours);
-        world.updater = Version::new(updater, 0, 0);
-        world
-    }
-}
-
-proptest! {
-    /// Whatever else is the case: an action is for a release that is wanted, allowed, good
-    /// here, installable, and not the running one.
-    #[test]
-    fn no_rule_is_ever_passed_by_accident(world in any_world()) {
-        let decision = world.decide();
-        if decision.action == Action::Nothing {
-            prop_assert!(!decision.holds.is_empty() || world.order == Order::Stage);
-            return Ok(());
-        }
-        let target = decision.target.expect("an action has a target");
-        let wanted = world.pin.clone().unwrap_or(world.channel.unwrap().release);
-        prop_assert_eq!(decision.way.first(), Some(&target.version));
-        prop_assert_eq!(decision.way.last(), Some(&wanted));
-        let here: ReleaseVersion = "1.0.0".parse().unwrap();
-        let skipped = world.marks.floors_between(&here, &target.version);
-        prop_assert!(skipped.is_empty(), "{skipped:?}");
-        prop_assert!(world.marks.block_of(&target.version).is_none());
-        prop_assert!(world.read && world.now <= world.expires);
-        prop_assert!(world.boot == BootState::Blessed);
-        prop_assert!(target.root_hash != RootHash::from([1; 32]));
-        prop_assert!(world.refusals.iter().all(|refusal| refusal.root_hash != target.root_hash));
-        if let Some(maximum) = world.group.and_then(|group| group.spec.maximum_version) {
-            prop_assert!(wanted <= maximum);
-        }
-        prop_assert!(target.minimum_updater <= world.updater);
-        prop_assert!(world.esp_room.is_some_and(|room| room >= target.esp_bytes));
-        if decision.action == Action::Confirm {
-            prop_assert_eq!(world.other, OtherSlot::Staged(target.root_hash));
-            prop_assert!(world.order != Order::Stage);
-        }
-    }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use contract::node::settings::{KubernetesSettings, Settings};
 
 use super::{
-    MetadataService, NodeSettings, Origin, SettingsError, Sources, USER_DATA_MARK, load_or_take,
-    save,
+    MetadataService, NodeSettings, Origin, SettingsError, Sources, USER_DATA_MARK, load,
+    load_or_take, save,
 };
 use crate::chain;
 use crate::effects::{BootedSlot, Effects, off_thread};
@@ -150,9 +150,28 @@ impl Keeper {
             );
             return Err(Lack { sentence, kind: LackKind::None });
         };
-        save(self.effects.state.as_ref(), self.slot, &settings)
-            .map_err(|error| Lack::of(&error))?;
+        self.keep(&settings).await.map_err(|error| Lack::of(&error))?;
         Ok(Some((settings, Origin::Cloud(cloud))))
+    }
+
+    /// Keeps settings as this slot's own.
+    ///
+    /// # Errors
+    /// [`SettingsError::State`]; the old ones are then still there.
+    pub async fn keep(&self, settings: &NodeSettings) -> Result<(), SettingsError> {
+        let (state, slot, settings) = (self.effects.state.clone(), self.slot, settings.clone());
+        let kept = off_thread(move || save(state.as_ref(), slot, &settings)).await;
+        kept.unwrap_or_else(|error| Err(SettingsError::ended_early("save", slot, error)))
+    }
+
+    /// The settings that this slot keeps.
+    ///
+    /// # Errors
+    /// [`SettingsError`], when they are there and cannot be read or used.
+    pub async fn kept(&self) -> Result<Option<NodeSettings>, SettingsError> {
+        let (state, slot) = (self.effects.state.clone(), self.slot);
+        let kept = off_thread(move || load(state.as_ref(), slot)).await;
+        kept.unwrap_or_else(|error| Err(SettingsError::ended_early("read", slot, error)))
     }
 
     fn note(&mut self, lack: Option<Lack>) -> Taken {

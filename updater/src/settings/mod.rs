@@ -103,6 +103,15 @@ pub enum SettingsError {
 }
 
 impl SettingsError {
+    /// A thread that worked on the state partition ended before it was done.
+    fn ended_early(
+        action: &'static str,
+        booted: BootedSlot,
+        error: tokio::task::JoinError,
+    ) -> Self {
+        SettingsError::State { action, slot: booted.slot(), source: io::Error::other(error) }
+    }
+
     /// Nobody answered; somebody may soon.
     pub fn is_silence(&self) -> bool {
         matches!(self, SettingsError::Cloud { problem: MetadataError::Silent(_), .. })

@@ -1,8 +1,9 @@
 //! Small documents of the daemon's own: an operator's pin, and for the next boot the times of its
 //! verdict and the workloads that must come back.
 //!
-//! In and out: JSON on the state partition. **Invariant:** one that cannot be read counts as
-//! absent, and a warning says so: neither may keep a node from its verdict.
+//! In and out: JSON on the state partition. **Invariant:** times and workloads that cannot be read
+//! count as absent, and a warning says so: neither may keep a node from its verdict. A pin that
+//! cannot be read does not: nobody knows then which release an operator wants.
 
 use std::io;
 
@@ -33,8 +34,11 @@ struct Workloads {
 }
 
 /// The release that an operator pinned.
-pub fn load_pin(store: &dyn StateStore) -> Option<ReleaseVersion> {
-    load::<Pin>(store, PIN).map(|pin| pin.version)
+///
+/// # Errors
+/// When the document is there and cannot be read.
+pub fn load_pin(store: &dyn StateStore) -> io::Result<Option<ReleaseVersion>> {
+    Ok(read::<Pin>(store, PIN)?.map(|pin| pin.version))
 }
 
 /// Keeps an operator's pin, or drops it.
@@ -89,12 +93,15 @@ pub fn save_workloads(
     save(store, WORKLOADS, &Workloads { root_hash, workloads })
 }
 
-fn load<T: DeserializeOwned>(store: &dyn StateStore, name: &str) -> Option<T> {
-    let read = store.load(name).and_then(|bytes| match bytes {
+fn read<T: DeserializeOwned>(store: &dyn StateStore, name: &str) -> io::Result<Option<T>> {
+    match store.load(name)? {
         Some(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         None => Ok(None),
-    });
-    read.unwrap_or_else(|error: io::Error| {
+    }
+}
+
+fn load<T: DeserializeOwned>(store: &dyn StateStore, name: &str) -> Option<T> {
+    read(store, name).unwrap_or_else(|error| {
         tracing::warn!(%error, name, "a document cannot be read, and counts as absent");
         None
     })

@@ -114,6 +114,8 @@ pub struct Machine {
     /// The journal in memory is ahead of the saved one.
     unsaved: bool,
     fell_back: bool,
+    /// The other slot's blessed UKI, which used up its tries.
+    pub(super) lapsed: Option<UkiName>,
 }
 
 impl Machine {
@@ -127,7 +129,8 @@ impl Machine {
         if effects.esp.list().is_err() {
             effects.esp.mount().map_err(UpdateError::esp("list UKIs"))?;
         }
-        let mut machine = Self { effects, facts, journal, unsaved: false, fell_back: false };
+        let mut machine =
+            Self { effects, facts, journal, unsaved: false, fell_back: false, lapsed: None };
         if condition == Condition::Damaged {
             let release = machine.booted_release();
             let at = machine.effects.clock.now();
@@ -165,6 +168,7 @@ impl Machine {
             Err(error) => return Err(error),
         }
         self.fell_back |= settled.fell_back.is_some();
+        self.lapsed = settled.lapsed;
         match self.remove(&settled.remove) {
             Err(error) if is_judged => {
                 tracing::warn!(%error, "a UKI that failed stays");
@@ -252,6 +256,16 @@ impl Machine {
     /// Whether it was found, since this was opened, that the release before this boot was given up.
     pub fn has_fallen_back(&self) -> bool {
         self.fell_back
+    }
+
+    /// The other slot's blessed UKI that used up its tries, in whose place this boot is.
+    pub fn lapsed(&self) -> Option<UkiName> {
+        self.lapsed
+    }
+
+    /// What the journal knows of the other slot.
+    pub fn other(&self) -> Option<&SlotRecord> {
+        self.journal.slots.get(&self.target_slot())
     }
 
     /// True while the journal in memory could not be saved.

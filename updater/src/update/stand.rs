@@ -138,6 +138,7 @@ impl Machine {
 
     fn drop_other(&mut self, name: UkiName) -> Result<(), UpdateError> {
         self.remove(&[name])?;
+        self.lapsed = None;
         let mut journal = self.journal.clone();
         journal.slots.remove(&name.slot);
         self.save(journal)

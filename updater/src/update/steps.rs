@@ -45,7 +45,9 @@ impl Machine {
         // A cut in here: some of the slot's UKIs are gone, and its content is still whole.
         let target = self.facts.slot.target();
         let failed = UpdateError::esp(format!("remove the UKIs of slot {}", target.slot()));
-        Disarmed::disarm(self.effects.esp.as_ref(), target).map_err(failed)
+        let disarmed = Disarmed::disarm(self.effects.esp.as_ref(), target).map_err(failed)?;
+        self.lapsed = None;
+        Ok(disarmed)
     }
 
     /// Notes that the target slot holds a release, so that an operator sees it.

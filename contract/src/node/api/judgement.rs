@@ -136,6 +136,10 @@ pub enum Rule {
     Pinned,
     /// This boot is being judged.
     Judging,
+    /// The journal of updates, or the EFI system partition, cannot be used.
+    Journal,
+    /// This release runs in the place of a blessed one that used up its tries.
+    Lapsed,
     /// A rule of a later generation of this software.
     #[serde(other)]
     Unknown,

@@ -18,7 +18,7 @@ async fn about_to_apply(node: &FakeNode, group: &str) -> (Conductor, Step) {
     conductor.wishes.order = Order::Apply;
     let boot = idle(opened(&mut conductor).await).boot;
     let staged = forge_staged(node, &boot).await;
-    (conductor, Step::Idle(Idle::with(boot, Some(staged))))
+    (conductor, Step::Idle(Idle::with(boot, Some(Ready::Staged(staged)))))
 }
 
 const WAIT: &str = r#"{"channel": "stable", "drain": {"deadline": "1m", "then": "wait"}}"#;
@@ -51,7 +51,7 @@ async fn a_node_that_waits_tries_again_later_or_when_told_to() {
     assert_eq!(conductor.drainer.failed().unwrap().failures, 2);
     tokio::time::advance(Duration::from_secs(90)).await;
     assert!(conductor.drainer.failed().unwrap().ago >= Duration::from_secs(90));
-    assert!(idle(step).staged.is_some());
+    assert!(idle(step).ready.is_some());
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn a_drain_ends_when_it_is_not_asked_for_any_more() {
     offer_newer(&mut conductor, r#"{"channel": "stable", "paused": "wait for the new switch"}"#);
     let (step, decision) = conductor.follow(step).await;
     assert_eq!(decision.action, Next::Nothing);
-    assert!(step.takes_pods() && idle(step).staged.is_some(), "what was staged is lost");
+    assert!(step.takes_pods() && idle(step).ready.is_some(), "what was staged is lost");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use crate::policy::Action as Next;
 
 const OPEN: &str = r#"{"channel": "stable"}"#;
 /// A window of one minute, a year of which has none at the fake node's time.
-const CLOSED: &str = r#"{"channel": "stable",
+pub const CLOSED: &str = r#"{"channel": "stable",
     "windows": [{"days": ["monday"], "start": "03:00", "length": "1m", "timeZone": "UTC"}]}"#;
 
 /// Stages the newer release as policy decides, and gives what comes of it.

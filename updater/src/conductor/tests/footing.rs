@@ -1,12 +1,21 @@
 //! A boot that has stood, and one that has not.
 
 use super::*;
-use crate::policy::BootState;
+use crate::policy::{BootState, Hold};
 
 /// Slot A runs, beside a newer slot B that used up its tries.
-fn beside_a_lapsed_one() -> FakeNode {
+pub fn beside_a_lapsed_one() -> FakeNode {
     let node = FakeNode::new(0, Sizes::default());
     for name in ["slipway-000002-a+1-102.efi", "slipway-000003-b+0-103.efi"] {
+        node.install_uki(name.parse().unwrap(), b"uki");
+    }
+    node
+}
+
+/// Slot A runs in a boot that has not stood, beside an older slot B.
+pub fn unproven() -> FakeNode {
+    let node = FakeNode::new(0, Sizes::default());
+    for name in ["slipway-000001-b.efi", "slipway-000002-a+1-102.efi"] {
         node.install_uki(name.parse().unwrap(), b"uki");
     }
     node
@@ -16,20 +25,18 @@ fn names(names: [&str; 2]) -> [contract::UkiName; 2] {
     names.map(|name| name.parse().unwrap())
 }
 
-/// Waits until the boot has stood, and does what follows.
+/// Waits until the boot has stood, and does what policy decides then.
 async fn stand(conductor: &mut Conductor, mut step: Step) -> Step {
     assert_eq!(step.boot_state(), BootState::Unproven);
     let event = step.event().await;
     assert!(matches!(event, Event::Stood), "{event:?}");
-    conductor.advance(step, event).await
+    let step = conductor.advance(step, event).await;
+    conductor.follow(step).await.0
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_others_costs_no_tries() {
-    let node = FakeNode::new(0, Sizes::default());
-    for name in ["slipway-000001-b.efi", "slipway-000002-a+1-102.efi"] {
-        node.install_uki(name.parse().unwrap(), b"uki");
-    }
+    let node = unproven();
     let mut conductor = conductor(&node);
     let step = opened(&mut conductor).await;
     // No probe is ever well here.
@@ -39,7 +46,7 @@ async fn an_outage_of_others_costs_no_tries() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn once_it_has_stood_it_goes_back_to_the_newer_release() {
+async fn a_node_without_a_channel_goes_back_once_it_has_stood() {
     let node = beside_a_lapsed_one();
     let mut conductor = conductor(&node);
     let step = opened(&mut conductor).await;
@@ -50,11 +57,48 @@ async fn once_it_has_stood_it_goes_back_to_the_newer_release() {
     assert!(step.is_leaving());
 }
 
+/// The wanted release lapsed in slot B; the group allows a restart at no time of this test.
+fn beside_the_wanted_one() -> (FakeNode, Conductor) {
+    let node = beside_a_lapsed_one();
+    let mut journal = Journal::new();
+    let (version, root_hash) = (NEWER.0.parse().unwrap(), RootHash::from(NEWER.1));
+    let release = ReleaseId { version, root_hash };
+    let record = SlotRecord { release, uki: None, blessed: Some(Timestamp::UNIX_EPOCH) };
+    journal.slots.insert(Slot::B, record);
+    journal.save(&node).unwrap();
+    let mut conductor = conductor(&node);
+    give_settings(&mut conductor, serde_json::json!({}));
+    offer_newer(&mut conductor, first_boot::CLOSED);
+    (node, conductor)
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_goes_back_in_its_window_and_says_meanwhile_why_it_is_here() {
+    let (_, mut conductor) = beside_the_wanted_one();
+    let step = opened(&mut conductor).await;
+    let is_lapse = |hold: &Hold| matches!(hold, Hold::Lapsed { version: Some(_) });
+    let (step, decision) = conductor.follow(step).await;
+    assert!(decision.holds.iter().any(is_lapse), "{:?}", decision.holds);
+    let step = stand(&mut conductor, step).await;
+    let holds = conductor.parts.board.read().holds;
+    assert!(holds.iter().any(is_lapse), "{holds:?}");
+    assert!(holds.iter().any(|hold| matches!(hold, Hold::Window { .. })), "{holds:?}");
+    let idle = idle(step);
+    assert!(matches!(idle.ready, Some(Ready::Lapsed(_))), "the way back is lost");
+    // What an operator orders passes the window; the slot is read before, and is rotten here.
+    conductor.wishes.order = Order::Apply;
+    let (step, _) = conductor.follow(Step::Idle(idle)).await;
+    let idle = self::idle(step);
+    assert!(idle.ready.is_none());
+    let refusals = idle.boot.machine.read(|machine| machine.journal().refusals.clone());
+    assert_eq!(refusals, [], "the release is not to blame");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pinned_node_stays_where_it_is() {
     let node = beside_a_lapsed_one();
     let mut conductor = conductor(&node);
-    conductor.wishes.pin = Some(conductor.parts.facts.version.clone());
+    conductor.wishes.pin = Pin::Release(conductor.parts.facts.version.clone());
     let step = opened(&mut conductor).await;
     let step = stand(&mut conductor, step).await;
     assert_eq!(node.ukis(), names(["slipway-000002-a+3-100.efi", "slipway-000003-b+1-103.efi"]));

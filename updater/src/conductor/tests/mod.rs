@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use testbed::metadata as stand_in;
 use tokio::task::LocalSet;
 
-use super::step::{Boot, Idle};
+use super::step::{Boot, Idle, Ready};
 use super::*;
 use crate::channel::tests::repository::Repository;
 use crate::effects::fake::{Effect, FakeNode, Sizes};
@@ -21,6 +21,7 @@ use crate::verdict::Verdict;
 mod drains;
 mod first_boot;
 mod footing;
+mod orders;
 mod transitions;
 
 /// The release that the channel offers in these tests, and its root hash.
@@ -203,7 +204,7 @@ async fn a_uki_that_the_firmware_would_refuse_is_a_problem_for_an_operator() {
     let (ukis, log) = (node.ukis(), node.log());
     let failed = Err(StageError::Firmware(SecureBootError::Unsigned));
     let step = conductor.finish_staging(boot, failed).await;
-    assert!(idle(step).staged.is_none());
+    assert!(idle(step).ready.is_none());
     let problem = conductor.parts.board.read().problem.unwrap().message;
     let words = "the release cannot be staged: the firmware would refuse its UKI";
     assert!(problem.starts_with(words), "{problem}");
@@ -271,7 +272,7 @@ async fn what_is_not_wanted_any_more_stays_staged() {
     // Without settings nothing is wanted.
     let confirmed = Ok(staged.confirmed_for_a_test());
     let step = conductor.finish_confirming(boot, confirmed).await;
-    assert!(idle(step).staged.is_some());
+    assert!(idle(step).ready.is_some());
     assert!(!node.log().iter().any(|effect| matches!(effect, Effect::RenameTemporary(_))));
 }
 

@@ -9,8 +9,9 @@ pub fn name(step: &Step) -> &'static str {
     match step {
         Step::Opening { .. } => "opening",
         Step::Judging { .. } => "judging",
-        Step::Idle(Idle { staged: None, .. }) => "idle",
-        Step::Idle(Idle { staged: Some(_), .. }) => "idle, staged",
+        Step::Idle(Idle { ready: None, .. }) => "idle",
+        Step::Idle(Idle { ready: Some(Ready::Staged(_)), .. }) => "idle, staged",
+        Step::Idle(Idle { ready: Some(Ready::Lapsed(_)), .. }) => "idle, lapsed",
         Step::Staging { .. } => "staging",
         Step::Draining { .. } => "draining",
         Step::Confirming { .. } => "confirming",
@@ -62,7 +63,7 @@ impl World {
             "idle" => Step::Idle(Idle::new(boot)),
             "idle, staged" => {
                 let staged = forge_staged(&self.node, &boot).await;
-                Step::Idle(Idle::with(boot, Some(staged)))
+                Step::Idle(Idle::with(boot, Some(Ready::Staged(staged))))
             }
             "staging" => {
                 let task = tokio::spawn(std::future::pending()).into();
@@ -70,7 +71,7 @@ impl World {
             }
             "draining" => {
                 let staged = forge_staged(&self.node, &boot).await;
-                Step::Draining { boot, staged, drain: self.drain() }
+                Step::Draining { boot, ready: Ready::Staged(staged), drain: self.drain() }
             }
             "confirming" => {
                 let task = tokio::spawn(std::future::pending()).into();
@@ -117,6 +118,7 @@ impl World {
             }
             "not confirmed" => Event::Confirmed(Err(changed())),
             "left" => Event::Left,
+            "stood" => Event::Stood,
             other => panic!("{other} is no event"),
         };
         self.conductor.advance(step, event).await
@@ -126,6 +128,8 @@ impl World {
 const GOOD: fn() -> FakeNode = node;
 const FIRST: fn() -> FakeNode = first_boot;
 const UPDATED: fn() -> FakeNode = updated;
+const UNPROVEN: fn() -> FakeNode = footing::unproven;
+const FALLBACK: fn() -> FakeNode = footing::beside_a_lapsed_one;
 
 /// Node, step, event, next step.
 type Row = (&'static str, fn() -> FakeNode, &'static str, &'static str, &'static str);
@@ -156,7 +160,19 @@ const TABLE: &[Row] = &[
     ("good", GOOD, "confirming", "confirmed", "idle, staged"),
     ("good", GOOD, "confirming", "not confirmed", "idle"),
     ("good", GOOD, "leaving", "left", "restarting"),
+    // Only the other slot's content decides what follows, and only where nothing is under way.
+    ("unproven", UNPROVEN, "idle", "stood", "idle"),
+    ("unproven", UNPROVEN, "idle, staged", "stood", "idle, staged"),
+    ("unproven", UNPROVEN, "staging", "stood", "staging"),
+    ("unproven", UNPROVEN, "draining", "stood", "draining"),
+    ("unproven", UNPROVEN, "confirming", "stood", "confirming"),
+    ("fallback", FALLBACK, "idle", "stood", "idle, lapsed"),
+    ("fallback", FALLBACK, "staging", "stood", "staging"),
+    ("fallback", FALLBACK, "idle, staged", "stood", "idle, staged"),
     // What a step did not begin does not move it.
+    ("good", GOOD, "idle", "stood", "idle"),
+    ("good", GOOD, "leaving", "stood", "leaving"),
+    ("updated", UPDATED, "judging", "stood", "judging"),
     ("good", GOOD, "opening", "left", "opening"),
     ("good", GOOD, "idle, staged", "left", "idle, staged"),
     ("good", GOOD, "restarting", "drained", "restarting"),
@@ -171,8 +187,12 @@ async fn each_event_leads_from_its_step_to_the_next() {
         let mut after = after;
         // A boot stays on trial until it is blessed, condemned or left.
         let is_on_trial = after.trial_mut().is_some();
-        let expected = *who != "good" && *event != "good" && !after.is_leaving();
+        let was_on_trial = matches!(*who, "first" | "updated");
+        let expected = was_on_trial && *event != "good" && !after.is_leaving();
         assert_eq!(is_on_trial, expected, "{who}: {step}, {event}");
+        if *event == "stood" && !was_on_trial {
+            assert_eq!(after.boot_state(), BootState::Blessed, "{who}: {step}");
+        }
     }
 }
 
@@ -195,7 +215,7 @@ async fn an_effect_that_fails_has_everything_read_anew() {
         };
         let after = world.conductor.advance(made, event).await;
         assert_eq!(name(&after), "opening", "{step}");
-        assert_eq!(after.boot_state(), BootState::Pending);
+        assert_eq!(after.boot_state(), BootState::Unknown);
         // Once the partitions are well, the trial goes on where it was.
         world.node.disturb(|_| None);
         let again = opened(&mut world.conductor).await;

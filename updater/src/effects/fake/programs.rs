@@ -68,8 +68,8 @@ impl Membership for FakeNode {
         Ok(FakeNode::boot_id(self).to_string())
     }
 
-    fn has_joined(&self) -> bool {
-        self.parts().certificate.is_some()
+    fn has_joined(&self) -> io::Result<bool> {
+        Ok(self.parts().certificate.is_some())
     }
 
     fn certificate(&self) -> io::Result<Option<Vec<u8>>> {
@@ -78,8 +78,8 @@ impl Membership for FakeNode {
         Ok(parts.certificate.clone())
     }
 
-    fn has_credentials(&self) -> bool {
-        self.parts().certificate.is_some()
+    fn has_credentials(&self) -> io::Result<bool> {
+        Ok(self.parts().certificate.is_some())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use contract::channel::group::{self as terms, DrainPolicy};
+
 use super::*;
 
 fn minutes(minutes: u64) -> Duration {
@@ -25,11 +27,11 @@ fn a_staging_that_failed_is_tried_again_after_a_pause_or_an_order() {
     assert!(hold.to_string().contains("the disk fails"), "{hold}");
 }
 
-const TERMS: group::Drain =
-    group::Drain { deadline: SignedDuration::from_mins(10), then: DrainPolicy::Wait };
+pub const TERMS: terms::Drain =
+    terms::Drain { deadline: SignedDuration::from_mins(10), then: DrainPolicy::Wait };
 
 /// A node with pods whose group drains, and a release that is staged.
-fn to_be_drained(world: &mut World) {
+pub fn to_be_drained(world: &mut World) {
     let mut with_cluster = serde_json::to_value(world.settings.as_ref().unwrap()).unwrap();
     with_cluster["kubernetes"] =
         serde_json::json!({"server": "https://api.example:6443", "certificateAuthority": ""});

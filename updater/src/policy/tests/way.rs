@@ -27,12 +27,12 @@ fn a_floor_comes_before_what_lies_beyond_it() {
     check(missing, Action::Nothing, &["OverFloor", "NoOffer"]);
     let pinned = |world: &mut World| {
         floors(world);
-        world.pin = "1.1.0".parse().ok();
+        world.pin = pin("1.1.0");
     };
     check(pinned, Action::Stage, &["Pinned", "OverFloor"]);
     let down = |world: &mut World| {
         floors(world);
-        (world.pin, world.offer) = ("0.8.0".parse().ok(), Some(offer("0.8.0", 4)));
+        (world.pin, world.offer) = (pin("0.8.0"), Some(offer("0.8.0", 4)));
     };
     check(down, Action::Stage, &["Pinned"]);
     let beyond = |world: &mut World| {
@@ -53,7 +53,7 @@ fn what_is_blocked_is_taken_by_nobody() {
         check(change, Action::Nothing, &["Blocked"]);
         let pinned = |world: &mut World| {
             change(world);
-            world.pin = "1.1.0".parse().ok();
+            world.pin = pin("1.1.0");
             world.other = OtherSlot::Staged([2; 32].into());
         };
         check(pinned, Action::Nothing, &["Pinned", "Blocked"]);
@@ -98,7 +98,7 @@ fn a_document_for_a_later_slipwayd_holds_and_names_the_way_there() {
     }
     let pinned = |world: &mut World| {
         unread(world);
-        (world.pin, world.offer) = ("1.0.3".parse().ok(), Some(offer("1.0.3", 3)));
+        (world.pin, world.offer) = (pin("1.0.3"), Some(offer("1.0.3", 3)));
     };
     check(pinned, Action::Stage, &["Pinned"]);
 
@@ -122,4 +122,20 @@ fn a_document_for_a_later_slipwayd_holds_and_names_the_way_there() {
         world.offer = None;
     };
     check(later_offer, Action::Nothing, &["Needs"]);
+}
+
+#[test]
+fn an_operator_does_not_go_back_to_what_is_blocked_either() {
+    let mut world = World::new();
+    world.marks.blocked = vec![mark("0.9.0")];
+    let forbids = |world: &World, version: &str| {
+        let documents = world.documents();
+        let version: ReleaseVersion = version.parse().unwrap();
+        forbids_rollback(Some(&documents), &version, world.now)
+    };
+    assert_eq!(forbids(&world, "0.9.0"), Some(Hold::Blocked { mark: mark("0.9.0") }));
+    assert_eq!(forbids(&world, "0.8.0"), None);
+    assert_eq!(forbids_rollback(None, &"0.9.0".parse().unwrap(), world.now), None);
+    world.now = at("2026-12-10T00:00:01Z");
+    assert_eq!(forbids(&world, "0.9.0"), None, "what has expired counts no more");
 }
