@@ -13,10 +13,10 @@ use anyhow::{Context, Result};
 use vm_tests::BOOT_SECONDS;
 use vm_tests::machine::{Machine, OnReset};
 
-use crate::builds::slipway;
 use crate::document::{head, row};
 use crate::isolated;
 use crate::measure::{Spread, in_turns, run};
+use crate::releases::slipway;
 use crate::stock;
 
 /// Measured boots of each disk, in both orders equally often.

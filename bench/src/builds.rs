@@ -2,15 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
-use vm_tests::workspace;
 
 use crate::document::{head, row};
 use crate::measure::{Cost, Spread, in_turns, run};
 use crate::mkosi::{Mkosi, Product, Start, requested};
-use crate::releases;
+use crate::releases::slipway;
 
 /// How often each build is measured, in both orders equally often.
 const RUNS: usize = 4;
@@ -138,17 +136,6 @@ fn line(name: &str, costs: &[Cost], base: Option<&Vec<Cost>>) -> Result<String> 
 
 fn measure_slipway(folder: &Path, manifest: &str, out: &str) -> Result<Cost> {
     run(&slipway(manifest, &folder.join(out))?, &folder.join("slipway.log"))
-}
-
-/// `slipway build` of the release profile.
-///
-/// # Errors
-/// When `slipway` was not built.
-pub fn slipway(manifest: &str, out: &Path) -> Result<Command> {
-    let mut command = releases::program("slipway")?;
-    command.args(["build", manifest, "--keys", "keys/dev", "--quiet", "--out"]).arg(out);
-    command.current_dir(fs::canonicalize(workspace())?);
-    Ok(command)
 }
 
 /// A manifest that adds one file with `text` to the node image.

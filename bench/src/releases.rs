@@ -9,7 +9,6 @@ use anyhow::{Context, Result, ensure};
 use contract::ReleaseDocument;
 use vm_tests::workspace;
 
-use crate::builds::slipway;
 use crate::measure::run;
 
 /// Bytes in which a partition table counts.
@@ -106,6 +105,17 @@ pub fn program(name: &str) -> Result<Command> {
     let file = workspace().join("target/release").join(name);
     ensure!(file.is_file(), "there is no target/release/{name}: run `make bench`");
     Ok(Command::new(fs::canonicalize(file)?))
+}
+
+/// `slipway build` of the release profile.
+///
+/// # Errors
+/// When `slipway` was not built.
+pub fn slipway(manifest: &str, out: &Path) -> Result<Command> {
+    let mut command = program("slipway")?;
+    command.args(["build", manifest, "--keys", "keys/dev", "--quiet", "--out"]).arg(out);
+    command.current_dir(fs::canonicalize(workspace())?);
+    Ok(command)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod contact;
 mod cordon;
 mod drain;
 mod drainer;
+mod pod_range;
 mod pods;
 mod question;
 #[cfg(test)]
@@ -28,16 +29,15 @@ mod tests;
 mod workloads;
 
 pub use contact::Contact;
-pub use drain::Terms;
+pub use drain::DrainTerms;
 pub use drainer::{Drain, Drainer, Ended};
-use question::{Answer, Question};
+pub use pod_range::PodRange;
 pub use workloads::Workload;
 
 use crate::effects::http::{self, BodyError, innermost};
 use crate::effects::{
     ClientError, ConnectionError, Effects, Http, Membership, Network, Request, Response, off_thread,
 };
-use crate::pod_network::PodRange;
 
 /// Largest answer that is read; a Node with the usual fifty images has 30 KB.
 const MAX_ANSWER_BYTES: usize = 1 << 20;

@@ -12,11 +12,12 @@ use updater::daemon;
 use updater::effects::Effects;
 use updater::effects::boot::BootFacts;
 use updater::effects::hostname::Kernel;
+use updater::effects::seed::{self, MountedSeed};
 use updater::effects::state::StateFolder;
 use updater::grpc::Client;
 use updater::import::{self, Outcome};
-use updater::settings::{self, MetadataService, MountedSeed, RuntimeFolders, Sources};
-use updater::verdict::{HttpAddress, Node};
+use updater::settings::{self, MetadataService, RuntimeFolders, Sources};
+use updater::verdict::{HttpAddress, NodePrograms};
 
 /// What runs on a Slipway node.
 #[derive(Debug, Parser)]
@@ -114,7 +115,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-impl From<HealthAddresses> for Node {
+impl From<HealthAddresses> for NodePrograms {
     fn from(HealthAddresses { containerd, kubelet }: HealthAddresses) -> Self {
         Self { containerd, kubelet }
     }
@@ -151,7 +152,7 @@ fn is_judged(disk: &OnDisk) -> anyhow::Result<()> {
 
 fn set_hostname(disk: &OnDisk) -> anyhow::Result<()> {
     let facts = BootFacts::read(Path::new("/"))?;
-    let seed = MountedSeed { folder: settings::SEED.into() };
+    let seed = MountedSeed { folder: seed::FOLDER.into() };
     let sources = Sources { credentials: credentials(), seed: &seed };
     let state = StateFolder::new(&disk.state);
     if let Some(name) = settings::apply_hostname(&state, facts.slot, &sources, &Kernel)? {
@@ -162,7 +163,7 @@ fn set_hostname(disk: &OnDisk) -> anyhow::Result<()> {
 
 fn configure_kubelet(disk: &OnDisk) -> anyhow::Result<()> {
     let facts = BootFacts::read(Path::new("/"))?;
-    let seed = MountedSeed { folder: settings::SEED.into() };
+    let seed = MountedSeed { folder: seed::FOLDER.into() };
     let sources = Sources { credentials: credentials(), seed: &seed };
     let state = StateFolder::new(&disk.state);
     let folders = RuntimeFolders::default();

@@ -7,12 +7,10 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use contract::node::settings::{KubernetesSettings, PodNetwork};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -26,33 +24,6 @@ const ALONE: &str = "10.88.0.0/16";
 /// Pause between two questions for the node's addresses, and the longest one.
 const PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// Addresses of pods, `ADDRESS/LENGTH`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct PodRange {
-    address: IpAddr,
-    length: u8,
-}
-
-impl TryFrom<String> for PodRange {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        let range = text.split_once('/').and_then(|(address, length)| {
-            Some(Self { address: address.parse().ok()?, length: length.parse().ok()? })
-        });
-        let most = |range: &Self| if range.address.is_ipv4() { 32 } else { 128 };
-        range
-            .filter(|range| range.length <= most(range))
-            .ok_or_else(|| format!("`{}` is no range of addresses", text.escape_debug()))
-    }
-}
-
-impl From<PodRange> for String {
-    fn from(range: PodRange) -> Self {
-        format!("{}/{}", range.address, range.length)
-    }
-}
 
 /// Brings the file in line with the settings, as far as they alone tell: the addresses that a
 /// cluster gives come later, by [`follow`].
@@ -183,14 +154,5 @@ mod tests {
         assert!(is_own(Path::new(FILE), &text));
         assert!(!is_own(Path::new(FILE), &text.replace("cni0", "cni1")));
         assert!(!is_own(Path::new("10-other.conflist"), &text));
-    }
-
-    #[test]
-    fn what_is_no_range_is_refused() {
-        let parse = |text: &str| serde_json::from_value::<PodRange>(json!(text));
-        assert_eq!(String::from(parse("10.244.3.0/24").unwrap()), "10.244.3.0/24");
-        for text in ["10.244.3.0", "10.244.3.0/33", "fd00::/129", "x/8", "10.0.0.0/8\", \"x", ""] {
-            assert!(parse(text).is_err(), "{text}");
-        }
     }
 }

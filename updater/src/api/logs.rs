@@ -39,18 +39,18 @@ const FIELDS: &str = "MESSAGE,PRIORITY,SYSLOG_IDENTIFIER,_SYSTEMD_UNIT,_PID,_TRA
 
 /// Where the journal is read.
 #[derive(Debug, Clone)]
-pub struct Journal {
+pub struct SystemJournal {
     program: PathBuf,
     readers: Arc<Semaphore>,
 }
 
-impl Default for Journal {
+impl Default for SystemJournal {
     fn default() -> Self {
         Self::with_program(crate::effects::JOURNALCTL.into())
     }
 }
 
-impl Journal {
+impl SystemJournal {
     /// A journal that another program reads.
     pub fn with_program(program: PathBuf) -> Self {
         Self { program, readers: Arc::new(Semaphore::new(MAX_READERS)) }

@@ -28,7 +28,7 @@ use contract::node::api::{
 use tokio::sync::Semaphore;
 
 pub use caller::{Caller, Role};
-pub use logs::Journal;
+pub use logs::SystemJournal;
 pub use openapi::DOCUMENT;
 pub use serve::{Limits, bind_unix, serve_tls, serve_unix};
 pub use tls::{TlsError, server_config};
@@ -69,12 +69,12 @@ pub trait Node: Send + Sync + 'static {
 /// What every handler has at hand.
 struct Shared {
     node: Arc<dyn Node>,
-    journal: Journal,
+    journal: SystemJournal,
     /// A full comparison reads both slots: one at a time.
     full_drift: Semaphore,
 }
 
 /// All routes over this node, with its journal.
-pub fn router(node: Arc<dyn Node>, journal: Journal) -> Router {
+pub fn router(node: Arc<dyn Node>, journal: SystemJournal) -> Router {
     routes::router(Arc::new(Shared { node, journal, full_drift: Semaphore::new(1) }))
 }

@@ -33,7 +33,7 @@ impl Drop for Served {
     }
 }
 
-async fn served(limits: Limits, journal: Journal) -> Served {
+async fn served(limits: Limits, journal: SystemJournal) -> Served {
     let (node, authority) = (Arc::new(FakeNode::default()), Authority::new());
     let tls = server_config(&authority.access()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -45,7 +45,7 @@ async fn served(limits: Limits, journal: Journal) -> Served {
 
 impl Served {
     async fn new() -> Self {
-        served(Limits::default(), Journal::default()).await
+        served(Limits::default(), SystemJournal::default()).await
     }
 
     fn url(&self, path: &str) -> String {
@@ -138,7 +138,7 @@ async fn a_certificate_without_a_role_is_refused_everywhere() {
 
 #[tokio::test]
 async fn a_reader_reads_everything_and_changes_nothing() {
-    let journal = Journal::with_program("/bin/true".into());
+    let journal = SystemJournal::with_program("/bin/true".into());
     let served = served(Limits::default(), journal).await;
     let client = served.reader();
     for route in routes::routes() {
@@ -217,7 +217,7 @@ async fn a_body_without_end_is_cut_off() {
 async fn silent_strangers_do_not_keep_callers_out_for_ever() {
     let limits =
         Limits { handshakes: 2, handshake: Duration::from_millis(200), ..Limits::default() };
-    let served = served(limits, Journal::default()).await;
+    let served = served(limits, SystemJournal::default()).await;
     let mut silent = Vec::new();
     for _ in 0..8 {
         silent.push(TcpStream::connect(served.address).await.unwrap());
@@ -234,7 +234,7 @@ async fn silent_strangers_do_not_keep_callers_out_for_ever() {
 #[tokio::test]
 async fn more_callers_than_places_are_turned_away() {
     let limits = Limits { connections: 1, ..Limits::default() };
-    let served = served(limits, Journal::default()).await;
+    let served = served(limits, SystemJournal::default()).await;
     let (first, second) = (served.reader(), served.reader());
     // The client keeps its connection, and so its place.
     first.get(served.url(paths::STATUS)).send().await.unwrap().bytes().await.unwrap();
@@ -247,7 +247,7 @@ async fn half_a_request_is_not_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("api.sock");
     let limits = Limits { head: Duration::from_millis(100), ..Limits::default() };
-    let router = router(Arc::new(FakeNode::default()), Journal::default());
+    let router = router(Arc::new(FakeNode::default()), SystemJournal::default());
     let task = tokio::spawn(serve_unix(bind_unix(&path).unwrap(), router, limits));
     let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
     stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost:").await.unwrap();
@@ -265,7 +265,7 @@ async fn the_unix_socket_is_its_owners_alone_and_replaces_a_stale_one() {
     let listener = bind_unix(&path).unwrap();
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let node = Arc::new(FakeNode::default());
-    let router = router(node.clone(), Journal::default());
+    let router = router(node.clone(), SystemJournal::default());
     let task = tokio::spawn(serve_unix(listener, router, Limits::default()));
     let client = Client::builder().unix_socket(path.clone()).build().unwrap();
     let answer = client.post("http://node/v1/check").send().await.unwrap();
@@ -279,7 +279,7 @@ async fn the_unix_socket_is_its_owners_alone_and_replaces_a_stale_one() {
 }
 
 /// A program that writes its process id beside itself, a line, and then nothing for long.
-fn endless_journal(folder: &Path) -> Journal {
+fn endless_journal(folder: &Path) -> SystemJournal {
     let program = folder.join("journalctl");
     let pid = folder.join("pid");
     let script = format!(
@@ -288,7 +288,7 @@ fn endless_journal(folder: &Path) -> Journal {
     );
     std::fs::write(&program, script).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    Journal::with_program(program)
+    SystemJournal::with_program(program)
 }
 
 #[tokio::test]
@@ -327,7 +327,7 @@ async fn readers_of_the_journal_are_counted() {
 
 #[tokio::test]
 async fn a_journal_that_fails_says_why() {
-    let served = served(Limits::default(), Journal::with_program("/bin/false".into())).await;
+    let served = served(Limits::default(), SystemJournal::with_program("/bin/false".into())).await;
     let answer = served.reader().get(served.url(paths::LOGS)).send().await.unwrap();
     let (_, error) = refusal(answer).await;
     assert_eq!(error.code, Code::Internal);

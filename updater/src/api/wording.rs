@@ -8,8 +8,8 @@ use contract::node::api::{
     TransferWay,
 };
 
-use crate::staging::{KnownWay, Part, Phase, Progress};
-use crate::update::{Cause, Event as Entry, Failure, Happening, Journal, Refusal};
+use crate::staging::{KnownWay, Part, Progress, StagingPhase};
+use crate::update::{Cause, Failure, Happening, HistoryEntry, Journal, Refusal};
 
 /// How far a release got.
 pub fn reached(cause: &Cause) -> Reached {
@@ -84,7 +84,7 @@ pub fn fallback(journal: &Journal) -> Option<Fallback> {
     })
 }
 
-fn generation(entry: &Entry) -> Option<u32> {
+fn generation(entry: &HistoryEntry) -> Option<u32> {
     match entry.what {
         Happening::Armed { generation } | Happening::RollingBack { generation } => Some(generation),
         Happening::Staged
@@ -97,7 +97,7 @@ fn generation(entry: &Entry) -> Option<u32> {
 }
 
 /// An entry of the history.
-pub fn event(entry: &Entry) -> Event {
+pub fn event(entry: &HistoryEntry) -> Event {
     let version = &entry.release.version;
     let (kind, message) = match &entry.what {
         Happening::Staged => {
@@ -132,11 +132,11 @@ pub fn event(entry: &Entry) -> Event {
 /// The bytes of a staging.
 pub fn progress(progress: &Progress) -> Option<ApiProgress> {
     let step = match (progress.phase, progress.part) {
-        (Phase::Starting, _) | (Phase::Staged, _) | (_, None) => return None,
-        (Phase::Assembling, Some(Part::Root)) => Step::WritingRoot,
-        (Phase::Assembling, Some(Part::Uki)) => Step::WritingUki,
-        (Phase::Verifying, Some(Part::Root)) => Step::CheckingRoot,
-        (Phase::Verifying, Some(Part::Uki)) => Step::CheckingUki,
+        (StagingPhase::Starting, _) | (StagingPhase::Staged, _) | (_, None) => return None,
+        (StagingPhase::Assembling, Some(Part::Root)) => Step::WritingRoot,
+        (StagingPhase::Assembling, Some(Part::Uki)) => Step::WritingUki,
+        (StagingPhase::Verifying, Some(Part::Root)) => Step::CheckingRoot,
+        (StagingPhase::Verifying, Some(Part::Uki)) => Step::CheckingUki,
     };
     Some(ApiProgress {
         step,

@@ -13,7 +13,7 @@ use reqwest::Url;
 use tough::error::Error as Tuf;
 
 use super::clock::ClockError;
-use super::transport::Refusal;
+use super::transport::HttpRefusal;
 use crate::policy::{Lacking, UnmetDocument};
 
 /// Why a channel is not believed, or not reached.
@@ -215,7 +215,7 @@ impl ChannelError {
     pub fn retry_after(&self) -> Option<Duration> {
         let mut cause = self.source();
         while let Some(error) = cause {
-            if let Some(refusal) = error.downcast_ref::<Refusal>() {
+            if let Some(refusal) = error.downcast_ref::<HttpRefusal>() {
                 return refusal.retry_after;
             }
             cause = error.source();

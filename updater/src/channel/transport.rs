@@ -71,7 +71,7 @@ impl HttpTransport {
             }
             status => {
                 let retry_after = retry_after(&answer.headers);
-                return Err(failed(url, Refusal { status, retry_after }));
+                return Err(failed(url, HttpRefusal { status, retry_after }));
             }
         }
         let mut bytes = Vec::new();
@@ -91,7 +91,7 @@ impl HttpTransport {
 /// A server that answers, and not with the file.
 #[derive(Debug, thiserror::Error)]
 #[error("the server answered {status}")]
-pub(super) struct Refusal {
+pub(super) struct HttpRefusal {
     status: StatusCode,
     /// How long it asks to be left alone.
     pub retry_after: Option<Duration>,

@@ -24,7 +24,7 @@ pub struct Watch {
     interval: Duration,
     jitter: Duration,
     found: Option<Found>,
-    failure: Option<policy::Failure>,
+    failure: Option<policy::FailedLook>,
     outage: Outage,
     next: Instant,
 }
@@ -100,7 +100,8 @@ impl Watch {
                     retry_after: error.retry_after().unwrap_or_default(),
                 };
                 let is_clock = error.is_clock();
-                let failure = policy::Failure { sentence: sentence.clone(), is_clock, next: None };
+                let failure =
+                    policy::FailedLook { sentence: sentence.clone(), is_clock, next: None };
                 self.failure = Some(failure);
                 (CheckOutcome::Failed, sentence)
             }
@@ -136,7 +137,7 @@ impl Watch {
     }
 
     /// Why the last look failed.
-    pub fn failure(&self) -> Option<&policy::Failure> {
+    pub fn failure(&self) -> Option<&policy::FailedLook> {
         self.failure.as_ref()
     }
 

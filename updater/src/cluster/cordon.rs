@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::pods::Metadata;
-use super::{Answer, Cluster, MAX_ANSWER_BYTES, Question, Unanswered};
+use super::question::{Answer, Question};
+use super::{Cluster, MAX_ANSWER_BYTES, Unanswered};
 
 /// Mark of a Node that this node has cordoned; its value is the version that it was for.
 pub(super) const MARK: &str = "slipway.dev/cordoned-for";
@@ -42,11 +43,11 @@ struct Spec {
 }
 
 /// What becomes of a Node that was read.
-enum Plan<'a> {
+enum NodeChange<'a> {
     /// It stays as it is.
     Keep(Cordon),
     /// It is unschedulable with this mark, or schedulable without one.
-    Change(Option<&'a str>),
+    Mark(Option<&'a str>),
 }
 
 impl Cluster {
@@ -60,9 +61,9 @@ impl Cluster {
             &node.metadata.annotations.cordoned_for,
             node.spec.unschedulable,
         ) {
-            (None, true) => Plan::Keep(Cordon::Foreign),
-            (Some(known), true) if *known == release => Plan::Keep(Cordon::Own),
-            (None | Some(_), _) => Plan::Change(Some(&release)),
+            (None, true) => NodeChange::Keep(Cordon::Foreign),
+            (Some(known), true) if *known == release => NodeChange::Keep(Cordon::Own),
+            (None | Some(_), _) => NodeChange::Mark(Some(&release)),
         };
         self.change_node(plan).await
     }
@@ -73,8 +74,8 @@ impl Cluster {
     /// [`Unanswered`]; the mark may still be there.
     pub async fn uncordon(&self) -> Result<bool, Unanswered> {
         let plan = |node: &NodeObject| match node.metadata.annotations.cordoned_for {
-            None => Plan::Keep(Cordon::Foreign),
-            Some(_) => Plan::Change(None),
+            None => NodeChange::Keep(Cordon::Foreign),
+            Some(_) => NodeChange::Mark(None),
         };
         Ok(self.change_node(plan).await? == Cordon::Own)
     }
@@ -82,15 +83,15 @@ impl Cluster {
     /// Changes the Node that was read; once more when somebody else came before.
     async fn change_node<'a>(
         &self,
-        plan: impl Fn(&NodeObject) -> Plan<'a>,
+        plan: impl Fn(&NodeObject) -> NodeChange<'a>,
     ) -> Result<Cordon, Unanswered> {
         for _ in 0..TRIES {
             let Some(node) = self.node().await? else {
                 return Ok(Cordon::NoNode);
             };
             let mark = match plan(&node) {
-                Plan::Keep(cordon) => return Ok(cordon),
-                Plan::Change(mark) => mark,
+                NodeChange::Keep(cordon) => return Ok(cordon),
+                NodeChange::Mark(mark) => mark,
             };
             let answer = self.patch(&node.metadata.resource_version, mark).await?;
             match answer.status {

@@ -14,19 +14,20 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::cordon::Cordon;
 use super::pods::{Kind, Pod};
-use super::{Cluster, MAX_ANSWER_BYTES, Question, Unanswered};
+use super::question::Question;
+use super::{Cluster, MAX_ANSWER_BYTES, Unanswered};
 
 /// Pause between two rounds over the pods that have not left.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// How long a drain may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
+pub struct DrainTerms {
     deadline: Duration,
     pause: Duration,
 }
 
-impl Terms {
+impl DrainTerms {
     /// Until `deadline` from the beginning on.
     pub fn new(deadline: Duration) -> Self {
         Self { deadline, pause: PAUSE }
@@ -42,7 +43,7 @@ impl Cluster {
     pub async fn drain(
         &self,
         release: &ReleaseVersion,
-        terms: Terms,
+        terms: DrainTerms,
         says: &watch::Sender<String>,
     ) -> Result<(), String> {
         let until = Instant::now() + terms.deadline;
@@ -142,8 +143,8 @@ mod tests {
     use super::super::stand_in::{Budget, StandIn, pod};
     use super::*;
 
-    fn terms(deadline: Duration) -> Terms {
-        Terms { deadline, pause: Duration::from_millis(10) }
+    fn terms(deadline: Duration) -> DrainTerms {
+        DrainTerms { deadline, pause: Duration::from_millis(10) }
     }
 
     const LONG: Duration = Duration::from_secs(60);

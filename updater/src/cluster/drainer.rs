@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Cluster, Terms};
+use super::{Cluster, DrainTerms};
 use crate::policy::{DrainState, FIRST_ANSWER, FailedDrain};
 
 /// Pause before the API server is asked again to uncordon the node.
@@ -122,7 +122,7 @@ impl Drainer {
         let (ended, result) = oneshot::channel();
         self.spawn(async move {
             let _turn = turn.lock().await;
-            let drained = cluster.drain(&release, Terms::new(deadline), &told).await;
+            let drained = cluster.drain(&release, DrainTerms::new(deadline), &told).await;
             if ended.send(drained).is_err() {
                 tracing::info!("slipway: nobody waits for the drain any more");
             }

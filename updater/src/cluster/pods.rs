@@ -7,7 +7,8 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Answer, Cluster, Question, Unanswered};
+use super::question::{Answer, Question};
+use super::{Cluster, Unanswered};
 
 /// Pods of a page.
 const PAGE: usize = 50;

@@ -23,7 +23,7 @@ pub(super) struct Seen {
     other: OtherSlot,
     drain: DrainState,
     lapse: Option<Lapse>,
-    refusals: Vec<policy::Refusal>,
+    refusals: Vec<policy::RefusedRoot>,
 }
 
 impl Seen {
@@ -45,8 +45,8 @@ impl Seen {
     }
 }
 
-fn refusals(machine: &MachineHandle) -> Vec<policy::Refusal> {
-    let refusal = |known: &crate::update::Refusal| policy::Refusal {
+fn refusals(machine: &MachineHandle) -> Vec<policy::RefusedRoot> {
+    let refusal = |known: &crate::update::Refusal| policy::RefusedRoot {
         root_hash: known.release.root_hash,
         cause: known.cause.to_string(),
     };

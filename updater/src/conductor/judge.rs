@@ -17,7 +17,7 @@ use crate::effects::{Effects, off_thread};
 use crate::planted::{Planted, is_planted};
 use crate::policy::VerdictTimes;
 use crate::update::{Failure, carried};
-use crate::verdict::{self, Node, Pace, Round, Silence, Terms, Verdict};
+use crate::verdict::{self, NodePrograms, Pace, Round, Silence, Verdict, VerdictTerms};
 
 /// Time between two verdicts on a boot without a way back whose probes cannot even be asked.
 const HOPELESS_PAUSE: Duration = Duration::from_secs(60);
@@ -25,7 +25,7 @@ const HOPELESS_PAUSE: Duration = Duration::from_secs(60);
 /// What a judge needs.
 pub struct Judged {
     /// Where container runtime and kubelet are.
-    pub node: Node,
+    pub node: NodePrograms,
     /// The cluster that the node joins.
     pub cluster: Option<settings::KubernetesSettings>,
     /// The release that runs, if what was Ready on the node before it must be so again.
@@ -58,7 +58,7 @@ pub async fn judge(judged: Judged) -> Verdict {
             return Verdict::Failed(Failure::new("settings", &error.to_string()));
         }
     };
-    let terms = Terms {
+    let terms = VerdictTerms {
         settle: times.settle(),
         deadline: can_fall_back.then(|| times.deadline()),
         api_server_grace: times.api_server_grace(),
@@ -121,7 +121,7 @@ impl Said {
     }
 }
 
-fn probe(answer: &verdict::Answer) -> ApiProbe {
+fn probe(answer: &verdict::ProbeAnswer) -> ApiProbe {
     let state = match answer.missing {
         None => ProbeState::Passing,
         Some(_) => ProbeState::Failing,

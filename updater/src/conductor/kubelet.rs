@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::effects::{Effects, UnitState};
-use crate::verdict::{Node, kubelet_is_healthy};
+use crate::verdict::{NodePrograms, kubelet_is_healthy};
 
 const UNIT: &str = "kubelet.service";
 /// How long kubelet is watched at most.
@@ -33,13 +33,17 @@ async fn state(effects: &Effects) -> Option<UnitState> {
 }
 
 /// kubelet's process, when it is well.
-pub async fn standing(effects: &Effects, node: &Node) -> Option<Process> {
+pub async fn standing(effects: &Effects, node: &NodePrograms) -> Option<Process> {
     let process = state(effects).await?.process.map(Process)?;
     kubelet_is_healthy(effects.health.as_ref(), node).await.then_some(process)
 }
 
 /// Watches the process that comes after `before`, and gives why it ended, when it did.
-pub async fn failure_after(before: Process, effects: &Effects, node: &Node) -> Option<String> {
+pub async fn failure_after(
+    before: Process,
+    effects: &Effects,
+    node: &NodePrograms,
+) -> Option<String> {
     let end = Instant::now() + WATCH;
     let mut well = None;
     while Instant::now() < end {

@@ -66,7 +66,7 @@ const ROUND: Duration = Duration::from_secs(15);
 const DRAIN_ROUND: Duration = Duration::from_secs(5);
 
 /// A wish, and where its answer goes.
-pub enum Request {
+pub enum OperatorRequest {
     /// An action.
     Act(Action, oneshot::Sender<Result<Accepted, ApiError>>),
     /// New settings.
@@ -83,7 +83,7 @@ pub struct Places {
     /// The metadata service of the cloud that the machine is in.
     pub metadata: Option<MetadataService>,
     /// Where container runtime and kubelet are.
-    pub node: crate::verdict::Node,
+    pub node: crate::verdict::NodePrograms,
     /// What services read that is made from the settings.
     pub folders: RuntimeFolders,
 }
@@ -168,7 +168,7 @@ impl Conductor {
 
     /// Works until there is nobody left who could ask. Runs within a
     /// [`LocalSet`](tokio::task::LocalSet): staging borrows what its futures hold.
-    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    pub async fn run(mut self, mut requests: mpsc::Receiver<OperatorRequest>) {
         self.read_pin().await;
         let mut step = self.take_settings(Step::opening()).await;
         step = self.round(step).await;

@@ -10,27 +10,27 @@ use contract::ReleaseVersion;
 use contract::node::api::{Accepted, Action, ApiError, Code, Started};
 
 use super::step::{Idle, Step};
-use super::{Conductor, Request, conflict};
+use super::{Conductor, OperatorRequest, conflict};
 use crate::channel::Found;
 use crate::effects::off_thread;
 use crate::policy::{self, Decision, Hold, Order};
 use crate::update::{Journal, UpdateError, carried};
 
-type Answer = Result<Accepted, ApiError>;
+type OrderAnswer = Result<Accepted, ApiError>;
 
 impl Conductor {
     /// Does what was asked for, and answers.
-    pub(super) async fn answer(&mut self, step: Step, request: Request) -> Step {
+    pub(super) async fn answer(&mut self, step: Step, request: OperatorRequest) -> Step {
         // Who asked may be gone; what was asked for is done all the same.
         match request {
-            Request::Act(action, answer) => {
+            OperatorRequest::Act(action, answer) => {
                 let (step, said) = self.act(step, action).await;
                 if answer.send(said).is_err() {
                     tracing::info!("slipway: an operator has not waited for the answer");
                 }
                 step
             }
-            Request::Settings(document, mode, answer) => {
+            OperatorRequest::Settings(document, mode, answer) => {
                 let (step, said) = self.replace_settings(step, &document, mode).await;
                 if answer.send(said).is_err() {
                     tracing::info!("slipway: who sent settings has not waited for the answer");
@@ -40,7 +40,7 @@ impl Conductor {
         }
     }
 
-    pub(super) async fn act(&mut self, step: Step, action: Action) -> (Step, Answer) {
+    pub(super) async fn act(&mut self, step: Step, action: Action) -> (Step, OrderAnswer) {
         if step.is_leaving() {
             let refusal = conflict("the node restarts", "ask again when it is back");
             return (step, Err(refusal));
@@ -56,7 +56,7 @@ impl Conductor {
         }
     }
 
-    async fn check(&mut self, step: Step) -> (Step, Answer) {
+    async fn check(&mut self, step: Step) -> (Step, OrderAnswer) {
         if let Some(answer) = under_way(&step) {
             return (step, Ok(answer));
         }
@@ -89,7 +89,7 @@ impl Conductor {
         (step, Err(ApiError::new(Code::Conflict, sentence, next)))
     }
 
-    async fn order(&mut self, step: Step, order: Order) -> (Step, Answer) {
+    async fn order(&mut self, step: Step, order: Order) -> (Step, OrderAnswer) {
         if let Some(answer) = under_way(&step) {
             // The weaker order has been given already, or is fulfilled.
             let is_staged = order == Order::Stage && matches!(step, Step::Draining { .. });
@@ -133,7 +133,7 @@ impl Conductor {
         })
     }
 
-    async fn roll_back(&mut self, step: Step) -> (Step, Answer) {
+    async fn roll_back(&mut self, step: Step) -> (Step, OrderAnswer) {
         // It does not wait for pods: what runs may be what is wrong.
         if let Some(refusal) = self.forbidden_rollback(&step) {
             return (step, Err(refusal));
@@ -196,7 +196,7 @@ impl Conductor {
         Some(ApiError::new(Code::Held, hold.to_string(), next))
     }
 
-    async fn pin(&mut self, step: Step, version: Option<ReleaseVersion>) -> (Step, Answer) {
+    async fn pin(&mut self, step: Step, version: Option<ReleaseVersion>) -> (Step, OrderAnswer) {
         let (store, kept) = (self.parts.effects.state.clone(), version.clone());
         let save = move || carried::save_pin(store.as_ref(), kept.as_ref());
         if let Err(error) = off_thread(save).await.map_err(io::Error::other).flatten() {
@@ -220,7 +220,7 @@ impl Conductor {
         self.check(step).await
     }
 
-    async fn clear(&mut self, step: Step, version: Option<ReleaseVersion>) -> (Step, Answer) {
+    async fn clear(&mut self, step: Step, version: Option<ReleaseVersion>) -> (Step, OrderAnswer) {
         let Some(machine) = step.machine().cloned() else {
             return self.give_up_journal(step).await;
         };
@@ -250,10 +250,10 @@ impl Conductor {
     }
 
     /// The way out when the journal is of a later generation of this software, or cannot be read.
-    async fn give_up_journal(&mut self, step: Step) -> (Step, Answer) {
+    async fn give_up_journal(&mut self, step: Step) -> (Step, OrderAnswer) {
         let state = self.parts.effects.state.clone();
-        let given_up = off_thread(move || Journal::give_up(state.as_ref())).await;
-        if let Err(error) = given_up.map_err(UpdateError::Stopped).flatten() {
+        let give_up = move || Journal::give_up(state.as_ref()).map_err(UpdateError::Journal);
+        if let Err(error) = off_thread(give_up).await.map_err(UpdateError::Stopped).flatten() {
             return (step, Err(refusal(&error)));
         }
         let step = self.open(Step::opening()).await;

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::identity::Identity;
 use crate::api::{Caller, Node, wording};
-use crate::conductor::{Board, Request, Snapshot};
+use crate::conductor::{Board, OperatorRequest, Snapshot};
 use crate::drift::{self, Installed};
 use crate::effects::boot::BootFacts;
 use crate::effects::{Effects, off_thread};
@@ -37,7 +37,7 @@ pub struct Front {
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// To the conductor.
-    pub requests: mpsc::Sender<Request>,
+    pub requests: mpsc::Sender<OperatorRequest>,
 }
 
 impl Front {
@@ -119,7 +119,7 @@ impl Front {
 
     async fn ask<T>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, ApiError>>) -> Request,
+        request: impl FnOnce(oneshot::Sender<Result<T, ApiError>>) -> OperatorRequest,
     ) -> Result<T, ApiError> {
         let (answer, waiting) = oneshot::channel();
         let gone = || ApiError::new(Code::Internal, "slipwayd is ending", "ask again in a moment");
@@ -164,7 +164,7 @@ impl Node for Front {
             let record = journal.slots.get(&slot)?;
             Some(Installed { root_hash: record.release.root_hash, uki: record.uki })
         };
-        let request = drift::Request {
+        let request = drift::Comparison {
             booted: self.facts.slot,
             kernel_root_hash: Some(self.facts.root_hash),
             a: installed(contract::Slot::A),
@@ -174,7 +174,8 @@ impl Node for Front {
         let stop = Arc::new(AtomicBool::new(false));
         let _guard = StopOnDrop(stop.clone());
         let effects = self.effects.clone();
-        let compare = move || drift::compare(&request, &drift::Places::default(), &effects, &stop);
+        let compare =
+            move || drift::compare(&request, &drift::DriftPlaces::default(), &effects, &stop);
         let drift = off_thread(compare).await.map_err(|_| {
             ApiError::new(Code::Internal, "the comparison ended early", "read `slipway node logs`")
         })?;
@@ -199,12 +200,12 @@ impl Node for Front {
         mode: SettingsMode,
     ) -> Result<SettingsOutcome, ApiError> {
         tracing::info!(caller = caller.name(), ?mode, "settings were sent");
-        self.ask(|answer| Request::Settings(document, mode, answer)).await
+        self.ask(|answer| OperatorRequest::Settings(document, mode, answer)).await
     }
 
     async fn act(&self, caller: &Caller, action: Action) -> Result<Accepted, ApiError> {
         tracing::info!(caller = caller.name(), ?action, "an operator asks");
-        self.ask(|answer| Request::Act(action, answer)).await
+        self.ask(|answer| OperatorRequest::Act(action, answer)).await
     }
 
     async fn metrics(&self) -> Result<String, ApiError> {

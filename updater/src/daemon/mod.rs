@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, interval, interval_at};
 
-use crate::api::{self, Journal, Limits, Node};
+use crate::api::{self, Limits, Node, SystemJournal};
 use crate::chain;
 use crate::conductor::{Board, Conductor, Parts, Places, Who};
 use crate::console::Console;
@@ -84,7 +84,7 @@ pub async fn run(
         metrics: metrics.clone(),
         requests,
     });
-    let router = api::router(front.clone(), Journal::default());
+    let router = api::router(front.clone(), SystemJournal::default());
     let listener = api::bind_unix(socket)
         .map_err(|source| DaemonError::Socket { path: socket.to_owned(), source })?;
     tokio::spawn(api::serve_unix(listener, router.clone(), Limits::default()));

@@ -9,7 +9,7 @@ use std::path::Path;
 use contract::node::api::{DriftItem, Outcome, Subject};
 use uuid::Uuid;
 
-use super::{Places, item};
+use super::{DriftPlaces, item};
 
 /// Largest table of mounts that is read, in bytes; a node with 110 pods has about 300 KiB.
 const MAX_MOUNTS_BYTES: u64 = 4 << 20;
@@ -43,7 +43,7 @@ fn mounts(text: &str) -> impl DoubleEndedIterator<Item = Mount<'_>> {
 
 /// Items for the root's device, and for what is mounted over the image. `uuid` is that of the
 /// hash tree of the slot that should run, when it is right.
-pub fn items(places: &Places, uuid: Option<Uuid>) -> Vec<DriftItem> {
+pub fn items(places: &DriftPlaces, uuid: Option<Uuid>) -> Vec<DriftItem> {
     let text = match read(&places.mounts) {
         Ok(text) => text,
         Err(error) => {
@@ -132,7 +132,8 @@ mod tests {
         }
         let file = folder.path().join("mountinfo");
         fs::write(&file, mounts).unwrap();
-        let places = Places { mounts: file, devices: folder.path().into(), writable: Vec::new() };
+        let places =
+            DriftPlaces { mounts: file, devices: folder.path().into(), writable: Vec::new() };
         items(&places, uuid).into_iter().map(|item| (item.name, item.outcome)).collect()
     }
 
@@ -185,7 +186,7 @@ mod tests {
             };
             // Of this thread alone.
             set_capabilities(None, none).unwrap();
-            read(&Places::default().mounts)
+            read(&DriftPlaces::default().mounts)
         });
         let text = confined.join().unwrap().unwrap();
         assert!(mounts(&text).any(|mount| mount.point == "/"), "{text}");

@@ -44,7 +44,7 @@ impl From<&SlotRecord> for Installed {
 
 /// What is compared.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct Comparison {
     /// The slot that runs.
     pub booted: BootedSlot,
     /// The root hash on the kernel's command line.
@@ -57,7 +57,7 @@ pub struct Request {
     pub depth: Depth,
 }
 
-impl Request {
+impl Comparison {
     fn installed(&self, slot: Slot) -> Option<Installed> {
         match slot {
             Slot::A => self.a,
@@ -68,7 +68,7 @@ impl Request {
 
 /// Where the kernel shows things.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct DriftPlaces {
     /// Mounts as PID 1 sees them; a sandboxed service sees others. Unlike most of a process's
     /// folder, the kernel shows this file to everybody: no capability is needed.
     pub mounts: PathBuf,
@@ -78,7 +78,7 @@ pub struct Places {
     pub writable: Vec<Writable>,
 }
 
-impl Default for Places {
+impl Default for DriftPlaces {
     fn default() -> Self {
         Self {
             mounts: "/proc/1/mountinfo".into(),
@@ -90,13 +90,18 @@ impl Default for Places {
 
 /// Compares. Blocks for as long as it reads; `stop` ends it early, and what was not reached is
 /// left out.
-pub fn compare(request: &Request, places: &Places, effects: &Effects, stop: &AtomicBool) -> Drift {
+pub fn compare(
+    request: &Comparison,
+    places: &DriftPlaces,
+    effects: &Effects,
+    stop: &AtomicBool,
+) -> Drift {
     let mut items = vec![root_hash(request)];
     let going = || !stop.load(Ordering::Relaxed);
     let mut booted_uuid = None;
     for slot in Slot::ALL {
         if let Some(installed) = request.installed(slot) {
-            let source = slots::Source { slots: &*effects.slots, booted: request.booted, slot };
+            let source = slots::SlotReader { slots: &*effects.slots, booted: request.booted, slot };
             let (tree, found) = slots::tree_item(&source, &installed.root_hash);
             if slot == request.booted.slot() {
                 booted_uuid = tree.as_ref().map(|tree| tree.uuid);
@@ -122,7 +127,7 @@ pub fn compare(request: &Request, places: &Places, effects: &Effects, stop: &Ato
 /// either. Reads every byte of it, and its UKIs where their digest is known. Blocks.
 pub fn first_rot(booted: BootedSlot, installed: Installed, effects: &Effects) -> Option<DriftItem> {
     let slot = booted.target().slot();
-    let source = slots::Source { slots: &*effects.slots, booted, slot };
+    let source = slots::SlotReader { slots: &*effects.slots, booted, slot };
     let (tree, found) = slots::tree_item(&source, &installed.root_hash);
     let mut items = vec![found];
     items.extend(tree.map(|tree| slots::content_item(&source, &tree, &|| true)));
@@ -132,7 +137,7 @@ pub fn first_rot(booted: BootedSlot, installed: Installed, effects: &Effects) ->
     items.into_iter().find(|item| item.outcome != Outcome::Same)
 }
 
-fn root_hash(request: &Request) -> DriftItem {
+fn root_hash(request: &Comparison) -> DriftItem {
     let name = "kernel command line";
     let installed = request.installed(request.booted.slot());
     match (request.kernel_root_hash, installed) {

@@ -20,7 +20,7 @@ use crate::effects::{Area, BootedSlot, Slots};
 const CHUNK: usize = MIB as usize;
 
 /// A slot that is read.
-pub struct Source<'a> {
+pub struct SlotReader<'a> {
     /// The partitions.
     pub slots: &'a dyn Slots,
     /// The slot that runs.
@@ -29,7 +29,7 @@ pub struct Source<'a> {
     pub slot: Slot,
 }
 
-impl Source<'_> {
+impl SlotReader<'_> {
     fn read(&self, area: Area, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         if self.slot == self.booted.slot() {
             self.slots.read_booted(area, offset, buffer)
@@ -65,7 +65,7 @@ impl From<io::Error> for Wrong {
 }
 
 /// Compares the hash tree, and returns it when it is right.
-pub fn tree_item(source: &Source<'_>, expected: &RootHash) -> (Option<Tree>, DriftItem) {
+pub fn tree_item(source: &SlotReader<'_>, expected: &RootHash) -> (Option<Tree>, DriftItem) {
     let (tree, outcome, detail) = match read_tree(source, expected) {
         Ok(tree) => (Some(tree), Outcome::Same, format!("leads to root hash {expected}")),
         Err(Wrong::Different(detail)) => (None, Outcome::Differs, detail),
@@ -76,7 +76,7 @@ pub fn tree_item(source: &Source<'_>, expected: &RootHash) -> (Option<Tree>, Dri
     (tree, item(Subject::HashTree, source.name(), outcome, detail))
 }
 
-fn read_tree(source: &Source<'_>, expected: &RootHash) -> Result<Tree, Wrong> {
+fn read_tree(source: &SlotReader<'_>, expected: &RootHash) -> Result<Tree, Wrong> {
     let different = |detail: &str| Err(Wrong::Different(detail.to_owned()));
     let mut block = [0; BLOCK];
     source.read(Area::Verity, 0, &mut block)?;
@@ -113,7 +113,11 @@ fn read_tree(source: &Source<'_>, expected: &RootHash) -> Result<Tree, Wrong> {
 }
 
 /// The hash of each data block, as the tree holds it.
-fn read_leaves(source: &Source<'_>, hasher: &BlockHasher, data_bytes: u64) -> io::Result<Vec<u8>> {
+fn read_leaves(
+    source: &SlotReader<'_>,
+    hasher: &BlockHasher,
+    data_bytes: u64,
+) -> io::Result<Vec<u8>> {
     let blocks = data_bytes / BLOCK_BYTES;
     if tree_bytes(data_bytes) == BLOCK_BYTES {
         // A single block has no level above it: its own hash is the root hash.
@@ -128,7 +132,7 @@ fn read_leaves(source: &Source<'_>, hasher: &BlockHasher, data_bytes: u64) -> io
 }
 
 /// Compares every block of the root with the tree.
-pub fn content_item(source: &Source<'_>, tree: &Tree, going: &dyn Fn() -> bool) -> DriftItem {
+pub fn content_item(source: &SlotReader<'_>, tree: &Tree, going: &dyn Fn() -> bool) -> DriftItem {
     let result = differing_blocks(source, tree, going);
     let (outcome, detail) = match result {
         Ok(None) => (Outcome::Unknown, "the comparison was stopped".to_owned()),
@@ -143,7 +147,7 @@ pub fn content_item(source: &Source<'_>, tree: &Tree, going: &dyn Fn() -> bool) 
 
 /// How many blocks differ, and where the first starts; none when stopped.
 fn differing_blocks(
-    source: &Source<'_>,
+    source: &SlotReader<'_>,
     tree: &Tree,
     going: &dyn Fn() -> bool,
 ) -> io::Result<Option<(u64, u64)>> {

@@ -29,7 +29,7 @@ fn uki(name: &str) -> UkiName {
 }
 
 /// A node that runs slot A, and the request that finds it unchanged.
-fn node(depth: Depth) -> (FakeNode, Request) {
+fn node(depth: Depth) -> (FakeNode, Comparison) {
     let sizes = Sizes { root: 2 << 20, verity: 64 << 10, ..Sizes::default() };
     let node = FakeNode::new(1, sizes);
     let mut installed = Vec::new();
@@ -42,7 +42,7 @@ fn node(depth: Depth) -> (FakeNode, Request) {
         node.install_uki(uki(name), name.as_bytes());
         installed.push(Installed { root_hash, uki: Some(Digest::of(name.as_bytes())) });
     }
-    let request = Request {
+    let request = Comparison {
         booted: BootedSlot::forged_for_a_test(Slot::A),
         kernel_root_hash: Some(installed[0].root_hash),
         a: Some(installed[0]),
@@ -54,9 +54,12 @@ fn node(depth: Depth) -> (FakeNode, Request) {
 
 /// Subject, name and outcome of everything that is not the same. The kernel's own view has its
 /// tests in `kernel`; there is none here.
-fn drifted(node: &FakeNode, request: &Request) -> Vec<(Subject, String, Outcome)> {
-    let places =
-        Places { mounts: "/dev/null".into(), devices: "/nonexistent".into(), writable: Vec::new() };
+fn drifted(node: &FakeNode, request: &Comparison) -> Vec<(Subject, String, Outcome)> {
+    let places = DriftPlaces {
+        mounts: "/dev/null".into(),
+        devices: "/nonexistent".into(),
+        writable: Vec::new(),
+    };
     let drift = compare(request, &places, &node.effects(), &AtomicBool::new(false));
     let items = drift
         .items
@@ -155,8 +158,11 @@ fn what_was_never_recorded_is_unknown() {
 #[test]
 fn a_comparison_can_be_stopped() {
     let (node, request) = node(Depth::Full);
-    let places =
-        Places { mounts: "/dev/null".into(), devices: "/nonexistent".into(), writable: Vec::new() };
+    let places = DriftPlaces {
+        mounts: "/dev/null".into(),
+        devices: "/nonexistent".into(),
+        writable: Vec::new(),
+    };
     let drift = compare(&request, &places, &node.effects(), &AtomicBool::new(true));
     assert!(drift.items.iter().all(|item| item.subject != Subject::Slot));
 }

@@ -21,6 +21,7 @@ pub mod network;
 pub mod off_thread;
 pub mod power;
 pub mod random;
+pub mod seed;
 pub mod services;
 pub mod slots;
 pub mod state;
@@ -37,11 +38,11 @@ use jiff::Timestamp;
 use crate::grpc::GrpcError;
 use crate::grpc::messages::RuntimeCondition;
 use crate::planted::{Planted, is_planted};
-use crate::settings::{MountedSeed, SEED, SeedDisk};
 
 pub use boot::{BootedSlot, TargetSlot};
 pub use network::{ClientError, ConnectionError, Http, Network, Request, Response};
 pub use off_thread::{off_thread, start_off_thread};
+pub use seed::SeedError;
 
 /// Speaks to the service manager.
 const SYSTEMCTL: &str = "/usr/bin/systemctl";
@@ -394,6 +395,15 @@ pub trait Health: Send + Sync {
     async fn file(&self, path: &Path) -> io::Result<()>;
 }
 
+/// A disk that may be there at the first boot.
+pub trait SeedDisk: Send + Sync {
+    /// Its `user-data`; none when there is no such disk, or no such file on it.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    fn user_data(&self) -> Result<Option<Vec<u8>>, SeedError>;
+}
+
 /// Chance.
 pub trait Random: Send + Sync {
     /// A number from 0 to 1.
@@ -445,8 +455,8 @@ impl Effects {
             membership: Arc::new(membership::Kubelet::new(Path::new("/"))),
             health: Arc::new(health::Programs),
             network: Arc::new(http::Internet),
-            seed: Arc::new(MountedSeed { folder: SEED.into() }),
-            random: Arc::new(random::Kernel),
+            seed: Arc::new(seed::MountedSeed { folder: seed::FOLDER.into() }),
+            random: Arc::new(random::KernelRandom),
         }
     }
 }

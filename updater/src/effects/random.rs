@@ -8,9 +8,9 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::Random;
 
 /// The kernel of this machine.
-pub struct Kernel;
+pub struct KernelRandom;
 
-impl Random for Kernel {
+impl Random for KernelRandom {
     fn chance(&self) -> f64 {
         let mut bytes = [0; 8];
         match getrandom(&mut bytes, GetRandomFlags::empty()) {

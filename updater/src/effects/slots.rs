@@ -31,7 +31,7 @@ const LONG: usize = 128 << 10;
 
 /// How a partition is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Access {
+enum DeviceAccess {
     /// Through the cache.
     Read,
     /// Past the cache.
@@ -46,7 +46,7 @@ pub struct DiskSlots {
     dev: PathBuf,
     disk: String,
     booted: BootedSlot,
-    open: Mutex<BTreeMap<(String, Access), Arc<File>>>,
+    open: Mutex<BTreeMap<(String, DeviceAccess), Arc<File>>>,
 }
 
 impl DiskSlots {
@@ -61,7 +61,7 @@ impl DiskSlots {
         }
     }
 
-    fn file(&self, slot: Slot, area: Area, access: Access) -> io::Result<Arc<File>> {
+    fn file(&self, slot: Slot, area: Area, access: DeviceAccess) -> io::Result<Arc<File>> {
         let label = match area {
             Area::Root => slot.root_label(),
             Area::Verity => slot.verity_label(),
@@ -73,12 +73,12 @@ impl DiskSlots {
         let path = self.partition(&label)?;
         let mut options = OpenOptions::new();
         let flags = match access {
-            Access::Read => OFlags::empty(),
-            Access::ReadDevice => OFlags::DIRECT,
+            DeviceAccess::Read => OFlags::empty(),
+            DeviceAccess::ReadDevice => OFlags::DIRECT,
             // For a block device EXCL means: fail when it is mounted or otherwise claimed.
-            Access::WriteDevice => OFlags::DIRECT | OFlags::EXCL,
+            DeviceAccess::WriteDevice => OFlags::DIRECT | OFlags::EXCL,
         };
-        let writes = access == Access::WriteDevice;
+        let writes = access == DeviceAccess::WriteDevice;
         options.read(true).write(writes).custom_flags(flags.bits().cast_signed());
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("{} ({label}): {error}", path.display()))
@@ -124,9 +124,9 @@ impl Slots for DiskSlots {
     fn read_booted(&self, area: Area, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let file = |access| self.file(self.booted.slot(), area, access);
         if buffer.len() < LONG {
-            return file(Access::Read)?.read_exact_at(buffer, offset);
+            return file(DeviceAccess::Read)?.read_exact_at(buffer, offset);
         }
-        read_past_cache(&*file(Access::ReadDevice)?, offset, buffer)
+        read_past_cache(&*file(DeviceAccess::ReadDevice)?, offset, buffer)
     }
 
     fn read_target(
@@ -136,7 +136,7 @@ impl Slots for DiskSlots {
         offset: u64,
         buffer: &mut [u8],
     ) -> io::Result<()> {
-        read_past_cache(&*self.file(target.slot(), area, Access::ReadDevice)?, offset, buffer)
+        read_past_cache(&*self.file(target.slot(), area, DeviceAccess::ReadDevice)?, offset, buffer)
     }
 
     fn write_target(
@@ -146,12 +146,16 @@ impl Slots for DiskSlots {
         offset: u64,
         bytes: &[u8],
     ) -> io::Result<()> {
-        write_past_cache(&*self.file(target.slot(), area, Access::WriteDevice)?, offset, bytes)
+        write_past_cache(
+            &*self.file(target.slot(), area, DeviceAccess::WriteDevice)?,
+            offset,
+            bytes,
+        )
     }
 
     fn sync_target(&self, target: TargetSlot) -> io::Result<()> {
         for area in [Area::Root, Area::Verity] {
-            self.file(target.slot(), area, Access::WriteDevice)?.sync_data()?;
+            self.file(target.slot(), area, DeviceAccess::WriteDevice)?.sync_data()?;
         }
         Ok(())
     }

@@ -39,9 +39,9 @@ pub struct PolicyInput<'a> {
     /// What the channel said when it was last read and believed.
     pub documents: Option<&'a Documents<'a>>,
     /// Why the last look at the channel failed; none once one succeeds.
-    pub failure: Option<&'a Failure>,
+    pub failure: Option<&'a FailedLook>,
     /// Releases that were bad on this node.
-    pub refusals: &'a [Refusal],
+    pub refusals: &'a [RefusedRoot],
     /// What is known of the other slot.
     pub other: OtherSlot,
     /// The release in whose place this one runs.
@@ -238,7 +238,7 @@ pub struct FailedDrain {
 
 /// A look at the channel that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct FailedLook {
     /// What failed, in one sentence.
     pub sentence: String,
     /// The clock was the reason.
@@ -249,7 +249,7 @@ pub struct Failure {
 
 /// A release that was bad on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RefusedRoot {
     /// Its root hash: another build under the same version is another release.
     pub root_hash: RootHash,
     /// What failed.

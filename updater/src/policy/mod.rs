@@ -48,8 +48,8 @@ mod wording;
 
 use collected::{Collected, Keeps};
 pub use facts::{
-    Action, ApiServer, BootState, Decision, Documents, DrainState, FailedDrain, FailedStaging,
-    Failure, Lapse, OfferFacts, Order, OtherSlot, Pin, PolicyInput, Refusal,
+    Action, ApiServer, BootState, Decision, Documents, DrainState, FailedDrain, FailedLook,
+    FailedStaging, Lapse, OfferFacts, Order, OtherSlot, Pin, PolicyInput, RefusedRoot,
 };
 pub use hold::Hold;
 pub use pauses::{drain_pause, staging_pause};

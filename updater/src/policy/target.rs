@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use semver::Version;
 
 use super::collected::{Collected, Keeps};
-use super::facts::{Documents, Failure, OfferFacts, PolicyInput};
+use super::facts::{Documents, FailedLook, OfferFacts, PolicyInput};
 use super::hold::Hold;
 use super::source::source;
 use super::unmet::{Lacking, UnmetDocument};
@@ -27,7 +27,7 @@ pub(super) fn known<'a>(
         return None;
     };
     if let Some(failure) = input.failure {
-        let Failure { sentence, next, .. } = failure.clone();
+        let FailedLook { sentence, next, .. } = failure.clone();
         // What was read before stays good until it expires, but only a good clock tells when.
         match failure.is_clock {
             true => found.add(Keeps::Everything, Hold::Clock { sentence, next }),

@@ -85,10 +85,10 @@ struct World {
     unmet: Vec<UnmetDocument>,
     expires: Timestamp,
     read: bool,
-    failure: Option<Failure>,
+    failure: Option<FailedLook>,
     pin: Pin,
     lapse: Option<Lapse>,
-    refusals: Vec<Refusal>,
+    refusals: Vec<RefusedRoot>,
     other: OtherSlot,
     failed_staging: Option<FailedStaging>,
     drain: DrainState,
@@ -239,7 +239,7 @@ fn rules_that_an_order_does_not_pass() {
         ("UpToDate", |world| world.offer = Some(offer("1.1.0", 1))),
         ("Refused", |world| {
             let cause = "kubelet never became healthy".to_owned();
-            world.refusals = vec![Refusal { root_hash: [2; 32].into(), cause }];
+            world.refusals = vec![RefusedRoot { root_hash: [2; 32].into(), cause }];
         }),
         ("MaximumVersion", |world| {
             world.group = Some(group(r#"{"channel": "stable", "maximumVersion": "1.0.9"}"#));
@@ -331,7 +331,7 @@ fn a_failed_look_lets_the_earlier_one_count_unless_the_clock_is_why() {
     let failed = |is_clock| {
         move |world: &mut World| {
             let next = Some(at("2026-11-27T12:05:00Z"));
-            world.failure = Some(Failure { sentence: "No route.".into(), is_clock, next });
+            world.failure = Some(FailedLook { sentence: "No route.".into(), is_clock, next });
         }
     };
     check(failed(false), Action::Stage, &["CheckFailed"]);

@@ -17,7 +17,7 @@ use std::io;
 use contract::node::settings::{InvalidSettings, MAX_SETTINGS_BYTES, Settings};
 use contract::{Digest, Slot};
 
-use crate::effects::{BootedSlot, StateStore};
+use crate::effects::{BootedSlot, SeedError, StateStore};
 
 mod changes;
 mod cloud;
@@ -26,7 +26,6 @@ mod keeper;
 mod kubelet;
 mod registries;
 mod render;
-mod seed;
 mod sources;
 
 pub use changes::changed_fields;
@@ -34,7 +33,6 @@ pub use cloud::{Cloud, MetadataError, MetadataService};
 pub use hostname::{HostNameError, apply_hostname};
 pub use keeper::{Keeper, Lack, LackKind, Taken};
 pub use render::{ConfigureError, RuntimeFolders, Unit, affected, configure_kubelet, render};
-pub use seed::{MountedSeed, SEED, SeedDisk, SeedError};
 pub use sources::{CREDENTIAL, Origin, Sources, USER_DATA_MARK};
 
 /// Checked settings, and the bytes that they came from. The bytes hold secrets.

@@ -45,17 +45,17 @@ impl Unit {
     }
 
     /// Who may read its files: what kubelet reads holds secrets.
-    fn access(self) -> Access {
+    fn access(self) -> FileModes {
         match self {
-            Unit::Network | Unit::Time => Access { folder: 0o755, file: 0o644 },
-            Unit::Kubelet => Access { folder: 0o700, file: 0o600 },
+            Unit::Network | Unit::Time => FileModes { folder: 0o755, file: 0o644 },
+            Unit::Kubelet => FileModes { folder: 0o700, file: 0o600 },
         }
     }
 }
 
 /// Modes of a folder and of its files.
 #[derive(Debug, Clone, Copy)]
-struct Access {
+struct FileModes {
     folder: u32,
     file: u32,
 }
@@ -238,7 +238,7 @@ fn network_file(interface: &Interface) -> String {
 }
 
 /// True when anything was changed.
-fn align(folder: &Path, files: &BTreeMap<String, String>, access: Access) -> io::Result<bool> {
+fn align(folder: &Path, files: &BTreeMap<String, String>, access: FileModes) -> io::Result<bool> {
     let mut changed = false;
     for name in names(folder, PREFIX)? {
         if !files.contains_key(&name) {

@@ -9,13 +9,13 @@
 //! and each source is read up to the bound of settings and no further.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use contract::node::settings::MAX_SETTINGS_BYTES;
 
-use super::{Cloud, NodeSettings, SeedDisk, SettingsError};
+use super::{Cloud, NodeSettings, SettingsError};
+use crate::effects::SeedDisk;
+use crate::effects::seed::read_bounded;
 
 /// Name of the credential.
 pub const CREDENTIAL: &str = "slipway.settings";
@@ -89,17 +89,4 @@ pub(super) fn behind_mark(bytes: &[u8], origin: Origin) -> Result<&[u8], Setting
         return Err(SettingsError::UserData { origin });
     }
     Ok(rest)
-}
-
-/// The content of a file, cut off one byte behind the bound so that its check notices; `None`
-/// when there is no such file.
-pub(super) fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_USER_DATA_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
 }

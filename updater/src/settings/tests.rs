@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::*;
-use crate::effects::HostName;
 use crate::effects::fake::{Effect, FakeNode, Fault, Sizes};
+use crate::effects::{HostName, SeedDisk};
 
 /// A state partition that always works.
 fn state() -> FakeNode {

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::release::Release;
 use crate::channel::RunningImage;
-use crate::conductor::{Board, Conductor, Parts, Places, Request, Who};
+use crate::conductor::{Board, Conductor, OperatorRequest, Parts, Places, Who};
 use crate::effects::BootedSlot;
 use crate::effects::boot::BootFacts;
 use crate::effects::fake::FakeNode;
@@ -24,7 +24,7 @@ use crate::settings::RuntimeFolders;
 pub struct Daemon {
     /// What it shows.
     pub board: Arc<Board>,
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<OperatorRequest>,
 }
 
 /// What an operator is answered.
@@ -63,7 +63,7 @@ impl Daemon {
             scratch: run.join("tuf"),
             credentials: None,
             metadata: None,
-            node: crate::verdict::Node {
+            node: crate::verdict::NodePrograms {
                 containerd: "/run/containerd/containerd.sock".into(),
                 kubelet: "http://127.0.0.1:10248/healthz".parse().unwrap(),
             },
@@ -95,13 +95,13 @@ impl Daemon {
     /// Asks as the API does, and does not wait.
     pub fn ask(&self, action: Action) -> Option<Answer> {
         let (answer, waiting) = oneshot::channel();
-        self.requests.try_send(Request::Act(action, answer)).ok().map(|()| waiting)
+        self.requests.try_send(OperatorRequest::Act(action, answer)).ok().map(|()| waiting)
     }
 
     /// Sends settings as the API does, and does not wait.
     pub fn set(&self, document: Vec<u8>) {
         let (answer, _) = oneshot::channel();
-        let request = Request::Settings(document.into(), SettingsMode::Apply, answer);
+        let request = OperatorRequest::Settings(document.into(), SettingsMode::Apply, answer);
         // An operator whose request does not get through would send it again, later.
         drop(self.requests.try_send(request));
     }

@@ -11,7 +11,7 @@ use reqwest::{StatusCode, Url};
 use tokio::time::{Instant, timeout};
 
 use super::error::Fault;
-use super::remote::Limits;
+use super::limits::Limits;
 use crate::effects::{ConnectionError, Http, Request, Response};
 
 /// What a request asks for.

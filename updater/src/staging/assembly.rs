@@ -16,7 +16,7 @@ use super::destination::Destination;
 use super::error::WayError;
 use super::hash::lock;
 use super::index::{LeafIndex, Locations, leaf_of};
-use super::journal::{Journal, claim};
+use super::journal::{StagingJournal, claim};
 use super::remote::Piece;
 use crate::effects::buffer::AlignedBuffer;
 
@@ -31,7 +31,7 @@ pub struct Assembly {
     starts: Vec<u64>,
     destination: Destination,
     hasher: BlockHasher,
-    journal: Arc<Journal>,
+    journal: Arc<StagingJournal>,
     record: Mutex<Record>,
     tools: Mutex<Vec<Tools>>,
     _lane: Lane,
@@ -51,13 +51,13 @@ struct Tools {
 }
 
 /// A block of a frame that is not at its place.
-struct Lacking {
+struct MissingFrame {
     number: usize,
     /// Where the running system may have it, in bytes.
     place: u64,
 }
 
-impl Lacking {
+impl MissingFrame {
     fn is_before(&self, next: &Self) -> bool {
         self.number + 1 == next.number && self.place + BLOCK as u64 == next.place
     }
@@ -69,11 +69,13 @@ fn lacking(
     hashes: &[u8],
     leaf: impl Fn(usize) -> Option<u64>,
     find: impl Fn(u64) -> Option<u64>,
-) -> Option<Vec<Lacking>> {
+) -> Option<Vec<MissingFrame>> {
     let numbered = hashes.as_chunks().0.iter().enumerate();
     let wanted = numbered.map(|(number, hash)| (number, leaf(number), leaf_of(hash)));
     let lacking = wanted.filter(|(_, wanted, there)| *wanted != Some(*there));
-    lacking.map(|(number, wanted, _)| Some(Lacking { number, place: find(wanted?)? })).collect()
+    lacking
+        .map(|(number, wanted, _)| Some(MissingFrame { number, place: find(wanted?)? }))
+        .collect()
 }
 
 impl Assembly {
@@ -82,7 +84,7 @@ impl Assembly {
         payload: &Payload,
         destination: Destination,
         salt: &Digest,
-        journal: Arc<Journal>,
+        journal: Arc<StagingJournal>,
         lane: Lane,
     ) -> Self {
         let mut end = 0;
@@ -117,7 +119,7 @@ impl Assembly {
     }
 
     /// The journal.
-    pub fn journal(&self) -> &Journal {
+    pub fn journal(&self) -> &StagingJournal {
         &self.journal
     }
 
@@ -211,7 +213,7 @@ impl Assembly {
             let length = tools.content.len();
             let written = start.number * BLOCK..((end.number + 1) * BLOCK).min(length);
             // Neighbours are read at once: a call for each block costs more than its hash.
-            for run in lacking.chunk_by(Lacking::is_before) {
+            for run in lacking.chunk_by(MissingFrame::is_before) {
                 let blocks = run[0].number..run[0].number + run.len();
                 let bytes = blocks.start * BLOCK..(blocks.end * BLOCK).min(length);
                 let content = &mut tools.content[bytes];

@@ -51,7 +51,7 @@ fn parse(bytes: Vec<u8>) -> Result<Document, String> {
 }
 
 /// The journal of one staging.
-pub struct Journal {
+pub struct StagingJournal {
     store: Arc<dyn StateStore>,
     inner: Mutex<Inner>,
 }
@@ -62,7 +62,7 @@ struct Inner {
     trouble: Option<String>,
 }
 
-impl Journal {
+impl StagingJournal {
     /// What an earlier attempt at this release left, or an empty one. Blocks the caller.
     pub fn open(store: Arc<dyn StateStore>, root_hash: RootHash, slot: Slot) -> Self {
         let empty =
@@ -101,7 +101,7 @@ impl Journal {
         lock(&self.inner).document.claims(part).clear();
     }
 
-    /// Saves. A failure is kept for [`Journal::trouble`] and not raised: without a journal
+    /// Saves. A failure is kept for [`StagingJournal::trouble`] and not raised: without a journal
     /// staging only takes longer after an interruption. Blocks the caller.
     pub fn save(&self) {
         let document = lock(&self.inner).document.clone();
@@ -135,7 +135,7 @@ mod tests {
         let open = |text: &str, root: u8| {
             let node = FakeNode::new(0, Sizes::default());
             node.append(DOCUMENT, text);
-            let journal = Journal::open(Arc::new(node), RootHash::from([root; 32]), Slot::B);
+            let journal = StagingJournal::open(Arc::new(node), RootHash::from([root; 32]), Slot::B);
             (journal.claims(Part::Root).len(), journal.trouble())
         };
         let root_hash = RootHash::from([7; 32]);

@@ -24,6 +24,7 @@ mod hash;
 mod index;
 mod jobs;
 mod journal;
+mod limits;
 mod progress;
 mod proof;
 mod remote;
@@ -46,7 +47,7 @@ use assembly::{Assembly, Lane};
 use destination::Destination;
 use error::Earlier;
 use index::Locations;
-use journal::Journal;
+use journal::StagingJournal;
 use progress::Tracker;
 use remote::Remote;
 use verify::SealError;
@@ -54,9 +55,9 @@ use ways::Walker;
 
 pub use error::{DeviceError, Fault, FetchError, KnownWay, Part, ReadBack, StageError, WayError};
 pub use journal::DOCUMENT;
-pub use progress::{Phase, Progress};
+pub use limits::Limits;
+pub use progress::{Progress, StagingPhase};
 pub use proof::{Confirmed, Staged};
-pub use remote::Limits;
 
 /// Stages releases, one at a time.
 pub struct Stager {
@@ -117,7 +118,7 @@ impl Stager {
         let (needed, root_hash) = (uki.bytes, offer.release.root.root_hash);
         let journal = blocking(&lane, move || {
             check_room(&effects, needed)?;
-            Ok(Arc::new(Journal::open(effects.state.clone(), root_hash, target.slot())))
+            Ok(Arc::new(StagingJournal::open(effects.state.clone(), root_hash, target.slot())))
         })
         .await?;
         let staging = Staging {
@@ -133,7 +134,7 @@ impl Stager {
         staging.prepare_temporary(needed).await?;
         let uki_way = staging.part(Part::Uki, uki).await?;
         staging.ask_firmware().await?;
-        staging.tracker.phase(Phase::Staged);
+        staging.tracker.phase(StagingPhase::Staged);
         Ok(Delivery {
             staged: Staged::read_back(&staging.job.disarmed, root_hash, uki.sha256),
             root_way,
@@ -171,7 +172,7 @@ struct Staging<'a> {
     job: Job<'a>,
     remote: Remote,
     tracker: Tracker<'a>,
-    journal: Arc<Journal>,
+    journal: Arc<StagingJournal>,
     target: TargetSlot,
     lane: Lane,
 }
@@ -242,7 +243,10 @@ impl Staging<'_> {
                 (Part::Uki, Some(name)) => Locations::of_uki(&effects, name, &salt),
                 (Part::Uki, None) => Ok(None),
             };
-            found.unwrap_or_default()
+            found.unwrap_or_else(|error| {
+                tracing::warn!(%error, "slipway: the running {part} gives no blocks");
+                None
+            })
         }
     }
 
@@ -251,7 +255,7 @@ impl Staging<'_> {
         part: Part,
         assembly: &Arc<Assembly>,
     ) -> Result<Result<(), WayError>, StageError> {
-        self.tracker.phase(Phase::Verifying);
+        self.tracker.phase(StagingPhase::Verifying);
         let (assembly, effects) = (assembly.clone(), self.stager.effects.clone());
         let (root, target) = (self.job.offer.release.root.clone(), self.target);
         blocking(&self.lane, move || {

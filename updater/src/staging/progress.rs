@@ -11,7 +11,7 @@ use super::hash::lock;
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Progress {
     /// What is being done.
-    pub phase: Phase,
+    pub phase: StagingPhase,
     /// To which part; `None` before the first.
     pub part: Option<Part>,
     /// On which way; `None` before the first.
@@ -27,7 +27,7 @@ pub struct Progress {
 /// What staging is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Phase {
+pub enum StagingPhase {
     /// Nothing yet.
     #[default]
     Starting,
@@ -54,14 +54,14 @@ impl<'a> Tracker<'a> {
     /// A way begins.
     pub fn begin(&self, part: Part, way: KnownWay) {
         self.change(|progress| {
-            progress.phase = Phase::Assembling;
+            progress.phase = StagingPhase::Assembling;
             (progress.part, progress.way) = (Some(part), Some(way));
             (progress.bytes_done, progress.bytes_total) = (0, 0);
         });
     }
 
     /// The phase changes.
-    pub fn phase(&self, phase: Phase) {
+    pub fn phase(&self, phase: StagingPhase) {
         self.change(|progress| progress.phase = phase);
     }
 

@@ -9,7 +9,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use contract::Digest;
 use contract::release::offer::Blob;
@@ -18,41 +17,8 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, Extent, ask};
 use super::error::{Fault, FetchError};
+use super::limits::Limits;
 use crate::effects::Http;
-
-/// Bounds on what servers may cost.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Connections at a time.
-    pub connections: usize,
-    /// Failures in a row, without a piece in between, before a blob is given up. What arrived is
-    /// kept, and the node tries the whole again by itself.
-    pub failures: u32,
-    /// Wait after the first round over all mirrors; it doubles with each round.
-    pub first_pause: Duration,
-    /// Longest wait between two rounds.
-    pub longest_pause: Duration,
-    /// Longest time without a byte, also before the first one.
-    pub stall: Duration,
-    /// Time in which at least [`Limits::window_bytes`] must arrive on a connection.
-    pub window: Duration,
-    /// See [`Limits::window`]; in bytes.
-    pub window_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 4,
-            failures: 5,
-            first_pause: Duration::from_secs(1),
-            longest_pause: Duration::from_secs(30),
-            stall: Duration::from_secs(30),
-            window: Duration::from_secs(60),
-            window_bytes: 32 << 10,
-        }
-    }
-}
 
 /// A run of bytes of a blob that has a digest of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +52,7 @@ pub enum Ask {
 
 /// Why a fetch ended.
 #[derive(Debug)]
-pub enum Ended<E> {
+pub enum FetchEnd<E> {
     /// The network did not bring all pieces.
     Failed(FetchError),
     /// The receiver wants no more.
@@ -175,32 +141,32 @@ impl Remote {
     /// [`Ask::Range`] they must also touch each other.
     ///
     /// # Errors
-    /// [`Ended`].
+    /// [`FetchEnd`].
     pub async fn fetch<R: Receiver>(
         &self,
         blob: Blob,
         pieces: &[Piece],
         how: Ask,
         receiver: &R,
-    ) -> Result<(), Ended<R::Refused>> {
+    ) -> Result<(), FetchEnd<R::Refused>> {
         let mut run = Run { pieces, done: 0, partial: Vec::new() };
         let mut failures = 0;
         let mut turn = self.preferred.load(Ordering::Relaxed);
         while run.done < pieces.len() {
             let Some(mirror) = self.mirror(&mut turn, how) else {
-                return Err(Ended::Failed(self.no_mirror(blob)));
+                return Err(FetchEnd::Failed(self.no_mirror(blob)));
             };
             let before = run.done;
             let fault = match self.attempt(mirror, blob, &mut run, how, receiver).await {
                 Ok(()) => continue,
-                Err(Stop::Refused(error)) => return Err(Ended::Refused(error)),
+                Err(Stop::Refused(error)) => return Err(FetchEnd::Refused(error)),
                 Err(Stop::Fault(fault)) => fault,
             };
             // Only a whole piece is progress: a server could send wrong bytes for ever.
             failures = if run.done > before { 1 } else { failures + 1 };
             if failures >= self.limits.failures {
                 let address = shown(&address(&mirror.base, blob));
-                return Err(Ended::Failed(FetchError { address, failures, source: fault }));
+                return Err(FetchEnd::Failed(FetchError { address, failures, source: fault }));
             }
             turn += 1;
             self.preferred.store(turn, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use super::index::{LeafIndex, Locations};
 use super::jobs::Jobs;
 use super::journal::Claims;
 use super::progress::Tracker;
-use super::remote::{Ask, Ended, Piece, Receiver, Remote};
+use super::remote::{Ask, FetchEnd, Piece, Receiver, Remote};
 use crate::effects::off_thread;
 
 /// Most bytes of one request: small enough for all connections to end at about the same time.
@@ -111,7 +111,7 @@ impl Walker<'_> {
         let fetched: Result<(), _> =
             stream::iter(fetches).buffer_unordered(connections).try_collect().await;
         match fetched {
-            Err(Ended::Failed(_)) if self.remote.needs_whole() => {
+            Err(FetchEnd::Failed(_)) if self.remote.needs_whole() => {
                 frames.jobs.finish().await?;
                 let pieces = self.assembly.missing();
                 self.tracker.expect(container.bytes);
@@ -127,10 +127,10 @@ impl Walker<'_> {
     /// A small blob.
     async fn fetch_whole(&self, blob: Blob) -> Result<Vec<u8>, WayError> {
         let piece = Piece { index: 0, start: 0, bytes: blob.bytes, sha256: blob.sha256 };
-        let memory = Memory { content: Mutex::default(), tracker: self.tracker };
+        let memory = FramesInMemory { content: Mutex::default(), tracker: self.tracker };
         let fetched = self.remote.fetch(blob, &[piece], Ask::Range, &memory).await;
         let fetched = match fetched {
-            Err(Ended::Failed(_)) if self.remote.needs_whole() => {
+            Err(FetchEnd::Failed(_)) if self.remote.needs_whole() => {
                 self.remote.fetch(blob, &[piece], Ask::Whole, &memory).await
             }
             fetched => fetched,
@@ -140,10 +140,10 @@ impl Walker<'_> {
     }
 }
 
-fn ended<E: Into<WayError>>(result: Result<(), Ended<E>>) -> Result<(), WayError> {
+fn ended<E: Into<WayError>>(result: Result<(), FetchEnd<E>>) -> Result<(), WayError> {
     result.map_err(|ended| match ended {
-        Ended::Failed(error) => error.into(),
-        Ended::Refused(error) => error.into(),
+        FetchEnd::Failed(error) => error.into(),
+        FetchEnd::Refused(error) => error.into(),
     })
 }
 
@@ -189,12 +189,12 @@ impl Receiver for Frames<'_> {
 }
 
 /// Receives one piece and keeps it.
-struct Memory<'a> {
+struct FramesInMemory<'a> {
     content: Mutex<Vec<u8>>,
     tracker: &'a Tracker<'a>,
 }
 
-impl Receiver for Memory<'_> {
+impl Receiver for FramesInMemory<'_> {
     type Refused = WayError;
 
     fn arrived(&self, bytes: u64) {

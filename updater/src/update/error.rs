@@ -5,31 +5,16 @@ use std::io;
 use contract::release::uki_name::MAX_GENERATION;
 use contract::{ReleaseVersion, RootHash, Slot};
 
-use super::journal::{DOCUMENT, SCHEMA};
+use super::journal::JournalError;
 use super::refusal::Refusal;
 use crate::secure_boot::SecureBootError;
 
 /// Why a step of an update failed. Whatever it was, the running slot is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum UpdateError {
-    /// The journal cannot be read.
-    #[error(
-        "cannot read {DOCUMENT} on the state partition: give it up with `slipway node clear`, or \
-         install the node anew when its disk fails"
-    )]
-    Load(#[source] io::Error),
-    /// The journal is of a later generation of this software. It stays as it is.
-    #[error(
-        "{DOCUMENT} has schema {found}, this slipwayd reads {SCHEMA}: update to a release that \
-         reads it, or give it up with `slipway node clear`"
-    )]
-    Schema {
-        /// What was found.
-        found: u32,
-    },
-    /// A document cannot be saved.
-    #[error("cannot save {DOCUMENT} on the state partition: free some room on it")]
-    Save(#[source] io::Error),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The EFI system partition fails.
     #[error(
         "cannot {action} on the EFI system partition: see `slipway node logs --unit efi.mount`"

@@ -7,14 +7,14 @@
 //! reason; a phase, an event or a cause that it added needs another schema.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
+use std::io;
 
-use contract::{Digest, ReleaseVersion, RootHash, Slot};
+use contract::{Digest, RootHash, Slot};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::UpdateError;
 use super::refusal::{Cause, Failure, Refusal};
+use super::release_id::ReleaseId;
 use crate::effects::StateStore;
 use crate::effects::boot::BootId;
 
@@ -31,19 +31,27 @@ pub const MAX_EVENTS: usize = 100;
 /// Number of refusals that are kept; the oldest go.
 pub const MAX_REFUSALS: usize = 50;
 
-/// A release as this node tells it from others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReleaseId {
-    /// Its version.
-    pub version: ReleaseVersion,
-    /// Its root hash.
-    pub root_hash: RootHash,
-}
-
-impl fmt::Display for ReleaseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.version.fmt(f)
-    }
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// It cannot be read.
+    #[error(
+        "cannot read {DOCUMENT} on the state partition: give it up with `slipway node clear`, or \
+         install the node anew when its disk fails"
+    )]
+    Load(#[source] io::Error),
+    /// It is of a later generation of this software. It stays as it is.
+    #[error(
+        "{DOCUMENT} has schema {found}, this slipwayd reads {SCHEMA}: update to a release that \
+         reads it, or give it up with `slipway node clear`"
+    )]
+    Schema {
+        /// What was found.
+        found: u32,
+    },
+    /// It cannot be saved.
+    #[error("cannot save {DOCUMENT} on the state partition: free some room on it")]
+    Save(#[source] io::Error),
 }
 
 /// A release in a slot under a generation.
@@ -149,7 +157,7 @@ pub enum Happening {
 
 /// An entry of the history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
+pub struct HistoryEntry {
     /// When, by the node's clock, right or wrong.
     pub at: Timestamp,
     /// To which release.
@@ -172,7 +180,7 @@ pub struct Journal {
     /// Releases that are not taken again, oldest first.
     pub refusals: Vec<Refusal>,
     /// The last [`MAX_EVENTS`] events, oldest first.
-    pub history: VecDeque<Event>,
+    pub history: VecDeque<HistoryEntry>,
 }
 
 impl Journal {
@@ -192,10 +200,10 @@ impl Journal {
     /// says so.
     ///
     /// # Errors
-    /// [`UpdateError::Load`]; [`UpdateError::Schema`] for one of a later generation, which stays as it is.
-    pub fn load(store: &dyn StateStore) -> Result<(Self, Condition), UpdateError> {
-        let Some(bytes) = store.load(DOCUMENT).map_err(UpdateError::Load)? else {
-            return Ok((Self::new(), Condition::Good));
+    /// [`JournalError::Load`]; [`JournalError::Schema`] for one of a later generation, which stays as it is.
+    pub fn load(store: &dyn StateStore) -> Result<(Self, JournalCondition), JournalError> {
+        let Some(bytes) = store.load(DOCUMENT).map_err(JournalError::Load)? else {
+            return Ok((Self::new(), JournalCondition::Good));
         };
         #[derive(Deserialize)]
         struct Head {
@@ -204,16 +212,16 @@ impl Journal {
         if let Ok(Head { schema }) = serde_json::from_slice(&bytes)
             && schema > SCHEMA
         {
-            return Err(UpdateError::Schema { found: schema });
+            return Err(JournalError::Schema { found: schema });
         }
         match serde_json::from_slice(&bytes) {
-            Ok(journal) => Ok((journal, Condition::Good)),
+            Ok(journal) => Ok((journal, JournalCondition::Good)),
             Err(_) => {
                 // A full partition must not keep a boot from being judged.
                 if let Err(error) = store.save(DAMAGED, &bytes) {
                     tracing::warn!(%error, "the damaged journal has no copy");
                 }
-                Ok((Self::new(), Condition::Damaged))
+                Ok((Self::new(), JournalCondition::Damaged))
             }
         }
     }
@@ -223,22 +231,22 @@ impl Journal {
     ///
     /// # Errors
     /// When the state partition fails.
-    pub fn give_up(store: &dyn StateStore) -> Result<(), UpdateError> {
+    pub fn give_up(store: &dyn StateStore) -> Result<(), JournalError> {
         match store.load(DOCUMENT) {
             Ok(None) => return Ok(()),
-            Ok(Some(bytes)) => store.save(GIVEN_UP, &bytes).map_err(UpdateError::Save)?,
+            Ok(Some(bytes)) => store.save(GIVEN_UP, &bytes).map_err(JournalError::Save)?,
             Err(error) => tracing::warn!(%error, "the journal that is given up has no copy"),
         }
-        store.remove(DOCUMENT).map_err(UpdateError::Save)
+        store.remove(DOCUMENT).map_err(JournalError::Save)
     }
 
     /// Saves the journal.
     ///
     /// # Errors
-    /// [`UpdateError::Save`]; the old one is then still there.
-    pub fn save(&self, store: &dyn StateStore) -> Result<(), UpdateError> {
-        let text = serde_json::to_vec(self).map_err(|error| UpdateError::Save(error.into()))?;
-        store.save(DOCUMENT, &text).map_err(UpdateError::Save)
+    /// [`JournalError::Save`]; the old one is then still there.
+    pub fn save(&self, store: &dyn StateStore) -> Result<(), JournalError> {
+        let text = serde_json::to_vec(self).map_err(|error| JournalError::Save(error.into()))?;
+        store.save(DOCUMENT, &text).map_err(JournalError::Save)
     }
 
     /// The refusal of a release, if there is one.
@@ -261,7 +269,7 @@ impl Journal {
 
     /// Adds an event, in memory; the oldest go.
     pub(super) fn record(&mut self, at: Timestamp, release: &ReleaseId, what: Happening) {
-        self.history.push_back(Event { at, release: release.clone(), what });
+        self.history.push_back(HistoryEntry { at, release: release.clone(), what });
         let surplus = self.history.len().saturating_sub(MAX_EVENTS);
         self.history.drain(..surplus);
     }
@@ -275,7 +283,7 @@ impl Default for Journal {
 
 /// How a journal was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Condition {
+pub enum JournalCondition {
     /// Whole, or absent.
     Good,
     /// Unreadable, and set aside.

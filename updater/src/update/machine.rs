@@ -7,104 +7,15 @@
 use contract::{Digest, RootHash, Slot, UkiName};
 
 use super::UpdateError;
-use super::journal::{Condition, Happening, Journal, ReleaseId, SlotRecord};
+use super::journal::{Happening, Journal, JournalCondition, SlotRecord};
 use super::marks::Marks;
-use super::refusal::{Failure, Refusal};
+use super::proof::{Armed, Pending, Standing, Unproven};
+use super::refusal::Refusal;
+use super::release_id::ReleaseId;
 use super::settle::{Evidence, Next, Settled, fallback};
-use super::stand::Unproven;
 use crate::effects::boot::BootFacts;
 use crate::effects::{BootedSlot, Effects};
 use crate::planted::{Planted, is_planted};
-
-/// What is to be installed: the decision of policy or of an operator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// The release.
-    pub release: ReleaseId,
-}
-
-/// The other slot boots next: all that is missing is the restart.
-#[derive(Debug)]
-#[must_use]
-pub struct Armed {
-    pub(super) name: UkiName,
-}
-
-impl Armed {
-    /// The UKI that boots next.
-    pub fn name(&self) -> UkiName {
-        self.name
-    }
-}
-
-/// This boot is not yet judged.
-#[derive(Debug)]
-#[must_use]
-pub struct Pending {
-    pub(super) name: UkiName,
-    pub(super) can_fall_back: bool,
-    pub(super) other_lapsed: bool,
-}
-
-impl Pending {
-    /// The UKI that is on trial.
-    pub fn name(&self) -> UkiName {
-        self.name
-    }
-
-    /// Whether the other slot could take over. Without it a boot is judged without a deadline.
-    pub fn can_fall_back(&self) -> bool {
-        self.can_fall_back
-    }
-
-    /// Whether the other slot holds a blessed release that used up its tries: it is gone back to
-    /// once this boot has stood, although it was never found good.
-    pub fn other_lapsed(&self) -> bool {
-        self.other_lapsed
-    }
-}
-
-/// This boot was found good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Blessed {
-    pub(super) name: UkiName,
-}
-
-impl Blessed {
-    /// The UKI, which has all its tries.
-    pub fn name(&self) -> UkiName {
-        self.name
-    }
-}
-
-/// What became of a bad verdict.
-#[derive(Debug)]
-#[must_use]
-pub enum Condemnation {
-    /// The node restarts into the other slot.
-    Restarting {
-        /// What could not be saved about it; the other slot then knows less of the cause.
-        unrecorded: Option<UpdateError>,
-    },
-    /// There is nothing to fall back to: go on judging.
-    NoFallback(Pending),
-}
-
-/// What to do first.
-#[derive(Debug)]
-#[must_use]
-pub enum Standing {
-    /// A proven release runs and nothing is under way.
-    Steady,
-    /// The same, in a boot that has not stood yet.
-    Unproven(Unproven),
-    /// The other slot was armed in this boot: restart when it may be.
-    Armed(Armed),
-    /// Judge this boot.
-    Pending(Pending),
-    /// This boot was found bad and the power went before the restart: condemn it.
-    Condemned(Pending, Failure),
-}
 
 /// The machine.
 pub struct Machine {
@@ -131,7 +42,7 @@ impl Machine {
         }
         let mut machine =
             Self { effects, facts, journal, unsaved: false, fell_back: false, lapsed: None };
-        if condition == Condition::Damaged {
+        if condition == JournalCondition::Damaged {
             let release = machine.booted_release();
             let at = machine.effects.clock.now();
             machine.journal.record(at, &release, Happening::JournalDamaged);

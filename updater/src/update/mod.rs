@@ -17,7 +17,9 @@ pub mod machine;
 pub mod marks;
 #[cfg(test)]
 mod power_cuts;
+mod proof;
 pub mod refusal;
+mod release_id;
 mod settle;
 mod stand;
 mod steps;
@@ -27,7 +29,11 @@ mod tests;
 mod written_once;
 
 pub use error::UpdateError;
-pub use journal::{Event, Happening, Installation, Journal, Phase, ReleaseId, SlotRecord};
-pub use machine::{Armed, Blessed, Condemnation, Machine, Pending, Plan, Standing};
+pub use journal::{
+    Happening, HistoryEntry, Installation, Journal, JournalError, Phase, SlotRecord,
+};
+pub use machine::Machine;
+pub use proof::{Armed, Blessed, Condemnation, Lapsed, Pending, Plan, Standing, Unproven};
 pub use refusal::{Cause, Failure, MAX_TEXT, Refusal};
-pub use stand::{Lapsed, Other, Unproven};
+pub use release_id::ReleaseId;
+pub use stand::Other;

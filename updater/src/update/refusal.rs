@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::journal::ReleaseId;
+use super::release_id::ReleaseId;
 
 /// Longest probe name and message that are kept, in characters each.
 pub const MAX_TEXT: usize = 400;

@@ -7,9 +7,10 @@
 
 use contract::UkiName;
 
-use super::journal::{Installation, Journal, Phase, ReleaseId};
+use super::journal::{Installation, Journal, Phase};
 use super::marks::Marks;
 use super::refusal::{Cause, Failure};
+use super::release_id::ReleaseId;
 use crate::effects::BootedSlot;
 use crate::effects::boot::BootFacts;
 

@@ -10,43 +10,10 @@ use contract::release::uki_name::Trust;
 
 use super::UpdateError;
 use super::journal::{Happening, Journal, SlotRecord};
-use super::machine::{Armed, Machine};
+use super::machine::Machine;
+use super::proof::{Armed, Lapsed, Unproven};
 use super::refusal::{Cause, Refusal};
 use super::settle::{lapsed, tired_fallback};
-
-/// A blessed release runs, and this boot has not stood yet.
-#[derive(Debug)]
-#[must_use]
-pub struct Unproven {
-    pub(super) name: UkiName,
-}
-
-impl Unproven {
-    /// The UKI that runs.
-    pub fn name(&self) -> UkiName {
-        self.name
-    }
-}
-
-/// The other slot's blessed release, which the loader would prefer had it not used up its tries.
-#[derive(Debug)]
-#[must_use]
-pub struct Lapsed {
-    name: UkiName,
-    record: Option<SlotRecord>,
-}
-
-impl Lapsed {
-    /// Its UKI.
-    pub fn name(&self) -> UkiName {
-        self.name
-    }
-
-    /// What the journal knows of it.
-    pub fn record(&self) -> Option<&SlotRecord> {
-        self.record.as_ref()
-    }
-}
 
 /// What is to become of the other slot.
 #[derive(Debug)]

@@ -10,9 +10,11 @@ use contract::UkiName;
 use contract::release::uki_name::{FIRST_TRIES, MAX_GENERATION, Tries};
 
 use super::UpdateError;
-use super::journal::{Happening, Installation, Journal, Phase, ReleaseId, SlotRecord};
-use super::machine::{Armed, Blessed, Condemnation, Machine, Pending, Plan};
+use super::journal::{Happening, Installation, Journal, Phase, SlotRecord};
+use super::machine::Machine;
+use super::proof::{Armed, Blessed, Condemnation, Pending, Plan};
 use super::refusal::{Cause, Failure, Refusal};
+use super::release_id::ReleaseId;
 use super::settle::fallback;
 use crate::effects::{BootedSlot, Disarmed, TargetSlot};
 use crate::planted::{Planted, is_planted};

@@ -3,7 +3,7 @@
 use contract::release::uki_name::MAX_GENERATION;
 use contract::{Slot, UkiName};
 
-use super::journal::{Condition, DAMAGED, DOCUMENT, MAX_EVENTS};
+use super::journal::{DAMAGED, DOCUMENT, JournalCondition, JournalError, MAX_EVENTS};
 use super::marks::{self, Marks};
 use super::power_cuts::{Behaviour, Image, facts};
 use super::settle::Evidence;
@@ -244,7 +244,7 @@ fn a_journal_that_the_device_cannot_read_can_be_given_up() {
     drop(steady(&node));
     node.make_unreadable(DOCUMENT);
     let opened = Machine::open(node.effects(), facts(Slot::A, &old().id, node.boot_id()));
-    assert!(matches!(opened, Err(UpdateError::Load(_))));
+    assert!(matches!(opened, Err(UpdateError::Journal(JournalError::Load(_)))));
     Journal::give_up(&node).unwrap();
     let _machine = steady(&node);
 }
@@ -261,7 +261,7 @@ fn a_full_state_partition_keeps_no_boot_from_its_verdict() {
     let Condemnation::Restarting { unrecorded: Some(error) } = condemnation else {
         panic!("{condemnation:?}")
     };
-    assert!(matches!(error, UpdateError::Save(_)));
+    assert!(matches!(error, UpdateError::Journal(JournalError::Save(_))));
     assert!(!node.is_powered());
     assert_eq!(node.boot().unwrap().name, name("000002-b"));
 }
@@ -372,7 +372,7 @@ fn a_journal_of_a_later_schema_is_refused_and_stays() {
     node.append(DOCUMENT, std::str::from_utf8(later).unwrap());
     let facts = facts(Slot::A, &old().id, node.boot_id());
     let Err(error) = Machine::open(node.effects(), facts) else { panic!("it was read") };
-    assert!(matches!(error, UpdateError::Schema { found: 2 }), "{error}");
+    assert!(matches!(error, UpdateError::Journal(JournalError::Schema { found: 2 })), "{error}");
     assert_eq!(node.document(DOCUMENT).unwrap(), later);
     Journal::give_up(node.effects().state.as_ref()).unwrap();
     steady(&node);
@@ -411,7 +411,7 @@ fn fields_of_a_later_release_are_passed_over() {
     add_fields(&mut document);
     node.effects().state.save(DOCUMENT, document.to_string().as_bytes()).unwrap();
     let (found, condition) = Journal::load(&node).unwrap();
-    assert_eq!((found, condition), (journal, Condition::Good));
+    assert_eq!((found, condition), (journal, JournalCondition::Good));
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn a_damaged_journal_is_set_aside_and_said() {
         assert!(events.contains(&&Happening::JournalDamaged), "{damage}: {events:?}");
         assert_eq!(node.document(DAMAGED).unwrap(), damage.as_bytes());
         let store = node.effects().state;
-        assert_eq!(Journal::load(store.as_ref()).unwrap().1, Condition::Good);
+        assert_eq!(Journal::load(store.as_ref()).unwrap().1, JournalCondition::Good);
     }
 }
 

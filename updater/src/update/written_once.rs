@@ -5,7 +5,7 @@
 
 use contract::{Digest, Slot};
 
-use super::journal::{Condition, DOCUMENT};
+use super::journal::{DOCUMENT, JournalCondition};
 use super::*;
 use crate::effects::StateStore;
 use crate::effects::fake::{FakeNode, Sizes};
@@ -38,7 +38,7 @@ fn journal(name: &str) -> Journal {
     let node = FakeNode::new(0, Sizes::default());
     node.save(DOCUMENT, bytes(name)).unwrap();
     let (journal, condition) = Journal::load(&node).unwrap();
-    assert_eq!(condition, Condition::Good, "{name}");
+    assert_eq!(condition, JournalCondition::Good, "{name}");
     journal
 }
 

@@ -6,6 +6,7 @@
 //! moves the deadline, up to a bound: it may be down for everybody.
 
 mod address;
+mod probe;
 mod probes;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,6 @@ mod tests;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
@@ -22,12 +22,11 @@ use crate::planted::{Planted, is_planted};
 use crate::update::Failure;
 
 pub use address::{HttpAddress, InvalidAddress};
-use probes::{API_SERVER, CONTAINERD, NODE_READY, WORKLOADS};
 
-pub use probes::{Node, kubelet_is_healthy, probes};
+use probe::{ANSWER_TIMEOUT, API_SERVER, CONTAINERD, NODE_READY, WORKLOADS};
 
-/// How long one probe may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub use probe::Probe;
+pub use probes::{NodePrograms, kubelet_is_healthy, probes};
 
 /// How fast rounds follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,22 +43,9 @@ impl Default for Pace {
     }
 }
 
-/// One thing that must hold.
-#[async_trait]
-pub trait Probe: Send + Sync {
-    /// Its name in messages.
-    fn name(&self) -> &str;
-
-    /// Asks once.
-    ///
-    /// # Errors
-    /// What is missing, with the next step.
-    async fn ask(&self) -> Result<(), String>;
-}
-
 /// By when a boot must have been well, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
+pub struct VerdictTerms {
     /// Without a break.
     pub settle: Duration,
     /// Since the kernel started. `None` judges until all is well: for a boot that has nothing
@@ -73,7 +59,7 @@ pub struct Terms {
 
 /// What one probe said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct ProbeAnswer {
     /// Name of the probe.
     pub probe: String,
     /// `None` when all is well.
@@ -84,7 +70,7 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Round {
     /// Every probe, in order.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<ProbeAnswer>,
     /// How long all have been well; `None` when one is not.
     pub well_for: Option<Duration>,
 }
@@ -109,7 +95,7 @@ impl Silence {
 
     /// What judged this boot before, in another process, has not ended it although its deadline is
     /// over: so the time since then was silence, and enough to settle is left.
-    fn begin(&self, terms: Terms, uptime: Duration) {
+    fn begin(&self, terms: VerdictTerms, uptime: Duration) {
         let over = terms.deadline.and_then(|deadline| uptime.checked_sub(deadline));
         let mut total = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(over) = over.filter(|_| total.is_zero()) {
@@ -125,7 +111,7 @@ impl Silence {
 /// Asks all probes in rounds until the verdict, and shows each round to `observe`.
 pub async fn judge(
     probes: &[Box<dyn Probe>],
-    terms: Terms,
+    terms: VerdictTerms,
     silence: &Silence,
     clock: &dyn Clock,
     mut observe: impl FnMut(&Round),
@@ -165,22 +151,22 @@ pub async fn judge(
     }
 }
 
-async fn ask_all(probes: &[Box<dyn Probe>], limit: Duration) -> Vec<Answer> {
+async fn ask_all(probes: &[Box<dyn Probe>], limit: Duration) -> Vec<ProbeAnswer> {
     join_all(probes.iter().map(|probe| ask(probe.as_ref(), limit))).await
 }
 
-async fn ask(probe: &dyn Probe, limit: Duration) -> Answer {
+async fn ask(probe: &dyn Probe, limit: Duration) -> ProbeAnswer {
     let missing = match timeout(limit, probe.ask()).await {
         Ok(Ok(())) => None,
         Ok(Err(missing)) => Some(missing),
         Err(_) => Some(format!("no answer within {limit:?}")),
     };
-    Answer { probe: probe.name().to_owned(), missing }
+    ProbeAnswer { probe: probe.name().to_owned(), missing }
 }
 
 /// The first probe that is not well, or the API server where all else follows from its silence, with
 /// the names of the others.
-fn failure(answers: &[Answer]) -> Option<Failure> {
+fn failure(answers: &[ProbeAnswer]) -> Option<Failure> {
     let mut missing: Vec<(&str, &str)> = answers
         .iter()
         .filter_map(|answer| Some((answer.probe.as_str(), answer.missing.as_deref()?)))
@@ -211,7 +197,7 @@ pub fn is_silence_alone(failure: &Failure) -> bool {
 }
 
 /// Why a boot was not good before the deadline.
-fn too_late(terms: Terms, well_for: Option<Duration>, last: Option<Failure>) -> Failure {
+fn too_late(terms: VerdictTerms, well_for: Option<Duration>, last: Option<Failure>) -> Failure {
     let settle = terms.settle.as_secs();
     match (well_for, last) {
         (None, Some(failure)) => failure,

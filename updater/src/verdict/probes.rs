@@ -12,19 +12,12 @@ use async_trait::async_trait;
 use contract::node::settings::{self, KubernetesSettings};
 use tokio::time::{Instant, timeout};
 
-use super::{ANSWER_TIMEOUT, HttpAddress, InvalidAddress, Probe};
+use super::address::{HttpAddress, InvalidAddress};
+use super::probe::{ANSWER_TIMEOUT, API_SERVER, CONTAINERD, NODE_READY, Probe, WORKLOADS};
 use crate::cluster::{Cluster, Unanswered, Workload};
 use crate::effects::{Effects, Health};
 use crate::grpc::messages::RuntimeCondition;
 
-/// Name of the probe of the container runtime, its network of pods included.
-pub(super) const CONTAINERD: &str = "containerd";
-/// Name of the probe that asks the API server.
-pub(super) const API_SERVER: &str = "api-server";
-/// Name of the probe that asks for the Node.
-pub(super) const NODE_READY: &str = "node-ready";
-/// Name of the probe that asks for workloads.
-pub(super) const WORKLOADS: &str = "workloads";
 /// Pause between two lists of the node's pods, which are longer than other answers.
 const LIST_PAUSE: Duration = Duration::from_secs(5);
 /// How long all pages of that list may take, which is less than a probe may.
@@ -34,7 +27,7 @@ const CONDITIONS: [&str; 2] = ["RuntimeReady", "NetworkReady"];
 
 /// Where container runtime and kubelet are.
 #[derive(Debug, Clone)]
-pub struct Node {
+pub struct NodePrograms {
     /// containerd's socket.
     pub containerd: PathBuf,
     /// kubelet's health address.
@@ -47,7 +40,7 @@ pub struct Node {
 /// When an address of the settings is none that a probe can ask.
 pub fn probes(
     effects: &Effects,
-    node: &Node,
+    node: &NodePrograms,
     cluster: Option<&KubernetesSettings>,
     workloads: Vec<Workload>,
     added: &[settings::Probe],
@@ -218,7 +211,7 @@ impl Probe for Present {
 }
 
 /// Whether kubelet says that it is well.
-pub async fn kubelet_is_healthy(health: &dyn Health, node: &Node) -> bool {
+pub async fn kubelet_is_healthy(health: &dyn Health, node: &NodePrograms) -> bool {
     matches!(timeout(ANSWER_TIMEOUT, status(health, &node.kubelet, 200, "")).await, Ok(Ok(())))
 }
 
@@ -352,7 +345,7 @@ mod tests {
             {"kind": "file", "name": "disk", "path": path}
         ]);
         let added: Vec<settings::Probe> = serde_json::from_value(added).unwrap();
-        let node = Node {
+        let node = NodePrograms {
             containerd: "/nonexistent".into(),
             kubelet: "http://127.0.0.1:1/healthz".parse().unwrap(),
         };

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::*;
@@ -59,7 +60,7 @@ impl Probe for Scripted {
 
 type Script = (&'static str, fn(u64) -> Option<&'static str>);
 
-const TERMS: Terms = Terms {
+const TERMS: VerdictTerms = VerdictTerms {
     settle: Duration::from_secs(30),
     deadline: Some(Duration::from_secs(300)),
     api_server_grace: Duration::from_secs(600),
@@ -67,12 +68,12 @@ const TERMS: Terms = Terms {
 };
 
 /// The verdict, and how many seconds after power-on it came.
-async fn verdict(scripts: &[Script], terms: Terms) -> (Verdict, u64) {
+async fn verdict(scripts: &[Script], terms: VerdictTerms) -> (Verdict, u64) {
     let (verdict, at, _) = rounds(scripts, terms).await;
     (verdict, at)
 }
 
-async fn rounds(scripts: &[Script], terms: Terms) -> (Verdict, u64, Vec<Round>) {
+async fn rounds(scripts: &[Script], terms: VerdictTerms) -> (Verdict, u64, Vec<Round>) {
     rounds_from(0, &Silence::default(), scripts, terms).await
 }
 
@@ -81,7 +82,7 @@ async fn rounds_from(
     begin: u64,
     silence: &Silence,
     scripts: &[Script],
-    terms: Terms,
+    terms: VerdictTerms,
 ) -> (Verdict, u64, Vec<Round>) {
     let seconds = Seconds(Arc::new(begin.into()));
     let probe = |(name, missing): &Script| -> Box<dyn Probe> {
@@ -165,7 +166,7 @@ async fn a_probe_that_hangs_is_not_well() {
 #[tokio::test]
 async fn without_a_deadline_a_boot_is_judged_until_it_is_good() {
     let scripts: [Script; 1] = [("kubelet", |at| (at < 5000).then_some("starting"))];
-    let (verdict, at) = verdict(&scripts, Terms { deadline: None, ..TERMS }).await;
+    let (verdict, at) = verdict(&scripts, VerdictTerms { deadline: None, ..TERMS }).await;
     assert_eq!(verdict, Verdict::Healthy);
     assert!((5030..5040).contains(&at), "{at}");
 }
@@ -176,7 +177,7 @@ async fn settling_that_ends_after_the_deadline_is_too_late() {
     let (verdict, _) = verdict(&scripts, TERMS).await;
     assert!(failed(verdict).message.contains("starting"));
     let start: [Script; 1] = [("kubelet", |_| None)];
-    let late = Terms { deadline: Some(Duration::from_secs(5)), ..TERMS };
+    let late = VerdictTerms { deadline: Some(Duration::from_secs(5)), ..TERMS };
     assert_eq!(failed(self::verdict(&start, late).await.0).probe, "settling");
 }
 
@@ -231,18 +232,18 @@ async fn every_round_is_shown() {
     let scripts: [Script; 1] = [("kubelet", |at| (at < 3).then_some("starting"))];
     let (verdict, _, rounds) = rounds(&scripts, TERMS).await;
     assert_eq!(verdict, Verdict::Healthy);
-    let starting = Answer { probe: "kubelet".into(), missing: Some("starting".into()) };
+    let starting = ProbeAnswer { probe: "kubelet".into(), missing: Some("starting".into()) };
     assert_eq!(rounds[0], Round { answers: vec![starting], well_for: None });
     assert!(rounds.last().unwrap().well_for.unwrap() >= TERMS.settle);
 }
 
 #[test]
 fn silence_of_the_api_server_is_told_from_everything_else() {
-    let answer = |probe: &str, missing: Option<&str>| Answer {
+    let answer = |probe: &str, missing: Option<&str>| ProbeAnswer {
         probe: probe.to_owned(),
         missing: missing.map(str::to_owned),
     };
-    let found = |answers: &[Answer]| is_silence_alone(&failure(answers).unwrap());
+    let found = |answers: &[ProbeAnswer]| is_silence_alone(&failure(answers).unwrap());
     let silent = answer(API_SERVER, Some("the API server does not answer (refused)"));
     let lost = answer(NODE_READY, Some("the API server does not answer (refused)"));
     let well = answer("kubelet", None);

@@ -97,7 +97,7 @@ fn conductor(node: &FakeNode) -> Conductor {
             scratch: "/nonexistent/tuf".into(),
             credentials: None,
             metadata: None,
-            node: crate::verdict::Node {
+            node: crate::verdict::NodePrograms {
                 containerd: "/nonexistent/containerd".into(),
                 kubelet: "http://127.0.0.1:1/healthz".parse().unwrap(),
             },
@@ -165,11 +165,14 @@ fn idle(step: Step) -> Idle {
 }
 
 async fn ask(
-    requests: &mpsc::Sender<Request>,
+    requests: &mpsc::Sender<OperatorRequest>,
     action: Action,
 ) -> Result<contract::node::api::Accepted, ApiError> {
     let (answer, waiting) = oneshot::channel();
-    assert!(requests.send(Request::Act(action, answer)).await.is_ok(), "the conductor has ended");
+    assert!(
+        requests.send(OperatorRequest::Act(action, answer)).await.is_ok(),
+        "the conductor has ended"
+    );
     waiting.await.unwrap()
 }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{Effect, FakeNode};
-use crate::effects::{Clock, Health, Membership, Random, Services, UnitOrder, UnitState};
+use crate::effects::{
+    Clock, Health, Membership, Random, SeedDisk, SeedError, Services, UnitOrder, UnitState,
+};
 use crate::grpc::GrpcError;
 use crate::grpc::messages::RuntimeCondition;
-use crate::settings::{SeedDisk, SeedError};
 
 /// How well a boot is, in the time since power-on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -85,7 +85,7 @@ fn a_release_that_is_not_wanted_any_more_is_not_gone_back_to() {
 fn what_is_refused_here_or_has_no_channel_is_left_at_once() {
     let refused = |world: &mut World| {
         outside_of_its_window(world);
-        world.refusals = vec![Refusal { root_hash: [1; 32].into(), cause: "x".to_owned() }];
+        world.refusals = vec![RefusedRoot { root_hash: [1; 32].into(), cause: "x".to_owned() }];
     };
     check_lapsed(refused, Action::GoBack, &["Lapsed"]);
     check_lapsed(|world| world.settings = None, Action::GoBack, &["Lapsed"]);

@@ -23,7 +23,7 @@ prop_compose! {
         world.pin = pin.map_or(Pin::None, |pin| super::pin(&format!("1.{pin}.0")));
         world.refusals = refused
             .into_iter()
-            .map(|root| Refusal { root_hash: [root; 32].into(), cause: "x".into() })
+            .map(|root| RefusedRoot { root_hash: [root; 32].into(), cause: "x".into() })
             .collect();
         world.other =
             staged.map_or(OtherSlot::Unknown, |root| OtherSlot::Staged([root; 32].into()));

@@ -4,25 +4,21 @@
 //! only, without devices and programs. Out: its `user-data`. **Invariant:** one bounded file is
 //! read, and a link in its place is not followed.
 
-use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
-use super::sources::read_bounded;
+use contract::node::settings::MAX_SETTINGS_BYTES;
+
+use super::SeedDisk;
 
 /// Where systemd mounts a seed disk.
-pub const SEED: &str = "/run/slipway/seed";
+pub const FOLDER: &str = "/run/slipway/seed";
 /// The file with the settings.
 const FILE: &str = "user-data";
-
-/// A disk that may be there at the first boot.
-pub trait SeedDisk: Send + Sync {
-    /// Its `user-data`; none when there is no such disk, or no such file on it.
-    ///
-    /// # Errors
-    /// When the file is there and cannot be read.
-    fn user_data(&self) -> Result<Option<Vec<u8>>, SeedError>;
-}
+/// Longest file that is read, in bytes: settings, and a first line that marks them. One that is longer
+/// is cut off where the check of the settings notices it.
+const MOST_BYTES: u64 = MAX_SETTINGS_BYTES + 64;
 
 /// Why a seed disk cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +48,22 @@ impl SeedDisk for MountedSeed {
             Err(error) => Err(SeedError::File(error)),
         }
     }
+}
+
+/// The content of a file that may hold settings, of at most [`MOST_BYTES`]; `None` when there is no such
+/// file.
+///
+/// # Errors
+/// When it is there and cannot be read.
+pub(crate) fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
 #[cfg(test)]
