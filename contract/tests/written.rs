@@ -246,7 +246,7 @@ fn channel_lacks(bytes: &[u8]) -> Unmet {
 fn group_lacks(bytes: &[u8]) -> Unmet {
     let error: InvalidGroupJson =
         NodeGroup::from_json(&"workers".parse().unwrap(), bytes).unwrap_err();
-    error.unmet().cloned().unwrap_or_else(|| panic!("{error:?}"))
+    error.unmet().unwrap_or_else(|| panic!("{error:?}"))
 }
 
 fn offer_lacks(bytes: &[u8]) -> Unmet {
@@ -291,12 +291,16 @@ fn a_value_that_is_not_understood_is_never_taken_for_another() {
         ("/spec/windows/0/length", json!({"hours": 4})),
         ("/spec/requires", json!("all")),
         ("/spec/maximumVersion", json!("latest")),
+        ("/spec/deadline", json!("PT900H")),
     ] {
         let bytes = written(TODAY, "group-workers.json");
         let mut group: Value = serde_json::from_slice(&bytes).unwrap();
         match group.pointer_mut(pointer) {
             Some(place) => *place = value,
-            None => group["spec"]["requires"] = value,
+            None => {
+                let name = pointer.rsplit('/').next().unwrap();
+                group["spec"][name] = value;
+            }
         }
         let lacks = group_lacks(&serde_json::to_vec(&group).unwrap());
         assert!(lacks.not_understood.is_some(), "{pointer}");
@@ -346,7 +350,7 @@ fn read_as_all(bytes: &[u8]) {
         told(format!("{error} {:?}", error.unmet().map(ToString::to_string)));
     }
     if let Err(error) = NodeGroup::from_json(&"workers".parse().unwrap(), bytes) {
-        told(format!("{error} {:?}", error.unmet().map(ToString::to_string)));
+        told(format!("{error} {:?}", error.unmet().map(|unmet| unmet.to_string())));
     }
     ChannelDocument::glimpse(bytes);
 }

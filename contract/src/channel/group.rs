@@ -161,10 +161,14 @@ pub enum InvalidGroupJson {
 
 impl InvalidGroupJson {
     /// What the reader lacks, when that is all that is wrong.
-    pub fn unmet(&self) -> Option<&Unmet> {
+    pub fn unmet(&self) -> Option<Unmet> {
         match self {
-            InvalidGroupJson::Read(error) => error.unmet(),
-            _ => None,
+            InvalidGroupJson::Read(error) => error.unmet().cloned(),
+            // A value beyond our bounds is as little understood as one of another type.
+            InvalidGroupJson::Group(wrong) => {
+                Some(Unmet { not_understood: Some(wrong.to_string()), ..Unmet::default() })
+            }
+            InvalidGroupJson::Name { .. } => None,
         }
     }
 }

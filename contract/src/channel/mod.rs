@@ -11,6 +11,7 @@ pub mod window;
 use jiff::Timestamp;
 use semver::Version;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use self::route::{Mark, Marks};
 use self::waves::Waves;
@@ -21,6 +22,9 @@ use crate::{ChannelName, ReleaseVersion};
 pub const SCHEMA: u32 = 1;
 /// Largest channel document that is read, in bytes.
 pub const MAX_CHANNEL_BYTES: u64 = 64 << 10;
+
+/// The reason of a mark that gives none which is understood.
+const UNTOLD: &str = "for a reason that this slipwayd does not understand";
 
 /// What a channel points at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,19 +106,20 @@ impl ChannelDocument {
         Marks { floors: self.floors.clone(), blocked: self.blocked.clone() }
     }
 
-    /// What a document marks, as far as that can be read of one that is meant for a later reader.
+    /// What a document marks, as far as that can be read of one that is meant for a later reader:
+    /// one mark that is not understood takes none of the others away, and one without a reason of
+    /// ours counts too.
     pub fn glimpse(bytes: &[u8]) -> Marks {
-        #[derive(Deserialize)]
-        struct Glimpse {
-            #[serde(default)]
-            floors: Vec<Mark>,
-            #[serde(default)]
-            blocked: Vec<Mark>,
-        }
-        match serde_json::from_slice(bytes) {
-            Ok(Glimpse { floors, blocked }) => Marks { floors, blocked },
-            Err(_) => Marks::default(),
-        }
+        let document: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        let mark = |mark: &Value| {
+            let release = ReleaseVersion::deserialize(mark.get("release").unwrap_or(mark)).ok()?;
+            let reason = mark.get("reason").and_then(Value::as_str).unwrap_or(UNTOLD);
+            Some(Mark { release, reason: reason.to_owned() })
+        };
+        let marks = |field: &str| -> Vec<Mark> {
+            document[field].as_array().into_iter().flatten().filter_map(mark).collect()
+        };
+        Marks { floors: marks(head::FLOORS), blocked: marks(head::BLOCKED) }
     }
 
     /// The same, with `requires` naming each feature that its content depends on.
@@ -149,6 +154,20 @@ mod tests {
         let document = ChannelDocument::from_json(&name, TEXT.as_bytes()).unwrap();
         let text = document.to_json().unwrap();
         assert_eq!(ChannelDocument::from_json(&name, text.as_bytes()).unwrap(), document);
+    }
+
+    #[test]
+    fn a_mark_that_is_not_understood_takes_no_other_away() {
+        let text = r#"{"requires": ["cohorts"], "release": {"of": "cohorts"},
+            "floors": {"by": "cohort"},
+            "blocked": [{"release": "1.8.0", "reason": "loses volumes", "for": "blue"}, 7,
+                {"release": "latest"}, {"release": "1.9.0", "reason": {"de": "x"}}, "2.0.0"]}"#;
+        let marks = ChannelDocument::glimpse(text.as_bytes());
+        let blocked: Vec<_> = marks.blocked.iter().map(|mark| mark.release.to_string()).collect();
+        assert_eq!(blocked, ["1.8.0", "1.9.0", "2.0.0"]);
+        assert_eq!(marks.blocked[0].reason, "loses volumes");
+        assert_eq!((marks.floors.len(), marks.blocked[1].reason.as_str()), (0, UNTOLD));
+        assert_eq!(ChannelDocument::glimpse(b"[1, 2"), Marks::default());
     }
 
     #[test]

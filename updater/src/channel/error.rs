@@ -14,6 +14,7 @@ use tough::error::Error as Tuf;
 
 use super::clock::ClockError;
 use super::transport::HttpRefusal;
+use crate::chain;
 use crate::policy::{Lacking, UnmetDocument};
 
 /// Why a channel is not believed, or not reached.
@@ -199,16 +200,31 @@ impl ChannelError {
                 (Lacking::Group(name.clone()), source.unmet())
             }
             ChannelError::Channel { name, source, .. } => {
-                (Lacking::Channel(name.clone()), source.unmet())
+                (Lacking::Channel(name.clone()), source.unmet().cloned())
             }
             ChannelError::Offer { version, source, .. } => {
-                (Lacking::Release(version.clone()), source.unmet())
+                (Lacking::Release(version.clone()), source.unmet().cloned())
             }
             _ => return None,
         };
         let unmet = source?;
         let needed = unmet.minimum_updater.clone();
         Some(UnmetDocument { document, needed, cause: unmet.to_string() })
+    }
+
+    /// The same of an offer that was read and is not for this node: it must not keep what group and
+    /// channel say, such as a block, from counting.
+    pub(super) fn unfit(&self, version: &ReleaseVersion) -> Option<UnmetDocument> {
+        match self {
+            ChannelError::Offer { .. }
+            | ChannelError::OtherRelease { .. }
+            | ChannelError::Development { .. }
+            | ChannelError::TooLarge { .. } => self.unmet().or_else(|| {
+                let document = Lacking::Release(version.clone());
+                Some(UnmetDocument { document, needed: None, cause: chain(self) })
+            }),
+            _ => None,
+        }
     }
 
     /// How long the server asked to be left alone, if it did.

@@ -181,7 +181,18 @@ impl ChannelClient {
         let wanted = source.and_then(|source| source.version(channel.as_deref()));
         let next = wanted.and_then(|wanted| marks.route(running, &wanted).ok()?.into_iter().next());
         let offer = match next {
-            Some(version) => met(view.offer(&version).await, &mut unmet)?.flatten(),
+            Some(version) => match view.offer(&version).await {
+                Ok(offer) => offer,
+                Err(error) => {
+                    let unfit = error.unfit(&version).ok_or(error)?;
+                    tracing::warn!(
+                        "slipway: the offer of release {version} cannot be used: {}",
+                        unfit.cause
+                    );
+                    unmet.push(unfit);
+                    None
+                }
+            },
             None => None,
         };
         let View { mirror, expires, is_memory_damaged, .. } = view;

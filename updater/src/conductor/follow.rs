@@ -108,8 +108,13 @@ impl Conductor {
     /// Does what policy decides, and says what holds the node otherwise.
     pub(super) async fn follow(&mut self, step: Step) -> (Step, Decision) {
         self.ask_api_server(&step).await;
-        let decision = self.decide(&Seen::of(&step)).await;
-        let step = self.carry_out(step, &decision).await;
+        let mut decision = self.decide(&Seen::of(&step)).await;
+        let mut step = self.carry_out(step, &decision).await;
+        // Where the release that lapsed is not whole, the next step is another one.
+        if decision.action == Action::GoBack && matches!(step, Step::Idle(_)) {
+            decision = self.decide(&Seen::of(&step)).await;
+            step = self.carry_out(step, &decision).await;
+        }
         let wanted = decision.target.as_ref().map(|target| target.version.clone());
         let holds = decision.holds.clone();
         let way = decision.way.clone();

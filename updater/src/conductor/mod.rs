@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -142,6 +143,8 @@ pub struct Conductor {
     silence: Arc<Silence>,
     /// Waits for the addresses of pods.
     pod_network: JoinSet<()>,
+    /// Whether that was told in the journal.
+    is_joining_unreadable: AtomicBool,
 }
 
 impl Conductor {
@@ -162,6 +165,7 @@ impl Conductor {
             first_look: FIRST_LOOK,
             silence: Arc::default(),
             pod_network: JoinSet::new(),
+            is_joining_unreadable: AtomicBool::new(false),
             parts,
         }
     }
@@ -270,8 +274,12 @@ impl Conductor {
 
     /// Whether the node may have pods of a cluster: also where that cannot be read.
     fn has_joined(&self) -> bool {
-        self.parts.effects.membership.has_joined().unwrap_or_else(|error| {
-            tracing::warn!(%error, "slipway: whether the node has joined its cluster cannot be read");
+        let joined = self.parts.effects.membership.has_joined();
+        let was_told = self.is_joining_unreadable.swap(joined.is_err(), Ordering::Relaxed);
+        joined.unwrap_or_else(|error| {
+            if !was_told {
+                tracing::warn!(%error, "slipway: whether the node has joined cannot be read");
+            }
             true
         })
     }
@@ -288,6 +296,10 @@ impl Conductor {
             && let Pin::Unreadable(cause) = &pin
         {
             tracing::error!("slipway: what an operator pinned cannot be read: {cause}");
+        }
+        // What the channel said before was for another release.
+        if pin.release() != self.wishes.pin.release() {
+            self.watch.ask_soon();
         }
         self.wishes.pin = pin;
     }

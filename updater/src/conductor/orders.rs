@@ -145,6 +145,7 @@ impl Conductor {
                 drop(drain);
                 (boot, Some(ready))
             }
+            step @ Step::Opening { .. } => return (step, Err(no_machine())),
             step => {
                 let refusal = conflict(
                     "an update is under way or this boot is being judged",

@@ -60,10 +60,43 @@ async fn a_document_in_the_place_of_another_is_refused() {
         put_offer(maker, |offer| offer.release.version = "1.2.0".parse().unwrap());
     })
     .await;
-    assert!(matches!(node.error().await, ChannelError::OtherRelease { .. }));
+    let found = node.look().await.unwrap();
+    assert!(found.offer.is_none() && found.unmet[0].cause.contains("1.2.0"), "{:?}", found.unmet);
     let (_server, node) =
         node_with(|maker| put_offer(maker, |offer| offer.root.frames.clear())).await;
-    assert!(matches!(node.error().await, ChannelError::Offer { .. }));
+    let found = node.look().await.unwrap();
+    assert!(found.offer.is_none() && found.unmet.len() == 1, "{:?}", found.unmet);
+}
+
+#[tokio::test]
+async fn an_offer_that_cannot_be_used_keeps_no_block_from_counting() {
+    let blocked = r#""requires": ["blocked"], "blocked": [{"release": "1.0.9", "reason": "x"}]"#;
+    let (_server, node) = node_with(|maker| {
+        say(maker, blocked, &[]);
+        put_offer(maker, |offer| offer.root.frames.clear());
+    })
+    .await;
+    let found = node.look().await.unwrap();
+    assert_eq!(found.marks.blocked.len(), 1);
+    assert!(found.offer.is_none() && found.channel.is_some());
+}
+
+#[tokio::test]
+async fn a_pin_is_the_way_out_of_a_group_beyond_our_bounds_too() {
+    let (_server, mut node) = node_with(|maker| {
+        let group = r#"{"apiVersion": "slipway.dev/v1alpha1", "kind": "NodeGroup",
+            "metadata": {"name": "workers"}, "spec": {"channel": "stable", "deadline": "900h"}}"#;
+        maker.add(GROUPS_ROLE, "groups/workers.json", group);
+    })
+    .await;
+    let found = node.look().await.unwrap();
+    assert!(
+        found.offer.is_none() && found.unmet[0].cause.contains("deadline"),
+        "{:?}",
+        found.unmet
+    );
+    node.pin = "1.1.0".parse().ok();
+    assert_eq!(node.version().await, "1.1.0");
 }
 
 #[tokio::test]
@@ -78,8 +111,7 @@ async fn a_development_release_needs_a_development_node_and_channel() {
         .await;
         node.image.is_development = node_is;
         match node.look().await {
-            Ok(_) => assert!(channel_is && node_is),
-            Err(ChannelError::Development { .. }) => assert!(!(channel_is && node_is)),
+            Ok(found) => assert_eq!(found.offer.is_some(), channel_is && node_is),
             Err(error) => panic!("{error}"),
         }
     }
