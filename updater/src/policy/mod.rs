@@ -15,7 +15,8 @@
 //!   once more; arm. They are in `restart`, where a question whether this node may restart would come
 //!   first.
 //! - *The way back* to a release that lapsed is a restart like any other, once this boot has stood,
-//!   if that release is what the documents want. Where what runs is refused, or no channel is there to
+//!   if that release is what the documents want; but no mode waits for an order, since it was given
+//!   when that release was started first. Where what runs is refused, or no channel is there to
 //!   say when, it comes at once.
 //! - A *floor* of the channel is taken before what lies beyond it, and a *blocked* release never,
 //!   whoever wants it. Waves and the maximum version ask for the end of the way, all else for the
@@ -103,7 +104,10 @@ pub fn decide(input: &PolicyInput<'_>) -> Decision {
     weigh_release(input, documents, &offer, &mut found);
     weigh_cluster(input, &offer, &mut found);
     pace::weigh_time(input, settings, documents, &wanted, &mut found);
-    pace::weigh_mode(input, settings, &offer, &mut found);
+    // The mode was asked when that release was started for the first time.
+    if !is_way_back(input, offer.root_hash) {
+        pace::weigh_mode(input, settings, &offer, &mut found);
+    }
 
     let action = if is_in_other_slot(input, offer.root_hash) {
         if found.keeps > Keeps::Nothing || input.order == Order::Stage {
@@ -125,6 +129,11 @@ pub fn decide(input: &PolicyInput<'_>) -> Decision {
         Action::Stage
     };
     Decision { action, target: Some(offer), way, holds: found.holds }
+}
+
+/// Whether this release is the one that lapsed, in the place of which this one runs.
+fn is_way_back(input: &PolicyInput<'_>, wanted: RootHash) -> bool {
+    input.other == OtherSlot::Lapsed && is_in_other_slot(input, wanted)
 }
 
 /// Whether the other slot holds this release, whole.
@@ -167,7 +176,7 @@ fn weigh_release(
         found.add(Keeps::Everything, Hold::MinimumUpdater { version: version(), needed, have });
     }
     // The UKI of a release that lapsed has its room.
-    let has_room = input.other == OtherSlot::Lapsed && is_in_other_slot(input, offer.root_hash);
+    let has_room = is_way_back(input, offer.root_hash);
     match input.esp_room {
         _ if has_room => {}
         Some(room) if room >= offer.esp_bytes => {}

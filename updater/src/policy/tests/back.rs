@@ -35,7 +35,7 @@ fn the_node_goes_back_when_no_rule_holds_a_restart() {
     check_lapsed(ordered, Action::GoBack, &["Lapsed"]);
     check_lapsed(|world| world.read = false, Action::Nothing, &["Lapsed", "NotChecked"]);
     let manual = |world: &mut World| world.settings = Some(settings(r#"{"mode": "manual"}"#));
-    check_lapsed(manual, Action::Nothing, &["Lapsed", "Manual", "Staged"]);
+    check_lapsed(manual, Action::GoBack, &["Lapsed"]);
     // It needs no more room than it has.
     check_lapsed(|world| world.esp_room = Some(0), Action::GoBack, &["Lapsed"]);
 }
