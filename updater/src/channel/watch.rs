@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{ChannelClient, ClockReading, Found};
 use crate::effects::Clock;
+use crate::effects::off_thread::with_others_files;
 use crate::policy::{self, Outage};
 
 /// A clock that waits for a time server is asked so often at least: nothing goes over the network.
@@ -82,7 +83,7 @@ impl Watch {
         let client = self.client.as_ref()?;
         let now = clock.now();
         let reading = ClockReading::take(clock);
-        let (outcome, message) = match client.look(&reading, running, pin).await {
+        let (outcome, message) = match with_others_files(client.look(&reading, running, pin)).await {
             Ok(found) => {
                 if found.is_memory_damaged {
                     tracing::warn!("part of what the node remembers of its channel was damaged");

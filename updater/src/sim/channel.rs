@@ -9,7 +9,7 @@ use contract::channel::targets::{GROUPS_ROLE, RELEASES_ROLE};
 use serde_json::json;
 
 use super::release::{Behaviour, Release, release};
-use super::script::Mode;
+use super::script::{Mode, Script};
 use crate::channel::tests::repository::Repository;
 use crate::effects::fake::{Files, Web};
 
@@ -83,7 +83,7 @@ impl Channel {
     }
 
     /// Settings of a node that follows it.
-    pub fn settings(&self, mode: Mode, is_in_cluster: bool) -> Vec<u8> {
+    pub fn settings(&self, mode: Mode, script: &Script) -> Vec<u8> {
         let mode = match mode {
             Mode::Automatic => "automatic",
             Mode::StagedOnly => "staged-only",
@@ -95,11 +95,11 @@ impl Channel {
             "mode": mode,
             "channel": {"mirrors": [format!("http://{MIRROR}")],
                 "root": self.repository.initial_root(), "group": "workers", "follow": "stable",
-                "pollInterval": "2m", "jitter": "0s"},
+                "pollInterval": format!("{}m", script.poll), "jitter": "0s"},
             "health": {"settle": "30s", "deadline": "3m", "apiServerGrace": "5m",
                 "probes": [{"kind": "http", "name": "app", "url": "http://127.0.0.1:8080/ready"}]},
         });
-        if is_in_cluster {
+        if script.is_in_cluster {
             let authority = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----";
             settings["kubernetes"] = json!({"server": "https://api.example.com:6443", "certificateAuthority": authority});
         }

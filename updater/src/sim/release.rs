@@ -1,7 +1,7 @@
 //! Releases of the simulator: tiny, with real hash trees, and with UKIs that the firmware takes.
 //!
 //! In: a number and a kind. Out: what a channel holds for it, and how it behaves once it boots.
-//! **Invariant:** a release is the same in every run, but for the keys that it is signed with.
+//! **Invariant:** a release is the same in every run.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -10,8 +10,9 @@ use std::time::Duration;
 use contract::release::layout::Architecture;
 use contract::release::uki_name::UkiName;
 use contract::{Digest, ReleaseVersion, RootHash, Slot};
-use rcgen::{CertificateParams, DnType, KeyPair};
+use rcgen::{CertificateParams, DnType};
 
+use crate::channel::tests::repository::key;
 use crate::effects::Area;
 use crate::effects::fake::{FakeNode, Wellness};
 use crate::secure_boot::testing::program;
@@ -114,15 +115,13 @@ pub fn release(number: usize, behaviour: Behaviour) -> &'static Release {
 /// A certificate that the firmware knows, and one that it does not.
 fn certificates() -> &'static [Vec<u8>; 2] {
     static CERTIFICATES: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
-    CERTIFICATES.get_or_init(|| ["ours", "stranger"].map(certificate))
+    CERTIFICATES.get_or_init(|| [("ours", 101), ("stranger", 102)].map(certificate))
 }
 
-/// With a key whose signatures all have one length, so that a UKI has, too.
-fn certificate(name: &str) -> Vec<u8> {
+fn certificate((name, number): (&str, u8)) -> Vec<u8> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
-    let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    params.self_signed(&key).unwrap().der().to_vec()
+    params.self_signed(&*key(number)).unwrap().der().to_vec()
 }
 
 /// What the firmware starts.
@@ -177,7 +176,7 @@ impl Release {
 
     /// True when its slot holds it on the device, as dm-verity would find at the first read.
     pub fn is_whole(&self, node: &FakeNode, slot: Slot) -> bool {
-        let holds = |area, wanted: &[u8]| node.durable(slot, area)[..wanted.len()] == *wanted;
-        holds(Area::Root, &self.published.root) && holds(Area::Verity, &self.tree)
+        node.holds(slot, Area::Root, &self.published.root)
+            && node.holds(slot, Area::Verity, &self.tree)
     }
 }

@@ -15,7 +15,7 @@ use crate::effects::fake::{Dice, Fault, MANNERS, Manner};
 /// Effects in which a seed's faults and cuts lie: about two updates.
 const EFFECTS: usize = 160;
 /// Time in which events lie.
-const EVENTS: Duration = Duration::from_secs(80 * 60);
+const EVENTS: Duration = Duration::from_secs(40 * 60);
 
 /// What the node is at first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,8 @@ pub struct Script {
     pub mode: Mode,
     /// The node is in a cluster, whose group drains it.
     pub is_in_cluster: bool,
+    /// Minutes between two looks at the channel.
+    pub poll: usize,
     /// What happens, in order.
     pub events: Vec<(Duration, Event)>,
     /// Counts of effects after which the power goes, ascending.
@@ -104,6 +106,7 @@ impl Script {
             behaviours,
             mode: Mode::Automatic,
             is_in_cluster: false,
+            poll: 2,
             events: vec![(Duration::from_secs(150), Event::Publish(2))],
             cuts: Vec::new(),
             faults: BTreeMap::new(),
@@ -136,6 +139,7 @@ impl Script {
             script.events = vec![(Duration::ZERO, Event::Publish(2))];
         }
         script.is_in_cluster = dice.percent(25);
+        script.poll = dice.pick(&[3, 10, 15, 20, 30]);
         if dice.percent(15) {
             script.mode = dice.pick(&[Mode::StagedOnly, Mode::Manual]);
         }

@@ -18,6 +18,8 @@ const FAULT: &str = "SLIPWAY_SIM_FAULT";
 const COUNT: &str = "SLIPWAY_SIM_SEEDS";
 /// Seeds of `make test`.
 const SEEDS: u64 = 2000;
+/// Seeds that are run twice.
+const SEEDS_TWICE: u64 = 100;
 /// Seeds of `make soak`.
 const SOAK_SEEDS: u64 = 200_000;
 /// How each cut of an update is tried: what chance leaves of what was not synced.
@@ -53,7 +55,7 @@ fn tried(script: Script) -> Outcome {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let broken = vec![format!("panic: {}", text.unwrap_or_default())];
-        Outcome { broken, effects: 0 }
+        Outcome { broken, ..Outcome::default() }
     })
 }
 
@@ -96,7 +98,7 @@ fn run_seeds(seeds: Range<u64>) {
 /// One update on a node that starts so, to a release that behaves so, for each cut that it has.
 fn cuts(start: Start, behaviour: Behaviour) -> impl Iterator<Item = (String, Script)> {
     let whole = tried(Script::update(0, start, behaviour));
-    (0..=whole.effects).flat_map(move |cut| {
+    (0..=whole.log.len()).flat_map(move |cut| {
         (0..CHANCES).map(move |chance| {
             let mut script = Script::update(chance, start, behaviour);
             script.cuts.extend((cut > 0).then_some(cut));
@@ -146,6 +148,18 @@ fn replay() {
     println!("{script:#?}");
     let outcome = run(script);
     assert!(outcome.broken.is_empty(), "{outcome:#?}");
+}
+
+#[test]
+fn a_seed_gives_the_same_run_again() {
+    on_all_processors(0..SEEDS_TWICE, |seed| {
+        let [first, second] = [(); 2].map(|()| tried(Script::of_seed(seed)));
+        let same = first.log.iter().zip(&second.log).take_while(|(one, other)| one == other);
+        let same = same.count();
+        let [one, other] = [&first, &second].map(|outcome| outcome.log.get(same));
+        assert_eq!(one, other, "seed {seed}, effect {}", same + 1);
+        assert_eq!(first, second, "seed {seed}");
+    });
 }
 
 #[test]

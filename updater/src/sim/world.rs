@@ -37,12 +37,16 @@ const LOOK: Duration = Duration::from_secs(20);
 const START: Duration = Duration::from_secs(10);
 
 /// What a run came to.
-#[derive(Debug)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// What was broken, in order.
     pub broken: Vec<String>,
-    /// Effects of the whole run.
-    pub effects: usize,
+    /// Effects of the whole run, in order.
+    pub log: Vec<Effect>,
+    /// Requests to mirrors.
+    pub requests: usize,
+    /// How long it took in the world.
+    pub time: Duration,
 }
 
 /// Why a boot ended.
@@ -137,7 +141,7 @@ impl World {
     }
 
     fn settings(&self, mode: Mode) -> Vec<u8> {
-        self.channel.settings(mode, self.script.is_in_cluster)
+        self.channel.settings(mode, &self.script)
     }
 
     fn live(mut self) -> Outcome {
@@ -156,9 +160,9 @@ impl World {
         if self.web.misread() {
             self.ledger().broke("the content of an answer to another question is read");
         }
-        let effects = self.node.log().len();
         let broken = std::mem::take(&mut self.ledger().broken);
-        Outcome { broken, effects }
+        let (log, requests, time) = (self.node.log(), self.web.requests(), self.now);
+        Outcome { broken, log, requests, time }
     }
 
     /// The number of the release whose UKI for a slot this is.
@@ -260,7 +264,7 @@ impl World {
         if let End::Off = end {
             let mut ledger = self.ledger();
             ledger.lose_power();
-            let was_cut = self.node.log().last() != Some(&Effect::Reboot);
+            let was_cut = !self.node.has_restarted();
             if let Some(trial) = ledger.trials.get_mut(&name.into()).filter(|_| was_cut) {
                 trial.cut_short += 1;
             }
@@ -371,7 +375,7 @@ impl World {
 
     /// Sets up cuts and faults for this boot.
     fn disturb(&mut self) {
-        let done = self.node.log().len();
+        let done = self.node.effects_done();
         let is_calm = self.is_calm.clone();
         if let Some(cut) = self.script.cuts.iter().find(|cut| **cut > done)
             && !is_calm.load(Ordering::Relaxed)

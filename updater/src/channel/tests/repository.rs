@@ -36,10 +36,15 @@ pub struct Repository {
     pub roots: Vec<Value>,
 }
 
-/// The key of a number: made when it is first used, the same from then on.
-fn key(number: u8) -> Arc<KeyPair> {
+/// The key of a number, the same in every test.
+pub fn key(number: u8) -> Arc<KeyPair> {
     static KEYS: Mutex<BTreeMap<u8, Arc<KeyPair>>> = Mutex::new(BTreeMap::new());
-    let make = || Arc::new(KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap());
+    let make = || {
+        // Ed25519 in PKCS #8 (RFC 8410, section 7): what is secret are the last 32 bytes.
+        let head = [0x30, 46, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 34, 4, 32];
+        let document = [&head[..], &[number; 32]].concat();
+        Arc::new(KeyPair::try_from(document).unwrap())
+    };
     KEYS.lock().unwrap().entry(number).or_insert_with(make).clone()
 }
 
@@ -74,9 +79,17 @@ fn key_id(number: u8) -> String {
     Digest::of(&canonical(&public(number))).to_string()
 }
 
+/// A signature of Ed25519 follows from key and text (RFC 8032): one that was made is made once.
+fn signature(number: u8, text: &[u8]) -> String {
+    static MADE: Mutex<BTreeMap<(u8, Digest), String>> = Mutex::new(BTreeMap::new());
+    let make = || hex(&key(number).sign(text).unwrap());
+    MADE.lock().unwrap().entry((number, Digest::of(text))).or_insert_with(make).clone()
+}
+
 fn sign(signed: Value, numbers: &[u8]) -> Value {
     let text = canonical(&signed);
-    let signature = |number: &u8| json!({"keyid": key_id(*number), "sig": hex(&key(*number).sign(&text).unwrap())});
+    let signature =
+        |number: &u8| json!({"keyid": key_id(*number), "sig": signature(*number, &text)});
     json!({"signatures": numbers.iter().map(signature).collect::<Vec<_>>(), "signed": signed})
 }
 

@@ -291,6 +291,16 @@ impl FakeNode {
         self.parts().log.clone()
     }
 
+    /// How many those are.
+    pub fn effects_done(&self) -> usize {
+        self.parts().log.len()
+    }
+
+    /// True when the last of them was a restart.
+    pub fn has_restarted(&self) -> bool {
+        self.parts().log.last() == Some(&Effect::Reboot)
+    }
+
     /// Cuts the power after so many more effects; with 0, at once.
     pub fn cut_power_after(&self, effects: usize) {
         let mut parts = self.parts();
@@ -455,6 +465,11 @@ impl FakeNode {
     /// What a partition holds on the device, without what was not synced.
     pub fn durable(&self, slot: Slot, area: Area) -> Vec<u8> {
         self.parts().devices[&(slot, area.into())].durable().to_vec()
+    }
+
+    /// True when a partition holds these bytes first, on the device.
+    pub fn holds(&self, slot: Slot, area: Area, content: &[u8]) -> bool {
+        self.parts().devices[&(slot, area.into())].durable().starts_with(content)
     }
 
     /// Every UKI on the EFI system partition, as the running system sees them.

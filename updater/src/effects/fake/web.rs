@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use super::api_server::ApiServer;
 use super::dice::Dice;
 use crate::effects::network::Body;
+use crate::effects::off_thread::in_line::of_the_test;
 use crate::effects::{ClientError, ConnectionError, Http, Network, Request, Response};
 
 /// How a request to a web server is answered.
@@ -183,20 +184,23 @@ impl fmt::Debug for Client {
 #[async_trait]
 impl Http for Client {
     async fn send(&self, request: Request) -> Result<Response, ConnectionError> {
-        // An answer takes a moment, in which others get on.
-        sleep(Duration::from_millis(2)).await;
         let answer = async {
             match self.is_api_server {
                 true => self.web.api_server.answer(&request).await,
                 false => self.web.answer(&request).await,
             }
         };
-        match self.limit {
-            Some(limit) => timeout(limit, answer)
-                .await
-                .unwrap_or_else(|_| Err(ConnectionError::new("operation timed out"))),
-            None => answer.await,
-        }
+        of_the_test(async {
+            // An answer takes a moment, in which others get on.
+            sleep(Duration::from_millis(2)).await;
+            match self.limit {
+                Some(limit) => timeout(limit, answer)
+                    .await
+                    .unwrap_or_else(|_| Err(ConnectionError::new("operation timed out"))),
+                None => answer.await,
+            }
+        })
+        .await
     }
 }
 
@@ -334,7 +338,7 @@ impl Body for Steps {
             match self.0.pop_front() {
                 Some(Step::Give(bytes)) if bytes.is_empty() => {}
                 Some(Step::Give(bytes)) => return Ok(Some(bytes)),
-                Some(Step::Wait(time)) => sleep(time).await,
+                Some(Step::Wait(time)) => of_the_test(sleep(time)).await,
                 Some(Step::Fail) => return Err(ConnectionError::new("connection reset")),
                 None => return Ok(None),
             }
