@@ -38,6 +38,26 @@ pub enum Planted {
     SettingsNotCarried,
     /// Policy does not look at refusals.
     RefusalsNotWeighed,
+    /// A boot that has stood does not get its tries back.
+    TriesNotGivenBack,
+    /// A blessed release that used up its tries is refused at once.
+    LapseRefused,
+    /// It is never gone back to.
+    LapseStays,
+    /// It is gone back to again and again.
+    GoneBackAgain,
+    /// Nothing says that it did not stand.
+    LapseNotSaid,
+    /// Its slot is not read before it is gone back to.
+    RotNotRead,
+    /// A channel's floors count for nothing.
+    FloorsSkipped,
+    /// Its blocked releases count for nothing.
+    BlocksPassed,
+    /// They do not count for an operator's pin.
+    PinPassesBlocks,
+    /// The slipwayd that a release needs is not compared with the one that runs.
+    UpdaterNotCompared,
 }
 
 /// Whether this fault is planted.

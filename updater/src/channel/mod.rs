@@ -31,6 +31,7 @@ use reqwest::Url;
 use tough::{IntoVec, Repository, TargetName};
 
 use crate::effects::{Http, StateStore};
+use crate::planted::{Planted, is_planted};
 use crate::policy::{self, Documents, OfferFacts, Source, UnmetDocument};
 
 pub mod clock;
@@ -173,11 +174,18 @@ impl ChannelClient {
             Some(Source::Channel(name)) => met(view.channel(name).await, &mut unmet)?,
             _ => None,
         };
-        let marks = match (&channel, &source) {
+        let mut marks = match (&channel, &source) {
             (Some(channel), _) => channel.marks(),
             (None, Some(_)) => view.marks(policy::guide(group.as_deref(), &self.settings)).await?,
             (None, None) => Marks::default(),
         };
+        if is_planted(Planted::FloorsSkipped) {
+            marks.floors.clear();
+        }
+        let is_pinned = pin.is_some() && is_planted(Planted::PinPassesBlocks);
+        if is_pinned || is_planted(Planted::BlocksPassed) {
+            marks.blocked.clear();
+        }
         let wanted = source.and_then(|source| source.version(channel.as_deref()));
         let next = wanted.and_then(|wanted| marks.route(running, &wanted).ok()?.into_iter().next());
         let offer = match next {

@@ -83,7 +83,8 @@ impl Watch {
         let client = self.client.as_ref()?;
         let now = clock.now();
         let reading = ClockReading::take(clock);
-        let (outcome, message) = match with_others_files(client.look(&reading, running, pin)).await {
+        let (outcome, message) = match with_others_files(client.look(&reading, running, pin)).await
+        {
             Ok(found) => {
                 if found.is_memory_damaged {
                     tracing::warn!("part of what the node remembers of its channel was damaged");

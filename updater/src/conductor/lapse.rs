@@ -14,6 +14,7 @@ use super::step::{Idle, Ready, Step};
 use crate::chain;
 use crate::drift::{self, Installed};
 use crate::effects::off_thread;
+use crate::planted::{Planted, is_planted};
 use crate::update::{Machine, Other};
 
 impl Conductor {
@@ -68,7 +69,8 @@ impl Conductor {
         };
         let name = lapsed.name();
         let (effects, booted) = (self.parts.effects.clone(), self.parts.facts.slot);
-        let installed = lapsed.record().map(Installed::from);
+        let record = lapsed.record().filter(|_| !is_planted(Planted::RotNotRead));
+        let installed = record.map(Installed::from);
         let read = move || installed.and_then(|it| drift::first_rot(booted, it, &effects));
         let rot = match off_thread(read).await {
             Ok(rot) => rot,

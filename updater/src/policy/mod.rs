@@ -171,7 +171,7 @@ fn weigh_release(
         let (name, reason) = (channel.channel.clone(), reason.clone());
         found.add(Keeps::Everything, Hold::ChannelPaused { name, reason });
     }
-    if offer.minimum_updater > *input.updater {
+    if offer.minimum_updater > *input.updater && !is_planted(Planted::UpdaterNotCompared) {
         let (needed, have) = (offer.minimum_updater.clone(), input.updater.clone());
         found.add(Keeps::Everything, Hold::MinimumUpdater { version: version(), needed, have });
     }

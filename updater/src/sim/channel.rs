@@ -3,10 +3,12 @@
 //! In: what is offered. Out: files on the fake web. **Invariant:** every change is signed anew,
 //! under the next version of every document.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use contract::ReleaseVersion;
 use contract::channel::targets::{GROUPS_ROLE, RELEASES_ROLE};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::release::{Behaviour, Release, release};
 use super::script::{Mode, Script};
@@ -24,38 +26,62 @@ pub struct Channel {
     blobs: Files,
     /// The version that it offers.
     pub offers: Option<ReleaseVersion>,
+    /// Every version that it has an offer of.
+    pub published: BTreeSet<ReleaseVersion>,
+    floors: Vec<Value>,
+    blocked: Vec<Value>,
     /// Why nobody may start an update.
     pub paused: Option<String>,
 }
 
 impl Channel {
-    /// An empty channel with a group, which drains its nodes when they have a cluster.
-    pub fn new(is_in_cluster: bool) -> Self {
+    /// A channel with release 1 and a group, which drains its nodes when they have a cluster.
+    pub fn new(script: &Script) -> Self {
         let mut repository = Repository::new();
         let mut spec = json!({"channel": "stable", "settle": "30s", "deadline": "3m",
             "apiServerGrace": "5m"});
-        if is_in_cluster {
+        if script.is_in_cluster {
             spec["drain"] = json!({"deadline": "2m", "then": "wait"});
         }
         let group = json!({"apiVersion": "slipway.dev/v1alpha1", "kind": "NodeGroup",
             "metadata": {"name": "workers"}, "spec": spec});
         repository.add(GROUPS_ROLE, "groups/workers.json", group.to_string());
-        let mut channel = Self { repository, blobs: Files::new(), offers: None, paused: None };
+        let marks = |numbers: &BTreeSet<usize>| -> Vec<Value> {
+            let mark = |number| json!({"release": format!("{number}.0.0"), "reason": "a test"});
+            numbers.iter().map(mark).collect()
+        };
+        let mut channel = Self {
+            repository,
+            blobs: Files::new(),
+            offers: None,
+            published: BTreeSet::new(),
+            floors: marks(&script.floors),
+            blocked: marks(&script.blocked),
+            paused: None,
+        };
+        for number in script.floors.iter().filter(|_| script.has_floors) {
+            channel.hold(release(*number, script.behaviours[number]));
+        }
         channel.point(release(1, Behaviour::Good));
         channel
     }
 
     /// Offers this release.
     pub fn point(&mut self, release: &Release) {
+        self.hold(release);
+        self.offers = Some(release.version.clone());
+        self.renew();
+    }
+
+    /// Publishes this release, and does not point at it.
+    fn hold(&mut self, release: &Release) {
         let version = &release.version;
-        let offer = release.published.offer.to_json().unwrap();
         let name = format!("releases/{version}/x86_64/offer.json");
-        self.repository.add(RELEASES_ROLE, &name, offer);
+        self.repository.add(RELEASES_ROLE, &name, release.offer.as_str());
+        self.published.insert(version.clone());
         for (digest, blob) in &release.published.blobs {
             self.blobs.insert(format!("blobs/{digest}"), Bytes::from(blob.clone()));
         }
-        self.offers = Some(version.clone());
-        self.renew();
     }
 
     /// Nobody may start an update, or they may again.
@@ -68,6 +94,14 @@ impl Channel {
         let mut document = json!({"schema": 1, "channel": "stable",
             "release": self.offers.as_ref().map(ToString::to_string),
             "since": "2026-08-01T00:00:00Z"});
+        let marks = [("floors", &self.floors), ("blocked", &self.blocked)];
+        let used: Vec<_> = marks.into_iter().filter(|(_, marks)| !marks.is_empty()).collect();
+        for (name, marks) in &used {
+            document[name] = json!(marks);
+        }
+        if !used.is_empty() {
+            document["requires"] = used.iter().map(|(name, _)| *name).collect();
+        }
         if let Some(reason) = &self.paused {
             document["paused"] = reason.as_str().into();
         }

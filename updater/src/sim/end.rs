@@ -4,15 +4,15 @@
 //! should be. **Invariant:** a reason counts only when it is true: a refusal of a good release needs
 //! something that happened to it.
 
-use contract::ReleaseVersion;
 use contract::node::api::Phase;
+use contract::{ReleaseVersion, UkiName};
 
 use super::daemon::Daemon;
 use super::ledger::is_blessed;
 use super::release::Behaviour;
 use super::world::World;
 use crate::conductor::Snapshot;
-use crate::policy::Hold;
+use crate::policy::{Hold, Lacking};
 
 /// Boots of a good release that must be cut short before it is refused.
 const TRIES: usize = 3;
@@ -42,6 +42,13 @@ fn judge(world: &World, daemon: &Daemon) -> Result<(), String> {
     if !is_blessed(running) && board.phase != Phase::Staged {
         return Err(format!("{running} is not found good; {shown}"));
     }
+    let name = world.node.ukis().into_iter().find(|name| same_installation(*name, running));
+    if let Some(name) = name.filter(|name| is_blessed(*name) && *name != name.blessed()) {
+        return Err(format!("{name} does not get its tries back; {shown}"));
+    }
+    if let Some(number) = world.unsaid() {
+        return Err(format!("nothing says that release {number} did not stand"));
+    }
     let up_to_date = |hold: &Hold| matches!(hold, Hold::UpToDate { version } if *version == wanted);
     if world.web.api_server.is_cordoned() {
         return Err(format!("the node is cordoned; {shown}"));
@@ -53,11 +60,15 @@ fn judge(world: &World, daemon: &Daemon) -> Result<(), String> {
     if !matches!(board.phase, Phase::Idle | Phase::Staged) {
         return Err(shown);
     }
-    let number = number_of(&wanted);
-    if board.holds.iter().any(|hold| is_true(hold, world, number)) {
+    let next = board.way.first().unwrap_or(&wanted);
+    if board.holds.iter().any(|hold| is_true(hold, world, number_of(next))) {
         return Ok(());
     }
     Err(format!("{wanted} is wanted; {shown}"))
+}
+
+fn same_installation(one: UkiName, other: UkiName) -> bool {
+    (one.generation, one.slot) == (other.generation, other.slot)
 }
 
 fn number_of(version: &ReleaseVersion) -> Option<usize> {
@@ -67,21 +78,33 @@ fn number_of(version: &ReleaseVersion) -> Option<usize> {
 /// Whether a hold is a reason, and a true one.
 fn is_true(hold: &Hold, world: &World, number: Option<usize>) -> bool {
     match hold {
-        Hold::Refused { .. } => number.is_some_and(|number| is_refused_rightly(world, number)),
+        Hold::Refused { version, .. } => {
+            number_of(version).is_some_and(|number| is_refused_rightly(world, number))
+        }
+        Hold::Blocked { mark } => is_blocked(world, &mark.release),
+        Hold::FloorBlocked { floor, .. } => is_blocked(world, &floor.release),
+        Hold::MinimumUpdater { version, .. }
+        | Hold::Needs { document: Lacking::Release(version), .. } => number_of(version)
+            .and_then(|number| world.script.behaviours.get(&number))
+            .is_some_and(|behaviour| behaviour.needs_later()),
         Hold::StageFailed { .. } => number
             .and_then(|number| world.script.behaviours.get(&number))
             .is_some_and(|behaviour| behaviour.is_never_staged()),
         Hold::Manual { .. } => mode(world) == "manual",
         Hold::RestartsByHand { .. } => mode(world) != "automatic",
         Hold::ChannelPaused { .. } => world.channel.paused.is_some(),
-        Hold::NoOffer { version } => world.channel.offers.as_ref() != Some(version),
+        Hold::NoOffer { version } => !world.channel.published.contains(version),
         _ => false,
     }
 }
 
+fn is_blocked(world: &World, version: &ReleaseVersion) -> bool {
+    number_of(version).is_some_and(|number| world.script.blocked.contains(&number))
+}
+
 /// The mode of the settings that the running slot has.
 fn mode(world: &World) -> String {
-    let slot = world.ledger().booted;
+    let slot = world.ledger().booted.slot;
     let document = world.node.document(&format!("settings-{slot}.json")).unwrap_or_default();
     let settings: serde_json::Value = serde_json::from_slice(&document).unwrap_or_default();
     settings["mode"].as_str().unwrap_or_default().to_owned()
@@ -94,5 +117,8 @@ fn is_refused_rightly(world: &World, number: usize) -> bool {
     let was_unlucky = ledger.trials.values().any(|trial| {
         trial.number == number && (trial.cut_short >= TRIES || world.script.has_bad_devices())
     });
-    is_bad || was_unlucky || ledger.excused.contains_key(&number)
+    is_bad
+        || was_unlucky
+        || ledger.excused.contains_key(&number)
+        || ledger.silenced.contains(&number)
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use contract::release::uki_name::Trust;
 use contract::{Slot, UkiName};
 use tokio::time::Instant;
 
@@ -48,8 +49,10 @@ pub struct Trial {
 pub struct Ledger {
     /// What was broken, in words.
     pub broken: Vec<String>,
-    /// The slot that runs.
-    pub booted: Slot,
+    /// What runs.
+    pub booted: UkiName,
+    /// The number of its release.
+    pub number: usize,
     /// How what runs behaves, and when it started.
     pub running: (Behaviour, Instant),
     /// The newest installation that was found good.
@@ -60,10 +63,20 @@ pub struct Ledger {
     pub trials: BTreeMap<Installation, Trial>,
     /// Releases that failed, or that an operator went back from: they are not tried again.
     pub failed: BTreeSet<usize>,
-    /// Releases that the node may have to refuse though they are good, and why.
+    /// Releases that an operator went back from, or whose channel or node had bad luck, and why.
     pub excused: BTreeMap<usize, &'static str>,
-    /// The API server was silent: what failed meanwhile may be tried again.
-    pub may_forgive: bool,
+    /// Releases that were on trial while the API server was silent: they may fail for that, and may
+    /// then be tried again.
+    pub silenced: BTreeSet<usize>,
+    /// Releases that must not be taken: blocked, or meant for a later slipwayd.
+    pub forbidden: BTreeSet<usize>,
+    /// Releases that may not be skipped.
+    pub floors: BTreeSet<usize>,
+    /// Installations whose slot rotted after they were found good.
+    pub rotten: BTreeSet<Installation>,
+    /// Something else is wanted of the other slot than a release that ran out of tries there, or
+    /// devices fail.
+    pub may_take_lapsed: bool,
     /// Effects so far.
     pub effects: usize,
 }
@@ -78,14 +91,19 @@ impl Ledger {
     pub fn new() -> Self {
         Self {
             broken: Vec::new(),
-            booted: Slot::A,
+            booted: UkiName::first(),
+            number: 1,
             running: (Behaviour::Good, Instant::now()),
             last_good: None,
             blessing: None,
             trials: BTreeMap::new(),
             failed: BTreeSet::new(),
             excused: BTreeMap::new(),
-            may_forgive: false,
+            silenced: BTreeSet::new(),
+            forbidden: BTreeSet::new(),
+            floors: BTreeSet::new(),
+            rotten: BTreeSet::new(),
+            may_take_lapsed: false,
             effects: 0,
         }
     }
@@ -99,11 +117,15 @@ impl Ledger {
     pub fn note(&mut self, effect: &Effect) {
         match effect {
             Effect::Rename(from, to) if is_blessed(*to) && !is_blessed(*from) => self.bless(*to),
-            Effect::Remove(name) if self.last_good == Some((*name).into()) => {
-                self.broke(format!("{name}, the last one that was found good, is removed"));
+            Effect::Rename(from, to) if to.trust() == Trust::GivenBack && to.starts() == 0 => {
+                self.goes_back(*from);
             }
+            Effect::Rename(from, to) if self.last_good == Some((*from).into()) => {
+                self.rename_last_good(*from, *to);
+            }
+            Effect::Remove(name) if self.last_good == Some((*name).into()) => self.lose(*name),
             Effect::WriteTarget { .. }
-                if self.last_good.is_some_and(|good| good.slot != self.booted) =>
+                if self.last_good.is_some_and(|good| good.slot != self.booted.slot) =>
             {
                 self.broke("the slot of the last release that was found good is written");
             }
@@ -112,11 +134,68 @@ impl Ledger {
         }
     }
 
+    /// The other slot's release gets its tries back.
+    fn goes_back(&mut self, from: UkiName) {
+        if !from.has_lapsed() {
+            self.broke(format!("{from} gets tries back, and has not used up its own"));
+        } else if from.trust() == Trust::GivenBack {
+            self.broke(format!("{from} gets its tries back a second time"));
+        } else if from.slot == self.booted.slot {
+            self.broke(format!("{from} gets its tries back from itself"));
+        }
+    }
+
+    /// The last release that was found good gets another name.
+    fn rename_last_good(&mut self, from: UkiName, to: UkiName) {
+        if Installation::from(from) != to.into() {
+            // An operator goes back to a release that used up its tries.
+            if !from.has_lapsed() || !self.may_take_lapsed {
+                self.broke(format!("{from}, the last one that was found good, becomes {to}"));
+            }
+            if self.rotten.contains(&from.into()) {
+                self.rotten.insert(to.into());
+                let number = self.trials.get(&from.into()).map(|trial| trial.number);
+                let why = "an operator went back to it, and its slot was rotten";
+                self.excused.extend(number.map(|number| (number, why)));
+            }
+            self.last_good = self.good_that_runs();
+        } else if from.slot == self.booted.slot && to == to.blessed() {
+            let since = self.running.1.elapsed();
+            if since < SETTLE {
+                self.broke(format!("{from} gets its tries back after {since:?}"));
+            }
+        }
+    }
+
+    /// The UKI of the last release that was found good is removed: that is right when it used up
+    /// the tries that it got back, when its slot is rotten, or when the slot is wanted for another.
+    fn lose(&mut self, name: UkiName) {
+        let is_given_up = name.has_lapsed() && name.trust() == Trust::GivenBack;
+        let is_rotten = self.rotten.contains(&name.into());
+        let may_go = is_given_up || is_rotten || (name.has_lapsed() && self.may_take_lapsed);
+        if !may_go {
+            self.broke(format!("{name}, the last one that was found good, is removed"));
+        }
+        let trial = self.trials.get_mut(&name.into());
+        let number = trial.map(|trial| {
+            trial.has_failed = true;
+            trial.number
+        });
+        if is_given_up && !is_rotten && !self.may_take_lapsed {
+            self.failed.extend(number);
+        }
+        self.last_good = self.good_that_runs();
+    }
+
+    fn good_that_runs(&self) -> Option<Installation> {
+        is_blessed(self.booted).then(|| self.booted.into())
+    }
+
     fn bless(&mut self, name: UkiName) {
         let (behaviour, since) = self.running;
-        if name.slot != self.booted {
+        if name.slot != self.booted.slot {
             self.broke(format!("{name} is found good, and does not run"));
-        } else if behaviour != Behaviour::Good {
+        } else if !behaviour.may_be_found_good() {
             self.broke(format!("{name} is found good, and is of a release that {behaviour:?}"));
         } else if since.elapsed() < SETTLE {
             self.broke(format!("{name} is found good after {:?}", since.elapsed()));
@@ -129,6 +208,18 @@ impl Ledger {
         self.blessing = None;
     }
 
+    /// A boot of this ended by something that was not its own doing.
+    pub fn cut_short(&mut self, name: UkiName) {
+        if let Some(trial) = self.trials.get_mut(&name.into()) {
+            trial.cut_short += 1;
+        }
+    }
+
+    /// The number of the last release that was found good.
+    pub fn number_of_last_good(&self) -> Option<usize> {
+        Some(self.trials.get(&self.last_good?)?.number)
+    }
+
     /// The release that was installed last in a slot.
     pub fn newest(&self, slot: Slot) -> Option<usize> {
         let newest = self.trials.iter().rfind(|(one, _)| one.slot == slot);
@@ -137,9 +228,24 @@ impl Ledger {
 
     /// An operator asks for the release before, which may then be tried again.
     pub fn may_go_back(&mut self) {
-        let other = if self.booted == Slot::A { Slot::B } else { Slot::A };
+        let other = if self.booted.slot == Slot::A { Slot::B } else { Slot::A };
         let to = self.newest(other);
         self.failed.retain(|number| Some(*number) != to);
+    }
+
+    /// A release was armed in the boot before.
+    fn check_installed(&mut self, name: UkiName, number: usize) {
+        if self.failed.contains(&number) && !self.silenced.contains(&number) {
+            self.broke(format!("release {number} is tried again, as {name}"));
+        }
+        if self.forbidden.contains(&number) && number != 1 {
+            self.broke(format!("release {number} must not be taken, and is, as {name}"));
+        }
+        let skipped = (self.number + 1..number).find(|between| self.floors.contains(between));
+        if let Some(floor) = skipped {
+            let from = self.number;
+            self.broke(format!("the floor {floor} is skipped from {from} to {number}"));
+        }
     }
 
     /// What is on the EFI system partition when the power comes on, with the number of each
@@ -148,9 +254,7 @@ impl Ledger {
         for (name, number) in names {
             let installation = (*name).into();
             if !self.trials.contains_key(&installation) {
-                if self.failed.contains(number) && !self.may_forgive {
-                    self.broke(format!("release {number} is tried again, as {name}"));
-                }
+                self.check_installed(*name, *number);
                 let trial = Trial { number: *number, boots: 0, cut_short: 0, has_failed: false };
                 self.trials.insert(installation, trial);
             }
@@ -158,6 +262,7 @@ impl Ledger {
                 self.last_good = Some(installation);
             }
         }
+        self.booted = chosen;
         let chosen = chosen.into();
         // What was tried, is newer and was not found good has failed.
         let good = self.last_good;
@@ -170,7 +275,7 @@ impl Ledger {
         }
         if let Some(trial) = self.trials.get_mut(&chosen) {
             trial.boots += 1;
+            self.number = trial.number;
         }
-        self.booted = chosen.slot;
     }
 }

@@ -44,11 +44,19 @@ pub enum Behaviour {
     WrongRootHash,
     /// Its UKI is signed by somebody whom the firmware does not know.
     SignedByStranger,
+    /// Its kernel panics at each start after it was found good.
+    PanicsOnceBlessed,
+    /// It dies while it settles, at each start after it was found good.
+    DiesOnceBlessed,
+    /// Its offer names a slipwayd that this one is older than.
+    NeedsUpdater,
+    /// Its offer requires a feature that this slipwayd does not know.
+    NeedsFeature,
 }
 
 impl Behaviour {
     /// All kinds that are bad once they boot, or cannot be staged.
-    pub const BAD: [Behaviour; 8] = [
+    pub const BAD: [Behaviour; 12] = [
         Behaviour::Panics,
         Behaviour::DiesBeforeSlipwayd,
         Behaviour::DiesWhileJudged,
@@ -57,11 +65,39 @@ impl Behaviour {
         Behaviour::ProbeFails,
         Behaviour::WrongRootHash,
         Behaviour::SignedByStranger,
+        Behaviour::PanicsOnceBlessed,
+        Behaviour::DiesOnceBlessed,
+        Behaviour::NeedsUpdater,
+        Behaviour::NeedsFeature,
     ];
 
     /// True of one that can never be armed.
     pub fn is_never_staged(self) -> bool {
         matches!(self, Behaviour::WrongRootHash | Behaviour::SignedByStranger)
+    }
+
+    /// True of one that is meant for a later slipwayd.
+    pub fn needs_later(self) -> bool {
+        matches!(self, Behaviour::NeedsUpdater | Behaviour::NeedsFeature)
+    }
+
+    /// True of one that is well until it was found good.
+    pub fn dies_once_blessed(self) -> bool {
+        matches!(self, Behaviour::PanicsOnceBlessed | Behaviour::DiesOnceBlessed)
+    }
+
+    /// True of one whose slipwayd never starts under this name.
+    pub fn dies_before_slipwayd(self, name: UkiName) -> bool {
+        match self {
+            Behaviour::Panics | Behaviour::DiesBeforeSlipwayd => true,
+            Behaviour::PanicsOnceBlessed => !name.is_on_trial(),
+            _ => false,
+        }
+    }
+
+    /// True of one that is well in its first boot.
+    pub fn may_be_found_good(self) -> bool {
+        self == Behaviour::Good || self.dies_once_blessed()
     }
 
     /// How well its boots are.
@@ -82,6 +118,8 @@ pub struct Release {
     pub version: ReleaseVersion,
     /// What is published.
     pub published: Published,
+    /// Its offer, as the channel has it.
+    pub offer: String,
     /// What the hash partition must hold.
     tree: Vec<u8>,
 }
@@ -92,6 +130,8 @@ enum Make {
     Plain,
     WrongRootHash,
     SignedByStranger,
+    NeedsUpdater,
+    NeedsFeature,
 }
 
 /// Numbers of releases: 1 runs at first.
@@ -99,14 +139,22 @@ pub const NUMBERS: usize = 5;
 
 /// The release of a number that can behave so.
 pub fn release(number: usize, behaviour: Behaviour) -> &'static Release {
-    static RELEASES: OnceLock<Vec<[Release; 3]>> = OnceLock::new();
+    static RELEASES: OnceLock<Vec<[Release; 5]>> = OnceLock::new();
     let releases = RELEASES.get_or_init(|| {
-        let makes = [Make::Plain, Make::WrongRootHash, Make::SignedByStranger];
+        let makes = [
+            Make::Plain,
+            Make::WrongRootHash,
+            Make::SignedByStranger,
+            Make::NeedsUpdater,
+            Make::NeedsFeature,
+        ];
         (1..=NUMBERS).map(|number| makes.map(|make| Release::make(number, make))).collect()
     });
     let make = match behaviour {
         Behaviour::WrongRootHash => 1,
         Behaviour::SignedByStranger => 2,
+        Behaviour::NeedsUpdater => 3,
+        Behaviour::NeedsFeature => 4,
         _ => 0,
     };
     &releases[number - 1][make]
@@ -158,8 +206,17 @@ impl Release {
         published.offer.release.version = version.clone();
         published.offer.release.development = false;
         published.offer.release.architecture = Architecture::X86_64;
+        if make == Make::NeedsUpdater {
+            published.offer.minimum_updater = semver::Version::new(9, 0, 0);
+        }
+        let mut offer = published.offer.to_json().unwrap();
+        if make == Make::NeedsFeature {
+            let mut document: serde_json::Value = serde_json::from_str(&offer).unwrap();
+            document["requires"] = serde_json::json!(["cohorts"]);
+            offer = document.to_string();
+        }
         let tree = published.tree();
-        Self { version, published, tree }
+        Self { version, published, offer, tree }
     }
 
     /// Its root hash.

@@ -4,7 +4,7 @@
 //! what goes wrong. **Invariant:** whatever goes wrong ends: after [`Script::calm`] all is well, so
 //! that it can be seen where the node ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use contract::node::api::Action;
@@ -56,6 +56,11 @@ pub enum Event {
     Silence(bool),
     /// The power is cut at a time rather than at an effect.
     Cut,
+    /// It is cut, and then again soon after each of the next so many starts.
+    DoomedStarts(usize),
+    /// A block of the root of what runs rots, when it was found good: the kernel panics when it
+    /// reads it, which is at each start.
+    RotOfRunning(usize),
 }
 
 /// Bits that flip by themselves in what is staged and not armed yet, at an offset in bytes.
@@ -82,6 +87,12 @@ pub struct Script {
     pub mode: Mode,
     /// The node is in a cluster, whose group drains it.
     pub is_in_cluster: bool,
+    /// Numbers of releases that may not be skipped.
+    pub floors: BTreeSet<usize>,
+    /// The channel has the floors' offers.
+    pub has_floors: bool,
+    /// Numbers of releases that must not be taken.
+    pub blocked: BTreeSet<usize>,
     /// Minutes between two looks at the channel.
     pub poll: usize,
     /// What happens, in order.
@@ -106,6 +117,9 @@ impl Script {
             behaviours,
             mode: Mode::Automatic,
             is_in_cluster: false,
+            floors: BTreeSet::new(),
+            has_floors: true,
+            blocked: BTreeSet::new(),
             poll: 2,
             events: vec![(Duration::from_secs(150), Event::Publish(2))],
             cuts: Vec::new(),
@@ -143,6 +157,7 @@ impl Script {
         if dice.percent(15) {
             script.mode = dice.pick(&[Mode::StagedOnly, Mode::Manual]);
         }
+        script.mark(&mut dice);
         script.publish(&mut dice);
         script.order(&mut dice);
         if dice.percent(75) {
@@ -156,6 +171,16 @@ impl Script {
         let at = Duration::from_millis(dice.below(EVENTS.as_millis() as usize) as u64);
         self.events.push((at, event));
         at
+    }
+
+    fn mark(&mut self, dice: &mut Dice) {
+        if dice.percent(25) {
+            self.floors = (2..NUMBERS).filter(|_| dice.percent(40)).collect();
+            self.has_floors = dice.percent(85);
+        }
+        if dice.percent(20) {
+            self.blocked = [2 + dice.below(NUMBERS - 1)].into();
+        }
     }
 
     fn publish(&mut self, dice: &mut Dice) {
@@ -199,6 +224,14 @@ impl Script {
         }
         if dice.percent(10) {
             self.at(dice, Event::Cut);
+        }
+        if dice.percent(12) {
+            let starts = 1 + dice.below(9);
+            self.at(dice, Event::DoomedStarts(starts));
+        }
+        if dice.percent(10) {
+            let place = dice.below(1 << 17);
+            self.at(dice, Event::RotOfRunning(place));
         }
         if dice.percent(30) {
             for _ in 0..1 + dice.below(4) {

@@ -26,7 +26,7 @@ const SOAK_SEEDS: u64 = 200_000;
 const CHANCES: u64 = 2;
 
 /// Faults that are planted, one at a time.
-const FAULTS: [Planted; 15] = [
+const FAULTS: [Planted; 25] = [
     Planted::DisarmNotSynced,
     Planted::TargetNotSynced,
     Planted::RenameNotSynced,
@@ -42,6 +42,16 @@ const FAULTS: [Planted; 15] = [
     Planted::TriesNotRenewed,
     Planted::SettingsNotCarried,
     Planted::RefusalsNotWeighed,
+    Planted::TriesNotGivenBack,
+    Planted::LapseRefused,
+    Planted::LapseStays,
+    Planted::GoneBackAgain,
+    Planted::LapseNotSaid,
+    Planted::RotNotRead,
+    Planted::FloorsSkipped,
+    Planted::BlocksPassed,
+    Planted::PinPassesBlocks,
+    Planted::UpdaterNotCompared,
 ];
 
 fn variable(name: &str) -> Option<u64> {

@@ -3,6 +3,7 @@
 //! In: a [`Script`]. Out: [`Outcome`], with everything that was broken on the way. **Invariant:**
 //! one thread and a paused clock: the same script gives the same run.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,14 +19,14 @@ use tokio::time::{Instant, sleep};
 use super::channel::{Channel, HOST};
 use super::daemon::{Answer, Daemon};
 use super::end;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, is_blessed};
 use super::release::{Behaviour, NUMBERS, Release, db, release};
 use super::script::{Event, Mode, Rot, Script, Start};
 use crate::effects::fake::{Dice, Effect, FakeNode, Fault, Reading, Sizes, Web};
 use crate::effects::off_thread::in_line;
 use crate::effects::{Area, BootedSlot, Variable};
 use crate::settings::{self, NodeSettings};
-use crate::update::marks;
+use crate::update::{Cause, Happening, Journal, marks};
 
 /// More boots than any script needs.
 const MOST_BOOTS: usize = 60;
@@ -33,6 +34,10 @@ const MOST_BOOTS: usize = 60;
 const PATIENCE: Duration = Duration::from_secs(4 * 3600);
 /// Time between two looks of the world at the node.
 const LOOK: Duration = Duration::from_secs(20);
+/// How long a release lives that dies once it was found good.
+const LIFE: Duration = Duration::from_mins(3);
+/// In that time a boot says why it is that of the older release.
+const TIME_TO_SAY: Duration = Duration::from_mins(1);
 /// Time from power-on to slipwayd.
 const START: Duration = Duration::from_secs(10);
 
@@ -76,6 +81,10 @@ pub struct World {
     ledger: Arc<Mutex<Ledger>>,
     /// Nothing goes wrong any more.
     is_calm: Arc<AtomicBool>,
+    /// So many of the next starts are cut short.
+    doomed: usize,
+    /// Releases of which the node has to say that they did not stand.
+    to_be_said: BTreeSet<usize>,
     /// What operators wait for.
     answers: Vec<(Action, Answer)>,
     run: tempfile::TempDir,
@@ -106,20 +115,28 @@ impl World {
             Some(Rot::Uki(place)) => node.rot_once_staged(None, place),
             None => {}
         }
-        let channel = Channel::new(script.is_in_cluster);
+        let channel = Channel::new(&script);
         channel.publish(&web);
         if script.is_in_cluster {
             node.join(b"certificate and key");
             web.api_server.run_pod("web", 1);
         }
+        let mut ledger = Ledger::new();
+        let is_late = |(number, it): (&usize, &Behaviour)| it.needs_later().then_some(*number);
+        ledger.forbidden = script.behaviours.iter().filter_map(is_late).collect();
+        ledger.forbidden.extend(&script.blocked);
+        ledger.floors = script.floors.clone();
+        ledger.may_take_lapsed = script.has_bad_devices();
         let world = Self {
             node,
             web,
             channel,
             happened: 0,
             now: Duration::ZERO,
-            ledger: Arc::new(Mutex::new(Ledger::new())),
+            ledger: Arc::new(Mutex::new(ledger)),
             is_calm: Arc::default(),
+            doomed: 0,
+            to_be_said: BTreeSet::new(),
             answers: Vec::new(),
             run: tempfile::tempdir_in(memory()).unwrap(),
             script,
@@ -149,7 +166,10 @@ impl World {
         loop {
             boots += 1;
             if boots > MOST_BOOTS {
-                self.ledger().broke(format!("the node restarts again and again: {boots} boots"));
+                if self.could_run() {
+                    let what = format!("the node restarts again and again: {boots} boots");
+                    self.ledger().broke(what);
+                }
                 break;
             }
             match self.boot() {
@@ -174,6 +194,44 @@ impl World {
         })
     }
 
+    /// Whether a slot is left that would run, were it started. Of two without tries the loader takes
+    /// the newer one, and of one whose starts are not counted always: when its slipwayd never starts,
+    /// nobody can change that.
+    fn could_run(&self) -> bool {
+        let ledger = self.ledger();
+        let names = self.node.ukis();
+        let behaves = |name: UkiName| {
+            let number = self.node.uki(name).and_then(|uki| self.number_of(name.slot, &uki));
+            let behaviour = number.map(|number| self.script.behaviours[&number]);
+            behaviour.filter(|_| !ledger.rotten.contains(&name.into()))
+        };
+        let Some(newest) = names.iter().max_by_key(|name| name.generation).copied() else {
+            return false;
+        };
+        let is_helpless = behaves(newest).is_none_or(|it| it.dies_before_slipwayd(newest));
+        names.into_iter().any(|name| {
+            let is_passed = name.is_exhausted() || newest.tries.is_none();
+            behaves(name) == Some(Behaviour::Good) && !(is_passed && is_helpless)
+        })
+    }
+
+    /// A release that did not stand, which the journal of updates does not say.
+    pub fn unsaid(&self) -> Option<usize> {
+        if self.script.has_bad_devices() {
+            return None;
+        }
+        let journal = Journal::load(&self.node).ok()?.0;
+        let says = |number: &usize| {
+            journal.history.iter().any(|event| {
+                let lapsed =
+                    |cause: &Cause| matches!(cause, Cause::Userspace { blessed: true, .. });
+                event.release.version == self.release(*number).0.version
+                    && matches!(&event.what, Happening::FellBack { cause } if lapsed(cause))
+            })
+        };
+        self.to_be_said.iter().copied().find(|number| !says(number))
+    }
+
     /// Power-on, and all that follows until the power goes.
     fn boot(&mut self) -> End {
         let Some(boot) = self.node.boot() else {
@@ -188,7 +246,8 @@ impl World {
                 return End::Broken;
             };
             known.push((name, number));
-            if !self.release(number).0.is_whole(&self.node, name.slot) {
+            let is_rotten = self.ledger().rotten.contains(&name.into());
+            if !is_rotten && !self.release(number).0.is_whole(&self.node, name.slot) {
                 self.ledger().broke(format!("{name} is there, and its slot is not whole"));
                 return End::Broken;
             }
@@ -203,11 +262,18 @@ impl World {
         self.node.pass(START);
         self.now += START;
         let (release, behaviour) = self.release(number);
-        if behaviour == Behaviour::Panics {
+        let is_rotten = self.ledger().rotten.contains(&boot.name.into());
+        let dies_early = behaviour.dies_before_slipwayd(boot.name);
+        if is_rotten || dies_early && behaviour != Behaviour::DiesBeforeSlipwayd {
+            return self.die();
+        }
+        if self.doomed > 0 {
+            self.doomed -= 1;
+            self.ledger().cut_short(boot.name);
             return self.die();
         }
         self.node.append(marks::DOCUMENT, &format!("{}\n", boot.boot_id));
-        if behaviour == Behaviour::DiesBeforeSlipwayd {
+        if dies_early {
             return self.die();
         }
         let booted = BootedSlot::forged_for_a_test(boot.name.slot);
@@ -264,9 +330,8 @@ impl World {
         if let End::Off = end {
             let mut ledger = self.ledger();
             ledger.lose_power();
-            let was_cut = !self.node.has_restarted();
-            if let Some(trial) = ledger.trials.get_mut(&name.into()).filter(|_| was_cut) {
-                trial.cut_short += 1;
+            if !self.node.has_restarted() {
+                ledger.cut_short(name);
             }
         }
         end
@@ -275,12 +340,34 @@ impl World {
     /// Lets happen what happens, and looks at the node now and then.
     async fn watch(&mut self, daemon: &Daemon, behaviour: Behaviour) -> End {
         let (begun, start) = (Instant::now(), self.now);
-        let dies = (behaviour == Behaviour::DiesWhileJudged).then_some(Duration::from_secs(20));
+        let name = self.ledger().booted;
+        let dies_soon = behaviour == Behaviour::DiesWhileJudged
+            || behaviour == Behaviour::DiesOnceBlessed && is_blessed(name);
+        let dies = dies_soon.then_some(Duration::from_secs(20));
+        let newer = |other: &UkiName| other.generation > name.generation && other.has_lapsed();
+        let lapsed = self.node.ukis().into_iter().find(newer);
         let boot_id = self.node.boot_id().to_string();
         loop {
             let now = start + begun.elapsed();
             if dies.is_some_and(|dies| begun.elapsed() >= dies) {
                 return self.die();
+            }
+            let has_been_good = self.ledger().last_good == Some(name.into());
+            if behaviour.dies_once_blessed() && has_been_good && begun.elapsed() >= LIFE {
+                return self.die();
+            }
+            if begun.elapsed() >= TIME_TO_SAY
+                && let Some(lapsed) = lapsed
+            {
+                let ledger = self.ledger();
+                let number = ledger.trials.get(&lapsed.into()).map(|trial| trial.number);
+                drop(ledger);
+                self.to_be_said.extend(number);
+            }
+            if self.web.api_server.is_silent() && !is_blessed(name) {
+                let mut ledger = self.ledger();
+                let number = ledger.number;
+                ledger.silenced.insert(number);
             }
             if self.script.is_in_cluster && !self.web.api_server.is_silent() {
                 self.web.api_server.report(&boot_id, self.node.is_well());
@@ -289,10 +376,19 @@ impl World {
                 && at <= now
             {
                 self.happened += 1;
-                if let Event::Cut = event {
-                    return self.die();
+                match event {
+                    Event::Cut => return self.die(),
+                    Event::DoomedStarts(starts) => {
+                        self.doomed += starts;
+                        return self.die();
+                    }
+                    Event::RotOfRunning(place) if is_blessed(self.ledger().booted) => {
+                        self.node.flip_bit(name.slot, Area::Root, place);
+                        self.ledger().rotten.insert(name.into());
+                        return self.die();
+                    }
+                    event => self.happen(event, daemon),
                 }
-                self.happen(event, daemon);
             }
             self.hear();
             if !self.ledger().broken.is_empty() {
@@ -319,6 +415,9 @@ impl World {
     fn happen(&mut self, event: Event, daemon: &Daemon) {
         match event {
             Event::Publish(number) => {
+                let mut ledger = self.ledger();
+                ledger.may_take_lapsed |= ledger.number_of_last_good() != Some(number);
+                drop(ledger);
                 let (release, _) = self.release(number);
                 self.channel.point(release);
                 self.channel.publish(&self.web);
@@ -331,6 +430,7 @@ impl World {
                 if action == Action::Rollback {
                     self.ledger().may_go_back();
                 }
+                self.ledger().may_take_lapsed |= action != Action::Check;
                 if let Some(answer) = daemon.ask(action.clone()) {
                     self.answers.push((action, answer));
                 }
@@ -340,11 +440,13 @@ impl World {
             Event::Line(is_up) => self.web.set_down(!is_up),
             Event::Silence(is_silent) => {
                 self.web.api_server.set_silent(is_silent);
-                let why = "the API server was silent";
-                self.ledger().may_forgive = true;
-                self.ledger().excused.extend((1..=NUMBERS).map(|number| (number, why)));
+                let mut ledger = self.ledger();
+                if is_silent && !is_blessed(ledger.booted) {
+                    let number = ledger.number;
+                    ledger.silenced.insert(number);
+                }
             }
-            Event::Cut => {}
+            Event::Cut | Event::DoomedStarts(_) | Event::RotOfRunning(_) => {}
         }
     }
 
@@ -354,7 +456,13 @@ impl World {
             match answer.try_recv() {
                 Ok(Ok(_)) => self.accepted(&action),
                 Err(TryRecvError::Empty) => self.answers.push((action, answer)),
-                Ok(Err(_)) | Err(TryRecvError::Closed) => {}
+                Ok(Err(_)) => {}
+                // It may have been done, and the power have gone before the answer left.
+                Err(TryRecvError::Closed) => {
+                    if let Action::Clear(_) = action {
+                        self.ledger().failed.clear();
+                    }
+                }
             }
         }
     }
@@ -364,7 +472,7 @@ impl World {
         match action {
             Action::Clear(_) => ledger.failed.clear(),
             Action::Rollback => {
-                let booted = ledger.booted;
+                let booted = ledger.booted.slot;
                 let from = ledger.newest(booted);
                 ledger.failed.extend(from);
                 ledger.excused.extend(from.map(|from| (from, "an operator went back from it")));

@@ -270,6 +270,41 @@ fn two_slots_without_tries_do_not_leave_the_node_with_one_that_dies() {
 }
 
 #[test]
+fn a_release_that_was_rolled_back_stays_refused_when_the_restart_fails() {
+    let node = node("000001-a+3-100", "000002-b+3-100");
+    let mut machine = stands(&node).1.unwrap();
+    let _armed = machine.roll_back().unwrap();
+    let facts = facts(Slot::B, &image(Slot::B).id, node.boot_id());
+    let (machine, standing) = Machine::open(node.effects(), facts).unwrap();
+    assert!(matches!(standing, Standing::Armed(_)), "{standing:?}");
+    assert!(machine.journal().refusal(&image(Slot::B).id).is_some());
+}
+
+#[test]
+fn a_cut_before_another_release_is_armed_leaves_starts_that_are_counted() {
+    let node = node("000001-a+3-100", "000002-b");
+    for counter in ["+2-101", "+1-102", "+0-103"] {
+        let (booted, ..) = opens(&node);
+        assert_eq!(booted.slot, Slot::B);
+        assert!(node.ukis().contains(&name(&format!("000002-b{counter}"))), "{:?}", node.ukis());
+        node.cut_power_after(0);
+    }
+    assert_eq!(stands(&node).0.slot, Slot::A);
+}
+
+#[test]
+fn the_newer_of_two_slots_without_tries_lets_the_older_try() {
+    let node = node("000001-a+0-103", "000002-b+0-103");
+    let (booted, ..) = opens(&node);
+    assert_eq!(booted, name("000002-b+0-104"));
+    assert_eq!(node.ukis(), [name("000001-a+1-103"), name("000002-b+0-104")]);
+    // It dies while it settles, and the older stands.
+    node.cut_power_after(0);
+    assert_eq!(stands(&node).0.slot, Slot::A);
+    assert_eq!(node.ukis(), [name("000001-a+3-100"), name("000002-b+3-500")]);
+}
+
+#[test]
 fn a_first_slot_that_was_never_found_good_goes_back_too() {
     let node = node("000001-a+3", "000002-b+0-103");
     let (booted, mut machine, standing) = opens(&node);

@@ -86,7 +86,11 @@ impl Machine {
             }
             removed => removed?,
         }
-        let renewed = settled.lapsed.and_then(|lapsed| self.share_tries(&ukis, lapsed));
+        let mut renewed = settled.lapsed.and_then(|lapsed| self.share_tries(&ukis, lapsed));
+        if let Next::Stand(name) = settled.next {
+            renewed = renewed.or_else(|| self.count(name));
+            self.spare_a_try(&ukis, name);
+        }
         if !self.unsaved
             && let Err(error) = marks.trim(self.effects.state.as_ref())
         {
@@ -129,8 +133,10 @@ impl Machine {
         let known = journal.slots.remove(&slot).filter(|record| record.release == release);
         let mut record = known.unwrap_or(SlotRecord { release, uki: None, blessed: None });
         if self.facts.slot.uki(ukis).is_some_and(|name| !name.is_on_trial()) {
-            // One that runs only until the other one can again may have been rolled back.
-            if settled.lapsed.is_none() {
+            // One that runs only until the other one can again, or until the restart, may have been
+            // rolled back.
+            let stays = !matches!(settled.next, Next::Restart(_));
+            if settled.lapsed.is_none() && stays {
                 journal.permit(&self.facts.root_hash);
             }
             if record.blessed.is_none() {

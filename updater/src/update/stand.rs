@@ -14,6 +14,7 @@ use super::machine::Machine;
 use super::proof::{Armed, Lapsed, Unproven};
 use super::refusal::{Cause, Refusal};
 use super::settle::{lapsed, tired_fallback};
+use crate::planted::{Planted, is_planted};
 
 /// What is to become of the other slot.
 #[derive(Debug)]
@@ -35,7 +36,9 @@ impl Machine {
     pub fn stood(&mut self, unproven: Unproven) -> Result<(), UpdateError> {
         let ukis = self.list()?;
         // Somebody may have taken it away meanwhile.
-        if let Some(name) = self.booted().uki(&ukis).filter(|name| *name == unproven.name) {
+        if let Some(name) = self.booted().uki(&ukis).filter(|name| *name == unproven.name)
+            && !is_planted(Planted::TriesNotGivenBack)
+        {
             self.rename(&name, &name.blessed())?;
         }
         // A cut after this: the next boot that stands does the same to the fallback.
@@ -59,10 +62,14 @@ impl Machine {
         let Some(name) = lapsed(&self.list()?, self.booted()) else {
             return Ok(Other::Rests);
         };
+        if is_planted(Planted::LapseStays) {
+            return Ok(Other::Rests);
+        }
         let record = self.journal.slots.get(&name.slot).cloned();
         let refused =
             record.as_ref().is_some_and(|record| self.journal.refusal(&record.release).is_some());
-        if name.trust() != Trust::GivenBack && !refused {
+        let is_first = name.trust() != Trust::GivenBack || is_planted(Planted::GoneBackAgain);
+        if is_first && !refused && !is_planted(Planted::LapseRefused) {
             return Ok(Other::MayGoBack(Lapsed { name, record }));
         }
         let mut journal = self.journal.clone();
@@ -116,6 +123,9 @@ impl Machine {
         let Some(SlotRecord { release, .. }) = journal.slots.get(&name.slot).cloned() else {
             return false;
         };
+        if is_planted(Planted::LapseNotSaid) {
+            return false;
+        }
         let of_release = journal.history.iter().rev().find(|event| event.release == release);
         let known = |cause: &Cause| matches!(cause, Cause::Userspace { blessed: true, .. });
         if of_release.is_some_and(
@@ -144,6 +154,29 @@ impl Machine {
             tracing::warn!(%error, "the other slot gets no try");
         }
         Some(renewed)
+    }
+
+    /// A blessed release whose starts are not counted, because a cut came between that and the
+    /// arming of another, is counted from this start on. Gives its name when it changed.
+    pub(super) fn count(&self, running: UkiName) -> Option<UkiName> {
+        let counted = running.tries.is_none().then(|| running.started_once())?;
+        if let Err(error) = self.rename(&running, &counted) {
+            tracing::warn!(%error, "the starts of the running slot are not counted");
+            return None;
+        }
+        Some(counted)
+    }
+
+    /// The newer of two slots without tries runs, which the loader would start for ever. It may be
+    /// the one that dies, so the older gets a try.
+    pub(super) fn spare_a_try(&self, ukis: &[UkiName], running: UkiName) {
+        let older = tired_fallback(ukis, self.booted()).filter(UkiName::is_exhausted);
+        // A cut after this: the older slot boots, and goes back to this one if it stands.
+        if let Some(older) = older.filter(|_| running.is_exhausted())
+            && let Err(error) = self.rename(&older, &older.with_a_try())
+        {
+            tracing::warn!(%error, "the other slot gets no try");
+        }
     }
 }
 

@@ -44,6 +44,9 @@ impl Machine {
         journal.slots.remove(&self.target_slot());
         // A cut after this: nothing is lost but the record of what the slot held.
         self.save(journal)?;
+        // What runs may have been found good, and its new name not have been synced. It must last
+        // before another goes: FAT keeps either, whichever came first.
+        self.effects.esp.sync().map_err(UpdateError::esp("sync"))?;
         // A cut in here: some of the slot's UKIs are gone, and its content is still whole.
         let target = self.facts.slot.target();
         let failed = UpdateError::esp(format!("remove the UKIs of slot {}", target.slot()));

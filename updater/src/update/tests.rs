@@ -130,7 +130,7 @@ fn settings_go_to_the_target_before_it_is_armed() {
     let failed = |_, _| Err(std::io::Error::other("full"));
     let error = machine.arm(staged.confirmed_for_a_test(), &failed).unwrap_err();
     assert!(matches!(error, UpdateError::Settings { slot: Slot::B, .. }), "{error}");
-    assert_eq!(node.ukis(), [name("000001-a")]);
+    assert_eq!(node.ukis(), [name("000001-a+2-101")]);
     let staged = stage(&mut machine, &node);
     let store = node.effects().state;
     let carry = |_: crate::effects::BootedSlot, _: crate::effects::TargetSlot| {
@@ -157,6 +157,24 @@ fn a_step_returns_only_when_its_name_is_on_the_device() {
     let renamed = Effect::Rename(name("000001-a+2-1"), name("000001-a+3-100"));
     let at = log.iter().position(|effect| *effect == renamed).unwrap();
     assert_eq!(log[at + 1..], [Effect::SyncEsp, Effect::Save(DOCUMENT.into())]);
+}
+
+#[test]
+fn a_blessing_whose_sync_failed_lasts_before_the_other_slot_is_taken() {
+    let node = booted("000001-a+3");
+    let (mut machine, on_trial) = pending(&node);
+    node.disturb(|effect| (*effect == Effect::SyncEsp).then_some(Fault::Device));
+    assert!(matches!(machine.bless(on_trial), Err(UpdateError::Esp { .. })));
+    let mut machine = steady(&node);
+    let removed = Effect::Remove(name("000002-b+3"));
+    node.install_uki(name("000002-b+3"), b"another");
+    assert!(matches!(machine.disarm_target(&plan()), Err(UpdateError::Esp { .. })));
+    assert!(!node.log().contains(&removed), "nothing goes before that lasts");
+    node.stop_disturbing();
+    let _disarmed = machine.disarm_target(&plan()).unwrap();
+    let log = node.log();
+    let at = log.iter().position(|effect| *effect == removed).unwrap();
+    assert_eq!(log[at - 1], Effect::SyncEsp);
 }
 
 #[test]
@@ -288,7 +306,7 @@ fn a_full_esp_leaves_the_running_slot_as_it_was() {
     let error = new().stage(&node.effects(), disarmed).unwrap_err();
     assert!(matches!(error, UpdateError::Esp { .. }), "{error}");
     let boot = node.boot().unwrap();
-    assert_eq!((boot.name, boot.uki), (name("000001-a"), old().uki(Slot::A)));
+    assert_eq!((boot.name, boot.uki), (name("000001-a+1-102"), old().uki(Slot::A)));
     assert_eq!(steady(&node).journal().phase, Phase::Steady);
 }
 
@@ -329,7 +347,7 @@ fn a_uki_that_is_neither_proven_nor_armed_does_not_stay() {
     let node = booted("000003-a");
     new().install(&node, name("000002-b+3"));
     steady(&node);
-    assert_eq!(node.ukis(), [name("000003-a")]);
+    assert_eq!(node.ukis(), [name("000003-a+2-101")]);
 }
 
 #[test]
@@ -339,7 +357,7 @@ fn after_the_last_generation_nothing_is_armed() {
     let staged = stage(&mut machine, &node);
     let error = machine.arm(staged.confirmed_for_a_test(), &|_, _| Ok(())).unwrap_err();
     assert!(matches!(error, UpdateError::GenerationsExhausted), "{error}");
-    assert_eq!(node.ukis(), [name(&format!("{MAX_GENERATION}-a"))]);
+    assert_eq!(node.ukis(), [name(&format!("{MAX_GENERATION}-a+2-101"))]);
 }
 
 #[test]
@@ -362,7 +380,7 @@ fn what_was_not_staged_is_not_armed() {
     let other = Image::new("3.0.0", Behaviour::Good).stage(&node.effects(), disarmed).unwrap();
     let error = machine.arm(other.confirmed_for_a_test(), &|_, _| Ok(())).unwrap_err();
     assert!(matches!(error, UpdateError::NotStaged { .. }), "{error}");
-    assert_eq!(node.ukis(), [name("000001-a")]);
+    assert_eq!(node.ukis(), [name("000001-a+2-101")]);
 }
 
 #[test]
