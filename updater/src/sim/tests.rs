@@ -26,7 +26,7 @@ const SOAK_SEEDS: u64 = 200_000;
 const CHANCES: u64 = 2;
 
 /// Faults that are planted, one at a time.
-const FAULTS: [Planted; 25] = [
+const FAULTS: [Planted; 22] = [
     Planted::DisarmNotSynced,
     Planted::TargetNotSynced,
     Planted::RenameNotSynced,
@@ -43,11 +43,8 @@ const FAULTS: [Planted; 25] = [
     Planted::SettingsNotCarried,
     Planted::RefusalsNotWeighed,
     Planted::TriesNotGivenBack,
-    Planted::LapseRefused,
-    Planted::LapseStays,
     Planted::GoneBackAgain,
     Planted::LapseNotSaid,
-    Planted::RotNotRead,
     Planted::FloorsSkipped,
     Planted::BlocksPassed,
     Planted::PinPassesBlocks,
