@@ -33,6 +33,8 @@ enum Command {
     ImportImages(ImportImages),
     /// Judge this boot, follow the channel, and answer operators.
     Run(RunDaemon),
+    /// Put the settings that the machine's firmware gives into memory.
+    TakeCredential,
     /// Give the kernel the host name of the settings.
     SetHostname(OnDisk),
     /// Write what the settings say for kubelet, before it starts.
@@ -109,6 +111,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::ImportImages(arguments) => import_images(&arguments).await,
         Command::Run(arguments) => run_daemon(arguments).await,
+        Command::TakeCredential => take_credential(),
         Command::SetHostname(disk) => set_hostname(&disk),
         Command::ConfigureKubelet(disk) => configure_kubelet(&disk),
         Command::IsJudged(disk) => is_judged(&disk),
@@ -131,7 +134,7 @@ async fn run_daemon(arguments: RunDaemon) -> anyhow::Result<()> {
     let effects = effects(&facts, &arguments.disk);
     let places = Places {
         scratch: arguments.scratch,
-        credentials: credentials(),
+        credentials: Some(settings::CREDENTIALS.into()),
         metadata: MetadataService::of_this_machine(),
         node: arguments.health.into(),
         folders: RuntimeFolders::default(),
@@ -153,7 +156,7 @@ fn is_judged(disk: &OnDisk) -> anyhow::Result<()> {
 fn set_hostname(disk: &OnDisk) -> anyhow::Result<()> {
     let facts = BootFacts::read(Path::new("/"))?;
     let seed = MountedSeed { folder: seed::FOLDER.into() };
-    let sources = Sources { credentials: credentials(), seed: &seed };
+    let sources = Sources { credentials: Some(settings::CREDENTIALS.into()), seed: &seed };
     let state = StateFolder::new(&disk.state);
     if let Some(name) = settings::apply_hostname(&state, facts.slot, &sources, &Kernel)? {
         println!("slipway: this node is {name}");
@@ -164,15 +167,20 @@ fn set_hostname(disk: &OnDisk) -> anyhow::Result<()> {
 fn configure_kubelet(disk: &OnDisk) -> anyhow::Result<()> {
     let facts = BootFacts::read(Path::new("/"))?;
     let seed = MountedSeed { folder: seed::FOLDER.into() };
-    let sources = Sources { credentials: credentials(), seed: &seed };
+    let sources = Sources { credentials: Some(settings::CREDENTIALS.into()), seed: &seed };
     let state = StateFolder::new(&disk.state);
     let folders = RuntimeFolders::default();
     Ok(settings::configure_kubelet(&state, facts.slot, &sources, &folders)?)
 }
 
-/// systemd's folder of credentials for this service, when there is one.
-fn credentials() -> Option<PathBuf> {
-    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+fn take_credential() -> anyhow::Result<()> {
+    let folder = Path::new(settings::CREDENTIALS);
+    let taken = settings::take_credential(Path::new("/"), folder)
+        .with_context(|| format!("cannot write to {}", folder.display()))?;
+    if taken {
+        println!("slipway: the machine gives settings");
+    }
+    Ok(())
 }
 
 /// Events go to the journal with their fields.

@@ -32,7 +32,12 @@ fn the_updater_yields_to_what_the_node_is_for_and_is_watched() {
 #[test]
 fn the_units_are_confined() {
     let units = units();
-    for unit in ["slipwayd.service", "slipway-hostname.service", "slipway-kubelet.service"] {
+    for unit in [
+        "slipwayd.service",
+        "slipway-credential.service",
+        "slipway-hostname.service",
+        "slipway-kubelet.service",
+    ] {
         let output = Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--no-pager", "--threshold", MOST_EXPOSURE])
             .arg(units.join(unit))

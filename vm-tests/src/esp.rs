@@ -3,10 +3,11 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use contract::release::layout::{ESP_BYTES, MIB};
 
 /// Start of a partition in bytes, by its place in the table (from 1), as `sgdisk` reads it.
 ///
@@ -42,8 +43,12 @@ pub fn write(disk: &Path, file: &str, from: &Path) -> Result<()> {
 
 fn mtools(program: &str, disk: &Path, arguments: &[&str]) -> Result<()> {
     let image = format!("{}@@{}", disk.display(), partition_start(disk, 1)?);
+    run_mtools(program, &image, arguments).map(drop)
+}
+
+fn run_mtools(program: &str, image: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program)
-        .args(["-i", &image])
+        .args(["-i", image])
         .args(arguments)
         .env("MTOOLS_SKIP_CHECK", "1")
         .output()
@@ -53,7 +58,92 @@ fn mtools(program: &str, disk: &Path, arguments: &[&str]) -> Result<()> {
         "{program} {arguments:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The ESP of a qcow2 disk as a file of its own, to be changed and put back.
+#[derive(Debug)]
+pub struct Esp {
+    disk: PathBuf,
+    file: PathBuf,
+}
+
+impl Esp {
+    /// Copies the ESP of `disk` to `file`.
+    ///
+    /// # Errors
+    /// When qemu-img cannot.
+    pub fn of_overlay(disk: &Path, file: &Path) -> Result<Self> {
+        let esp = Self { disk: disk.to_owned(), file: file.to_owned() };
+        esp.convert(&["-O", "raw", "--image-opts", &esp.place(), &file.display().to_string()])?;
+        Ok(esp)
+    }
+
+    /// Where it is on the disk: the first partition.
+    fn place(&self) -> String {
+        format!(
+            "driver=raw,offset={MIB},size={ESP_BYTES},file.driver=qcow2,file.file.driver=file,\
+             file.file.filename={}",
+            self.disk.display()
+        )
+    }
+
+    fn convert(&self, arguments: &[&str]) -> Result<()> {
+        let output = Command::new("qemu-img")
+            .arg("convert")
+            .args(arguments)
+            .output()
+            .context("cannot run qemu-img: run setup/install-dependencies")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "qemu-img convert {arguments:?}: {said}");
+        Ok(())
+    }
+
+    /// Writes it to the disk.
+    ///
+    /// # Errors
+    /// When qemu-img cannot.
+    pub fn put_back(&self) -> Result<()> {
+        let file = self.file.display().to_string();
+        self.convert(&["-n", "-f", "raw", "--target-image-opts", &file, &self.place()])?;
+        Ok(std::fs::remove_file(&self.file)?)
+    }
+
+    /// Names in a folder.
+    ///
+    /// # Errors
+    /// When mtools finds no such folder.
+    pub fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let image = self.file.display().to_string();
+        let listed = run_mtools("mdir", &image, &["-b", &format!("::{folder}")])?;
+        let name = |line: &str| line.trim_end_matches('/').rsplit('/').next().map(str::to_owned);
+        Ok(listed.lines().filter_map(name).collect())
+    }
+
+    /// Makes a folder and those above it.
+    ///
+    /// # Errors
+    /// When mtools cannot.
+    pub fn make_folder(&self, folder: &str) -> Result<()> {
+        let image = self.file.display().to_string();
+        let ends = folder.match_indices('/').map(|(end, _)| end).chain([folder.len()]);
+        for end in ends {
+            let (above, name) = folder[..end].rsplit_once('/').unwrap_or(("", &folder[..end]));
+            if !self.list(above)?.iter().any(|found| found == name) {
+                run_mtools("mmd", &image, &[&format!("::{}", &folder[..end])])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a file.
+    ///
+    /// # Errors
+    /// When mtools cannot.
+    pub fn write(&self, file: &str, from: &Path) -> Result<()> {
+        let (from, image) = (from.display().to_string(), self.file.display().to_string());
+        run_mtools("mcopy", &image, &["-n", "-o", &from, &format!("::{file}")]).map(drop)
+    }
 }
 
 /// Flips one bit of a file.

@@ -71,9 +71,13 @@ impl SharedNetworkCard {
 pub struct Hardware {
     /// What a reset does.
     pub on_reset: OnReset,
-    /// The node's settings, handed over as the SMBIOS string that systemd takes for the
-    /// credential `slipway.settings`.
+    /// The node's settings, handed over as an SMBIOS string of systemd's form for the credential
+    /// `slipway.settings`.
     pub settings: Option<String>,
+    /// Strings of SMBIOS that the host gives beside the settings.
+    pub smbios: Vec<String>,
+    /// Items of fw_cfg, by name, that the host gives.
+    pub fw_cfg: Vec<(String, String)>,
     /// What the firmware says that the machine is in; without it, QEMU.
     pub cloud: Option<Cloud>,
     /// A disk with the label `cidata`, as clouds attach it.
@@ -115,6 +119,13 @@ impl Hardware {
             let file = folder.join("smbios");
             fs::write(&file, format!("io.systemd.credential:slipway.settings={settings}"))?;
             add(["-smbios", &format!("type=11,path={}", file.display())]);
+        }
+        for string in &self.smbios {
+            add(["-smbios", &format!("type=11,value={}", string.replace(',', ",,"))]);
+        }
+        for (name, value) in &self.fw_cfg {
+            let value = value.replace(',', ",,");
+            add(["-fw_cfg", &format!("name={name},string={value}")]);
         }
         if let Some(cloud) = self.cloud {
             add(["-smbios", cloud.smbios()]);

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use contract::Digest;
 
+use crate::esp::Esp;
 use crate::machine::{self, Hardware, Machine};
 use crate::{BLESSED, BOOT_SECONDS, artefacts};
 
@@ -23,6 +24,25 @@ pub fn start(name: &str, release: &Path, hardware: impl Into<Hardware>) -> Resul
     let ready = folder(release)?;
     let own = own_folder(name, &ready)?;
     machine::overlay(&ready.join("disk.qcow2"), "qcow2", &own)?;
+    Machine::power_on(&own, hardware)
+}
+
+/// As [`start`], after `change` has changed the ESP of the machine's own disk.
+///
+/// # Errors
+/// As [`start`], and those of `change`.
+pub fn start_with_esp(
+    name: &str,
+    release: &Path,
+    hardware: impl Into<Hardware>,
+    change: impl FnOnce(&Esp) -> Result<()>,
+) -> Result<Machine> {
+    let ready = folder(release)?;
+    let own = own_folder(name, &ready)?;
+    machine::overlay(&ready.join("disk.qcow2"), "qcow2", &own)?;
+    let esp = Esp::of_overlay(&own.join("disk.qcow2"), &own.join("esp.raw"))?;
+    change(&esp)?;
+    esp.put_back()?;
     Machine::power_on(&own, hardware)
 }
 

@@ -79,7 +79,7 @@ pub enum OperatorRequest {
 pub struct Places {
     /// Folder in memory for metadata that is being read.
     pub scratch: PathBuf,
-    /// systemd's folder of credentials for this service, when there is one.
+    /// Folder with the machine's credential, when one is looked for.
     pub credentials: Option<PathBuf>,
     /// The metadata service of the cloud that the machine is in.
     pub metadata: Option<MetadataService>,

@@ -21,6 +21,7 @@ use crate::effects::{BootedSlot, SeedError, StateStore};
 
 mod changes;
 mod cloud;
+mod firmware;
 mod hostname;
 mod keeper;
 mod kubelet;
@@ -30,6 +31,7 @@ mod sources;
 
 pub use changes::changed_fields;
 pub use cloud::{Cloud, MetadataError, MetadataService};
+pub use firmware::{CREDENTIALS, FirmwareError, take_credential};
 pub use hostname::{HostNameError, apply_hostname};
 pub use keeper::{Keeper, Lack, LackKind, Taken};
 pub use render::{ConfigureError, RuntimeFolders, Unit, affected, configure_kubelet, render};
@@ -84,6 +86,9 @@ pub enum SettingsError {
     /// The credential is there and cannot be read.
     #[error("cannot read the credential {CREDENTIAL}")]
     Credential(#[source] io::Error),
+    /// The machine gives a credential that cannot be taken.
+    #[error("the credential {CREDENTIAL} cannot be taken: {0}: correct it, and restart the node")]
+    Refused(String),
     /// The seed disk is there and cannot be read.
     #[error("cannot read the seed disk")]
     Seed(#[source] SeedError),

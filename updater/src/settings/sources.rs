@@ -1,10 +1,10 @@
 //! Where settings come from when a slot has none.
 //!
-//! In: systemd's credentials folder, a seed disk. Out: checked settings and their
+//! In: the folder with the machine's credential, a seed disk. Out: checked settings and their
 //! [`Origin`]. Clouds are asked by [`MetadataService`](super::MetadataService), once the network
-//! is up. A virtual machine gets the credential as an SMBIOS string of type 11,
-//! `io.systemd.credential:slipway.settings=…` (or `io.systemd.credential.binary:…` in Base64);
-//! the seed disk is one of cloud-init's NoCloud form, whose `user-data` starts with
+//! is up. A virtual machine gives the credential as an SMBIOS string of type 11,
+//! `io.systemd.credential:slipway.settings=…` (or `io.systemd.credential.binary:…` in Base64), or by
+//! QEMU's fw_cfg, see [`take_credential`](super::take_credential); the seed disk is one of cloud-init's NoCloud form, whose `user-data` starts with
 //! [`USER_DATA_MARK`] and goes on with the settings. **Invariant:** the credential goes first,
 //! and each source is read up to the bound of settings and no further.
 
@@ -19,6 +19,8 @@ use crate::effects::seed::read_bounded;
 
 /// Name of the credential.
 pub const CREDENTIAL: &str = "slipway.settings";
+/// Beside it, or in its place: why it cannot be taken.
+pub(super) const REFUSAL: &str = "refusal";
 /// First line of user data that are for Slipway.
 pub const USER_DATA_MARK: &str = "#slipway-settings";
 /// Longest user data that are read: settings, with the mark and its line end on top.
@@ -30,7 +32,7 @@ pub(super) const MAX_USER_DATA_BYTES: usize =
 pub enum Origin {
     /// The state partition.
     Kept,
-    /// A credential of systemd.
+    /// The machine's credential.
     Credential,
     /// A seed disk.
     SeedDisk,
@@ -51,7 +53,7 @@ impl fmt::Display for Origin {
 
 /// What can give settings.
 pub struct Sources<'a> {
-    /// Value of `$CREDENTIALS_DIRECTORY`, when it is set.
+    /// Folder with the machine's credential, when one is looked for.
     pub credentials: Option<PathBuf>,
     /// The seed disk.
     pub seed: &'a dyn SeedDisk,
@@ -63,9 +65,7 @@ impl Sources<'_> {
     /// # Errors
     /// [`SettingsError`] when a source is there and cannot be read, or is refused.
     pub fn first(&self) -> Result<Option<(NodeSettings, Origin)>, SettingsError> {
-        let path = self.credentials.as_ref().map(|folder| folder.join(CREDENTIAL));
-        let credential = path.as_deref().map_or(Ok(None), read_bounded);
-        let (given, origin) = match credential.map_err(SettingsError::Credential)? {
+        let (given, origin) = match self.credential()? {
             Some(bytes) => (bytes, Origin::Credential),
             None => match self.seed.user_data().map_err(SettingsError::Seed)? {
                 Some(bytes) => (behind_mark(&bytes, Origin::SeedDisk)?.to_vec(), Origin::SeedDisk),
@@ -73,6 +73,15 @@ impl Sources<'_> {
             },
         };
         settings_of(given, origin).map(|settings| Some((settings, origin)))
+    }
+
+    fn credential(&self) -> Result<Option<Vec<u8>>, SettingsError> {
+        let Some(folder) = &self.credentials else { return Ok(None) };
+        let read = |name| read_bounded(&folder.join(name)).map_err(SettingsError::Credential);
+        if let Some(reason) = read(REFUSAL)? {
+            return Err(SettingsError::Refused(String::from_utf8_lossy(&reason).into_owned()));
+        }
+        read(CREDENTIAL)
     }
 }
 

@@ -41,11 +41,13 @@ pub enum Rule {
     Unexplained,
     /// A program that the manifest does not give by its full name.
     UnlistedExecutable,
+    /// A unit that takes a credential from outside.
+    CredentialImport,
 }
 
 impl Rule {
     /// Every rule, in the order of the report.
-    pub const ALL: [Rule; 11] = [
+    pub const ALL: [Rule; 12] = [
         Rule::Shell,
         Rule::Interpreter,
         Rule::PackageManager,
@@ -57,6 +59,7 @@ impl Rule {
         Rule::UnresolvedLink,
         Rule::Unexplained,
         Rule::UnlistedExecutable,
+        Rule::CredentialImport,
     ];
 
     /// The name in manifests and reports.
@@ -73,6 +76,7 @@ impl Rule {
             Rule::UnresolvedLink => "unresolved-link",
             Rule::Unexplained => "unexplained",
             Rule::UnlistedExecutable => "unlisted-executable",
+            Rule::CredentialImport => "credential-import",
         }
     }
 }

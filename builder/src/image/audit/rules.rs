@@ -5,7 +5,7 @@ use std::io::Read;
 use super::names::forbidden;
 use super::{AuditError, Finding, Rule};
 use crate::formats::tree::{Content, Entry, Node, TreePath};
-use crate::image::compose::{Composed, candidates, elf};
+use crate::image::compose::{Composed, candidates, credentials, elf};
 
 /// Folders that the node fills at run time; links into them cannot be resolved here.
 const RUNTIME_FOLDERS: [&str; 5] = ["dev", "proc", "run", "sys", "var"];
@@ -33,6 +33,9 @@ pub fn findings(composed: &Composed) -> Result<Vec<Finding>, AuditError> {
             Node::File(content) => {
                 let read = |source| AuditError::Read { path: path.clone(), source };
                 check_file(composed, path, entry, content, &mut report).map_err(read)?;
+                if credentials::is_unit(path) {
+                    check_unit(content, &mut report).map_err(read)?;
+                }
             }
             _ => {}
         }
@@ -108,6 +111,19 @@ fn check_file(
     Ok(())
 }
 
+/// What a unit takes from outside the image.
+fn check_unit(content: &Content, report: &mut impl FnMut(Rule, String)) -> std::io::Result<()> {
+    match credentials::text_of(content)? {
+        Some(text) => {
+            for line in credentials::imports(&text) {
+                report(Rule::CredentialImport, format!("says `{}`", line.trim()));
+            }
+        }
+        None => report(Rule::CredentialImport, "cannot be read as a unit".into()),
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::audit;
@@ -179,6 +195,20 @@ mod tests {
         let mut entry = file(b"x", 0o644);
         entry.origin = Origin::default();
         assert_eq!(found(entry), [Rule::Unexplained]);
+    }
+
+    #[test]
+    fn an_import_of_a_credential_is_found_in_units_alone() {
+        let found = |name, text: &[u8]| {
+            let composed = composed(vec![(name, file(text, 0o644))]);
+            findings(&composed).unwrap().into_iter().map(|finding| finding.rule).collect::<Vec<_>>()
+        };
+        let drop_in = "etc/systemd/system/x.service.d/10-x.conf";
+        let text = b"[Service]\nImportCredential=sysctl.*\n";
+        assert_eq!(found(drop_in, text), [Rule::CredentialImport]);
+        assert_eq!(found("usr/share/doc/x.service", text), []);
+        assert_eq!(found(drop_in, b"[Service]\n#ImportCredential=x\n"), []);
+        assert_eq!(found(drop_in, b"\xff"), [Rule::CredentialImport]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::composer::{Composed, Composer};
-use super::{ComposeError, Packages, closure, generated, modules, part, units};
+use super::{ComposeError, Packages, closure, credentials, generated, modules, part, units};
 use crate::formats::tree::{Content, Entry, Node, Origin, TreePath};
 use crate::manifest::Manifest;
 
@@ -25,5 +25,6 @@ pub fn compose(manifest: &Manifest, packages: &Packages) -> Result<Composed, Com
     closure::add_libraries(&mut composer)?;
     part::set_modes(&mut composer, &parts)?;
     units::enable(&mut composer, &parts)?;
+    credentials::cut(&mut composer)?;
     Ok(composer.finish())
 }

@@ -5,6 +5,7 @@
 
 mod closure;
 mod composer;
+pub mod credentials;
 pub mod elf;
 mod error;
 mod generated;
@@ -99,6 +100,7 @@ pub fn compose_root(
     closure::add_libraries(&mut composer)?;
     part::set_modes(&mut composer, &manifest.parts)?;
     units::enable(&mut composer, &manifest.parts)?;
+    credentials::cut(&mut composer)?;
     Ok(composer.finish())
 }
 

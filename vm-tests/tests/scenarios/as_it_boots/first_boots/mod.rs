@@ -5,6 +5,7 @@
 //! [`vm_tests::ready`].
 
 mod first_boot_makes_slot_b_and_state;
+mod foreign_words_have_no_effect;
 mod node_has_what_updates_need;
 mod pod_answers_without_a_registry;
 mod root_cannot_be_written;
@@ -13,7 +14,7 @@ mod secure_boot_is_enforced;
 mod unsigned_module_does_not_load;
 
 use anyhow::Result;
-use vm_tests::machine::Machine;
+use vm_tests::machine::{Hardware, Machine};
 use vm_tests::{BLESSED, BOOT_SECONDS, image, isolation, ready};
 
 const NAME: &str = "first_boots_show_what_was_built";
@@ -36,7 +37,15 @@ fn scenario() -> Result<()> {
     println!("{:.0} s: blessed", machine.seconds());
 
     ready::keep(&machine.power_off(BOOT_SECONDS)?, &release)?;
-    let mut machine = ready::start(NAME, &release, node_has_what_updates_need::hardware())?;
+    let hardware = Hardware {
+        smbios: foreign_words_have_no_effect::smbios(),
+        fw_cfg: foreign_words_have_no_effect::fw_cfg(),
+        ..node_has_what_updates_need::hardware()
+    };
+    let mut machine = ready::start_with_esp(NAME, &release, hardware, |esp| {
+        foreign_words_have_no_effect::plant(esp, &release)
+    })?;
     first_boot_makes_slot_b_and_state::second(&mut machine, &first)?;
-    node_has_what_updates_need::shows(&mut machine)
+    node_has_what_updates_need::shows(&mut machine)?;
+    foreign_words_have_no_effect::shows(&mut machine)
 }

@@ -4,11 +4,12 @@
 //! the host's loopback can be reached.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use testbed::nginx::{self, Nginx};
 use vm_tests::BOOT_SECONDS;
 use vm_tests::machine::{HOST, Hardware, Machine, PROBE_PORT};
 
-const SETTINGS: &str = "/run/credentials/@system/slipway.settings";
+const SETTINGS: &str = "/run/slipway-credential/slipway.settings";
 /// What the console says of them, and what is wrong.
 const REFUSED: &str = "the settings from the credential slipway.settings are refused";
 const WRONG: &str = "unknown field `text`";
@@ -37,10 +38,11 @@ pub fn shows(machine: &mut Machine) -> Result<()> {
     let mounts = facts["mounts"].as_str().unwrap_or_default();
     let esp = mounts.lines().find(|line| line.contains(" /efi vfat rw,nosuid,nodev,noexec"));
     ensure!(esp.is_some(), "the ESP is not mounted:\n{mounts}");
-    let ukis = machine.ask("/list?path=/efi/EFI/Linux")?;
-    let first = ukis[0].as_str().context("the ESP has no UKI")?;
-    ensure!(ukis.as_array().map(Vec::len) == Some(1), "UKIs: {ukis}");
-    ensure!(first.starts_with("slipway-000001-a"), "UKIs: {ukis}");
+    let found = machine.ask("/list?path=/efi/EFI/Linux")?;
+    let names = found.as_array().context("the ESP has no folder of UKIs")?;
+    let mut ukis = names.iter().filter_map(Value::as_str).filter(|name| name.ends_with(".efi"));
+    let first = ukis.next().context("the ESP has no UKI")?;
+    ensure!(first.starts_with("slipway-000001-a") && ukis.next().is_none(), "UKIs: {found}");
 
     let trace = text(machine, &format!("/read?path={TRACE}"))?;
     let boot_id = facts["boot_id"].as_str().unwrap_or_default().replace('-', "");
