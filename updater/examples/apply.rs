@@ -165,7 +165,7 @@ impl Files {
         write("sys/block/dm-0/dm/name".into(), "root\n")?;
         write("sys/block/dm-0/dm/uuid".into(), "CRYPT-VERITY-\n")?;
         let (hash, label) = (RootHash::from([0; 32]), Slot::A.root_label());
-        let words = format!("roothash={hash} systemd.verity_root_data=PARTLABEL={label}\n");
+        let words = format!("roothash={hash} systemd.verity_root_data=/dev/disk/slipway/{label}\n");
         write("proc/cmdline".into(), &words)?;
         let boot_id = "00000000-0000-0000-0000-000000000000\n";
         write("proc/sys/kernel/random/boot_id".into(), boot_id)?;

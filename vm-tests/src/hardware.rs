@@ -78,6 +78,8 @@ pub struct Hardware {
     pub smbios: Vec<String>,
     /// Items of fw_cfg, by name, that the host gives.
     pub fw_cfg: Vec<(String, String)>,
+    /// More NVMe disks, as raw images; the guest cannot write to them.
+    pub other_disks: Vec<PathBuf>,
     /// What the firmware says that the machine is in; without it, QEMU.
     pub cloud: Option<Cloud>,
     /// A disk with the label `cidata`, as clouds attach it.
@@ -119,6 +121,13 @@ impl Hardware {
             let file = folder.join("smbios");
             fs::write(&file, format!("io.systemd.credential:slipway.settings={settings}"))?;
             add(["-smbios", &format!("type=11,path={}", file.display())]);
+        }
+        for (number, disk) in self.other_disks.iter().enumerate() {
+            let disk = fs::canonicalize(disk).with_context(|| format!("{}", disk.display()))?;
+            let drive =
+                format!("if=none,id=other{number},format=raw,snapshot=on,file={}", disk.display());
+            add(["-drive", &drive]);
+            add(["-device", &format!("nvme,serial=other{number},drive=other{number}")]);
         }
         for string in &self.smbios {
             add(["-smbios", &format!("type=11,value={}", string.replace(',', ",,"))]);

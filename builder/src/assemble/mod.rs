@@ -13,6 +13,7 @@ mod staging;
 
 use std::path::PathBuf;
 
+use contract::release::layout::DEVICES;
 use contract::{Component, ReleaseDocument, ReleaseVersion, RootHash};
 use tokio::task::yield_now;
 
@@ -152,7 +153,7 @@ fn components(prepared: &Prepared) -> Vec<Component> {
 pub fn slot_command_line(slot: contract::Slot, root_hash: &RootHash) -> String {
     format!(
         "root=/dev/mapper/root roothash={root_hash} \
-         systemd.verity_root_data=PARTLABEL={} systemd.verity_root_hash=PARTLABEL={} \
+         systemd.verity_root_data={DEVICES}/{} systemd.verity_root_hash={DEVICES}/{} \
          systemd.verity_root_options=panic-on-corruption rootfstype=erofs ro",
         slot.root_label(),
         slot.verity_label()

@@ -26,6 +26,10 @@ pub const STATE_LABEL: &str = "state";
 /// GPT type of the state partition (`var`).
 pub const STATE_TYPE: &str = "4d21b016-b534-45c2-a9fb-5c16e091fd2d";
 
+/// Folder in which a node's udev names the partitions of the disk that the loader came from, each by
+/// its PARTLABEL, and that disk itself as `disk`.
+pub const DEVICES: &str = "/dev/disk/slipway";
+
 /// Folder on the ESP that systemd-boot searches for UKIs.
 pub const ESP_UKI_DIR: &str = "EFI/Linux";
 

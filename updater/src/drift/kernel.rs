@@ -103,9 +103,10 @@ fn root_device(text: &str, devices: &Path, uuid: Option<Uuid>) -> DriftItem {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(MAX_MOUNTS_BYTES).read_to_string(&mut text)?;
-    Ok(text)
+    let mut found = Vec::new();
+    File::open(path)?.take(MAX_MOUNTS_BYTES).read_to_end(&mut found)?;
+    // Paths of pods are in it.
+    Ok(String::from_utf8_lossy(&found).into_owned())
 }
 
 #[cfg(test)]

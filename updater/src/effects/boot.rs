@@ -5,12 +5,15 @@
 //! really lies on its partitions; the command line alone is not believed. [`BootedSlot`] is made here
 //! only.
 
+mod disk;
+
 use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use contract::release::layout::DEVICES;
 use contract::{ReleaseVersion, RootHash, Slot, UkiName};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -170,12 +173,39 @@ pub enum BootFactsError {
         /// PARTLABELs below the root device.
         found: String,
     },
+    /// Two disks say that they are the one that the loader came from.
+    #[error(
+        "disks {0} both carry the EFI system partition that the loader came from: remove all but \
+         the node's own, a copy of a disk among them"
+    )]
+    SeveralDisks(String),
+    /// Something that the node needs is on another disk than its root.
+    #[error(
+        "{mount} is on disk {found}, but the root is on {disk}: remove the disk that is not the \
+         node's own"
+    )]
+    OtherDisk {
+        /// What is mounted.
+        mount: &'static str,
+        /// Where from.
+        found: String,
+        /// Disk of the root.
+        disk: String,
+    },
     /// The root does not say which release it is.
     #[error("the root's os-release has no IMAGE_VERSION: install a release that `slipway` made")]
     Version,
     /// The boot id is not one.
     #[error("the kernel's boot id is wrong")]
     BootId(#[from] InvalidBootId),
+}
+
+impl BootFactsError {
+    /// There is no such file.
+    fn is_absence(&self) -> bool {
+        let BootFactsError::Read { source, .. } = self else { return false };
+        source.kind() == io::ErrorKind::NotFound
+    }
 }
 
 impl BootFacts {
@@ -189,6 +219,7 @@ impl BootFacts {
         let boot_id = text(&system.join("proc/sys/kernel/random/boot_id"))?;
         let os_release = text(&system.join("usr/lib/os-release"))?;
         let disk = root_disk(&system.join("sys"), slot)?;
+        disk::check(system, &disk)?;
         Ok(Self {
             slot: BootedSlot(slot),
             root_hash,
@@ -208,9 +239,10 @@ fn parse_command_line(text: &str) -> Result<(Slot, RootHash), BootFactsError> {
     };
     let root_hash = last("roothash").and_then(|value| value.parse().ok());
     let root_hash = root_hash.ok_or(BootFactsError::CommandLine("roothash="))?;
-    let label = last("systemd.verity_root_data").and_then(|value| value.strip_prefix("PARTLABEL="));
-    let slot = Slot::ALL.into_iter().find(|slot| label == Some(slot.root_label().as_str()));
-    let missing = BootFactsError::CommandLine("systemd.verity_root_data=PARTLABEL=");
+    let device = last("systemd.verity_root_data").map(Path::new);
+    let of = |slot: &Slot| Path::new(DEVICES).join(slot.root_label());
+    let slot = Slot::ALL.into_iter().find(|slot| device == Some(&of(slot)));
+    let missing = BootFactsError::CommandLine("systemd.verity_root_data=/dev/disk/slipway/root-…");
     Ok((slot.ok_or(missing)?, root_hash))
 }
 
@@ -278,11 +310,16 @@ pub(super) fn names(folder: &Path) -> Result<Vec<String>, BootFactsError> {
 }
 
 pub(super) fn text(path: &Path) -> Result<String, BootFactsError> {
+    text_up_to(path, MAX_BYTES)
+}
+
+/// Paths of pods may be in it, so it need not be UTF-8.
+pub(super) fn text_up_to(path: &Path, bytes: u64) -> Result<String, BootFactsError> {
     let read = |source| BootFactsError::Read { path: path.to_owned(), source };
-    let mut text = String::new();
+    let mut found = Vec::new();
     let file = fs::File::open(path).map_err(read)?;
-    file.take(MAX_BYTES).read_to_string(&mut text).map_err(read)?;
-    Ok(text)
+    file.take(bytes).read_to_end(&mut found).map_err(read)?;
+    Ok(String::from_utf8_lossy(&found).into_owned())
 }
 
 #[cfg(test)]
@@ -304,7 +341,8 @@ mod tests {
         let system = folder.path();
         let words = format!(
             "root=/dev/mapper/root roothash={HASH} \
-             systemd.verity_root_data=PARTLABEL=root-b systemd.verity_root_hash=PARTLABEL=verity-b"
+             systemd.verity_root_data=/dev/disk/slipway/root-b \
+             systemd.verity_root_hash=/dev/disk/slipway/verity-b"
         );
         write(&system.join("proc/cmdline"), &words);
         let boot_id = "8e8a4a7c-5a43-4f5c-9d0e-4a3b8b1b2c3d\n";
@@ -321,6 +359,7 @@ mod tests {
                 symlink(&device, system.join("sys/class/block").join(&name)).unwrap();
             }
         }
+        write(&system.join("proc/1/mountinfo"), "");
         for (device, name) in [("dm-0", "crypt"), ("dm-1", "root")] {
             let device = system.join("sys/block").join(device);
             write(&device.join("dm/name"), &format!("{name}\n"));
@@ -360,7 +399,7 @@ mod tests {
 
     #[test]
     fn the_last_of_two_root_hashes_counts_as_for_systemd() {
-        let label = "systemd.verity_root_data=PARTLABEL=root-a";
+        let label = "systemd.verity_root_data=/dev/disk/slipway/root-a";
         let other = HASH.replace('e', "f");
         let (slot, hash) =
             parse_command_line(&format!("roothash={HASH} {label} roothash={other}\n")).unwrap();

@@ -104,8 +104,7 @@ impl DiskSlots {
         }
         self.linked(label).ok_or_else(|| {
             let disk = &self.disk;
-            let text =
-                format!("disk {disk} has no partition {label}: see `/dev/disk/by-partlabel`");
+            let text = format!("disk {disk} has no partition {label}: see `/dev/disk/slipway`");
             io::Error::new(io::ErrorKind::NotFound, text)
         })
     }
@@ -113,7 +112,7 @@ impl DiskSlots {
     /// The same as udev read it from the partition table: of partitions that were added to a
     /// disk in use, as the first boot does, the kernel knows no names.
     fn linked(&self, label: &str) -> Option<PathBuf> {
-        let device = fs::canonicalize(self.dev.join("disk/by-partlabel").join(label)).ok()?;
+        let device = fs::canonicalize(self.dev.join("disk/slipway").join(label)).ok()?;
         let name = device.file_name()?;
         let own = self.sys.join(&self.disk).join(name).join("partition").exists();
         own.then(|| self.dev.join(name))
@@ -352,7 +351,7 @@ mod tests {
         let target = slots.booted.target();
         let uevent = folder.path().join("sys/class/block/vdb/vdb3/uevent");
         fs::write(uevent, "DEVNAME=vdb3\n").unwrap();
-        let labels = folder.path().join("dev/disk/by-partlabel");
+        let labels = folder.path().join("dev/disk/slipway");
         fs::create_dir_all(&labels).unwrap();
         std::os::unix::fs::symlink("../../vda3", labels.join("root-b")).unwrap();
         let block = [7; BLOCK];

@@ -47,10 +47,13 @@ fn seconds(time: SystemTime) -> Option<u64> {
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
-/// Size in bytes of each partition by its label.
+/// Size in bytes of each partition of the node's disk by its label.
 fn partitions() -> Value {
     let mut found = serde_json::Map::new();
-    for entry in fs::read_dir("/dev/disk/by-partlabel").into_iter().flatten().flatten() {
+    for entry in fs::read_dir("/dev/disk/slipway").into_iter().flatten().flatten() {
+        if entry.file_name() == "disk" {
+            continue;
+        }
         let device = fs::canonicalize(entry.path()).unwrap_or_default();
         let device = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let sectors = text(&format!("/sys/class/block/{device}/size"));

@@ -4,6 +4,7 @@
 //! The disk after the first boot is the one that other scenarios start from, see
 //! [`vm_tests::ready`].
 
+mod another_disk_takes_no_part;
 mod first_boot_makes_slot_b_and_state;
 mod foreign_words_have_no_effect;
 mod node_has_what_updates_need;
@@ -15,7 +16,7 @@ mod unsigned_module_does_not_load;
 
 use anyhow::Result;
 use vm_tests::machine::{Hardware, Machine};
-use vm_tests::{BLESSED, BOOT_SECONDS, image, isolation, ready};
+use vm_tests::{BLESSED, BOOT_SECONDS, artefacts, image, isolation, ready};
 
 const NAME: &str = "first_boots_show_what_was_built";
 
@@ -37,7 +38,10 @@ fn scenario() -> Result<()> {
     println!("{:.0} s: blessed", machine.seconds());
 
     ready::keep(&machine.power_off(BOOT_SECONDS)?, &release)?;
+    let hostile = artefacts().join(format!("{NAME}-hostile.raw"));
+    another_disk_takes_no_part::make(&hostile)?;
     let hardware = Hardware {
+        other_disks: vec![hostile],
         smbios: foreign_words_have_no_effect::smbios(),
         fw_cfg: foreign_words_have_no_effect::fw_cfg(),
         ..node_has_what_updates_need::hardware()
@@ -47,5 +51,6 @@ fn scenario() -> Result<()> {
     })?;
     first_boot_makes_slot_b_and_state::second(&mut machine, &first)?;
     node_has_what_updates_need::shows(&mut machine)?;
+    another_disk_takes_no_part::shows(&mut machine)?;
     foreign_words_have_no_effect::shows(&mut machine)
 }
