@@ -12,6 +12,7 @@ pub mod hardware;
 pub mod image;
 pub mod isolation;
 pub mod joined;
+pub mod listening;
 mod lost_timer;
 pub mod machine;
 pub mod member;

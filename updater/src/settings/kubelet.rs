@@ -2,7 +2,7 @@
 //!
 //! In: the parts `kubernetes` and `registries` of the settings. Out: files in one folder in
 //! memory, that `kubelet.service` names: arguments, a drop-in over the image's
-//! `KubeletConfiguration`, the cluster's authority, the kubeconfig with which a new node asks for
+//! `KubeletConfiguration` with what differs in a cluster and by the machine's size, the cluster's authority, the kubeconfig with which a new node asks for
 //! its certificate, where that names them the certificate and key for it, and passwords of
 //! registries. Without a cluster kubelet runs its static pods alone.
 //!
@@ -33,14 +33,73 @@ const LOGINS: &str = "10-slipway-registries.json";
 /// In `RuntimeDirectory=` of `kubelet.service`: gone when kubelet stops.
 const KUBECONFIG: &str = "/run/kubelet/kubeconfig";
 
+/// What the machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Capacity {
+    /// Processors.
+    pub processors: u64,
+    /// Bytes of memory.
+    pub memory: u64,
+}
+
+impl Capacity {
+    /// Of the machine that this program runs on.
+    pub fn of_this_machine() -> Self {
+        let memory = rustix::system::sysinfo();
+        let unit = u64::from(memory.mem_unit);
+        Self {
+            processors: std::thread::available_parallelism().map_or(1, |many| many.get() as u64),
+            memory: memory.totalram.saturating_mul(unit),
+        }
+    }
+
+    /// What kubelet and containerd keep of it unless the settings say more: the shares that Google
+    /// Kubernetes Engine keeps
+    /// (<https://cloud.google.com/kubernetes-engine/docs/concepts/plan-node-sizes>).
+    fn reserved(self) -> BTreeMap<String, String> {
+        let steps = [(1000, 600), (1000, 100), (2000, 50)];
+        let thousandths = shared(self.processors.saturating_mul(1000), &steps, 25);
+        const GIB: u64 = 1024;
+        let mebibytes = self.memory >> 20;
+        let kept = match mebibytes < GIB {
+            true => 255.min(mebibytes / 4),
+            false => {
+                let steps = [(4 * GIB, 2500), (4 * GIB, 2000), (8 * GIB, 1000), (112 * GIB, 600)];
+                shared(mebibytes, &steps, 200)
+            }
+        };
+        BTreeMap::from([
+            ("cpu".to_owned(), format!("{thousandths}m")),
+            ("memory".to_owned(), format!("{kept}Mi")),
+        ])
+    }
+}
+
+/// Of the first part of `amount` so many ten-thousandths, of the next so many, and of what is left
+/// `rest`.
+fn shared(amount: u64, steps: &[(u64, u64)], rest: u64) -> u64 {
+    let mut left = amount;
+    let mut sum = 0;
+    for (length, share) in steps {
+        let part = left.min(*length);
+        sum += part * share;
+        left -= part;
+    }
+    (sum + left * rest) / 10_000
+}
+
 /// Files by name.
-pub(super) fn files(folder: &Path, settings: &Settings) -> BTreeMap<String, String> {
+pub(super) fn files(
+    folder: &Path,
+    settings: &Settings,
+    capacity: Capacity,
+) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     let path = |name: &str| folder.join(name).display().to_string();
     let mut add = |name: &str, text| files.insert(name.to_owned(), text);
     if let Some(cluster) = &settings.kubernetes {
         add(ENVIRONMENT, environment(folder, cluster));
-        add(CONFIGURATION, text(&configuration(cluster, &path(AUTHORITY))));
+        add(CONFIGURATION, text(&configuration(cluster, &path(AUTHORITY), capacity)));
         add(AUTHORITY, cluster.certificate_authority.clone());
         let user = match &cluster.bootstrap {
             None => json!({}),
@@ -84,8 +143,9 @@ fn environment(folder: &Path, settings: &KubernetesSettings) -> String {
     format!("KUBELET_ARGUMENTS={}\n", arguments.join(" "))
 }
 
+/// What differs from the image's own configuration.
 /// <https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/>
-fn configuration(settings: &KubernetesSettings, authority: &str) -> Value {
+fn configuration(settings: &KubernetesSettings, authority: &str, capacity: Capacity) -> Value {
     let taints: Vec<Value> = settings
         .taints
         .iter()
@@ -96,7 +156,6 @@ fn configuration(settings: &KubernetesSettings, authority: &str) -> Value {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "authentication": {
-            "anonymous": {"enabled": false},
             "webhook": {"enabled": true},
             "x509": {"clientCAFile": authority},
         },
@@ -104,7 +163,6 @@ fn configuration(settings: &KubernetesSettings, authority: &str) -> Value {
         "clusterDNS": settings.cluster_dns,
         "clusterDomain": settings.cluster_domain,
         "enableServer": true,
-        "enableSystemLogQuery": true,
         "maxPods": kubelet.max_pods,
         // Without it, one signal that is given turns all others off.
         "mergeDefaultEvictionSettings": true,
@@ -119,7 +177,13 @@ fn configuration(settings: &KubernetesSettings, authority: &str) -> Value {
         }
     };
     set("systemReserved", json!(kubelet.system_reserved));
-    set("kubeReserved", json!(kubelet.kube_reserved));
+    let mut kube_reserved = capacity.reserved();
+    kube_reserved.extend(kubelet.kube_reserved.clone());
+    set("kubeReserved", json!(kube_reserved));
+    set("podPidsLimit", json!(kubelet.pod_pids_limit));
+    set("seccompDefault", json!(kubelet.seccomp_default));
+    set("enableSystemLogHandler", json!(kubelet.system_logs));
+    set("enableSystemLogQuery", json!(kubelet.system_logs));
     set("evictionHard", json!(kubelet.eviction_hard));
     set("containerLogMaxSize", json!(kubelet.container_log_max_size));
     set("containerLogMaxFiles", json!(kubelet.container_log_max_files));
@@ -144,6 +208,8 @@ fn bootstrap(settings: &KubernetesSettings, authority: &str, user: &Value) -> Va
 mod tests {
     use super::*;
 
+    const MACHINE: Capacity = Capacity { processors: 2, memory: 8 << 30 };
+
     fn settings(more: &str) -> Settings {
         let text = format!(
             r#"{{"schema": 1, "kubernetes": {{"server": "https://10.0.2.2:6443",
@@ -154,7 +220,8 @@ mod tests {
 
     #[test]
     fn without_a_cluster_there_are_passwords_of_registries_at_most() {
-        let files = |text| files(Path::new("/run/x"), &serde_json::from_str(text).unwrap());
+        let files =
+            |text| files(Path::new("/run/x"), &serde_json::from_str(text).unwrap(), MACHINE);
         assert!(files(r#"{"schema": 1}"#).is_empty());
         let files = files(
             r#"{"schema": 1,
@@ -172,7 +239,7 @@ mod tests {
                "labels": {"example.com/tenant": "blue", "tier": "x"},
                "kubelet": {"maxPods": 20, "evictionHard": {"memory.available": "5%"}}"#,
         );
-        let files = files(Path::new("/run/x"), &settings);
+        let files = files(Path::new("/run/x"), &settings, MACHINE);
         let environment = &files[ENVIRONMENT];
         assert_eq!(
             environment,
@@ -194,17 +261,51 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_from_pods_grows_with_the_machine() {
+        let kept = |processors, mebibytes: u64| {
+            let reserved = Capacity { processors, memory: mebibytes << 20 }.reserved();
+            (reserved["cpu"].clone(), reserved["memory"].clone())
+        };
+        let is = |cpu: &str, memory: &str| (cpu.to_owned(), memory.to_owned());
+        assert_eq!(kept(1, 512), is("60m", "128Mi"));
+        assert_eq!(kept(2, 1023), is("70m", "255Mi"));
+        assert_eq!(kept(2, 4096), is("70m", "1024Mi"));
+        assert_eq!(kept(4, 16 * 1024), is("80m", "2662Mi"));
+        assert_eq!(kept(64, 256 * 1024), is("230m", "12165Mi"));
+    }
+
+    #[test]
+    fn what_the_settings_say_counts_more_than_the_image_and_the_machine() {
+        let of = |more: &str| -> Value {
+            let files = files(Path::new("/run/x"), &settings(more), MACHINE);
+            serde_json::from_str(&files[CONFIGURATION]).unwrap()
+        };
+        let unsaid = of("");
+        assert_eq!(unsaid["kubeReserved"], json!({"cpu": "70m", "memory": "1843Mi"}));
+        for field in ["podPidsLimit", "seccompDefault", "enableSystemLogHandler"] {
+            assert_eq!(unsaid.get(field), None, "{field} is the image's");
+        }
+        let said = of(r#", "kubelet": {"kubeReserved": {"memory": "1Gi"}, "podPidsLimit": 100,
+                "seccompDefault": false, "systemLogs": true}"#);
+        assert_eq!(said["kubeReserved"], json!({"cpu": "70m", "memory": "1Gi"}));
+        assert_eq!(said["podPidsLimit"], 100);
+        assert_eq!(said["seccompDefault"], false);
+        assert_eq!(said["enableSystemLogHandler"], true);
+        assert_eq!(said["enableSystemLogQuery"], true);
+    }
+
+    #[test]
     fn what_a_node_bootstraps_with_is_in_one_file_only() {
         let token = r#"{"token": "SECRET"}"#;
         let certificate = r#"{"clientCertificate": {"certificate": "PUBLIC", "key": "SECRET"}}"#;
         for (bootstrap, holds) in [(token, BOOTSTRAP), (certificate, BOOTSTRAP_KEY)] {
             let settings = settings(&format!(r#", "bootstrap": {bootstrap}"#));
-            for (name, text) in files(Path::new("/run/x"), &settings) {
+            for (name, text) in files(Path::new("/run/x"), &settings, MACHINE) {
                 assert_eq!(text.contains("SECRET"), name == holds, "{name}");
             }
         }
         let settings_with_it = settings(&format!(r#", "bootstrap": {certificate}"#));
-        let files_with_it = files(Path::new("/run/x"), &settings_with_it);
+        let files_with_it = files(Path::new("/run/x"), &settings_with_it, MACHINE);
         let bootstrap: Value = serde_json::from_str(&files_with_it[BOOTSTRAP]).unwrap();
         let user = json!({
             "client-certificate": "/run/x/10-slipway-bootstrap.crt",
@@ -212,7 +313,7 @@ mod tests {
         });
         assert_eq!(bootstrap["users"][0]["user"], user);
         assert_eq!(files_with_it[BOOTSTRAP_CERTIFICATE], "PUBLIC");
-        let without = files(Path::new("/run/x"), &settings(""));
+        let without = files(Path::new("/run/x"), &settings(""), MACHINE);
         let bootstrap: Value = serde_json::from_str(&without[BOOTSTRAP]).unwrap();
         assert_eq!(bootstrap["users"][0]["user"], json!({}));
     }

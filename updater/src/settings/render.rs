@@ -11,9 +11,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use contract::node::settings::{Interface, RegistrySettings, Settings};
+use contract::node::settings::{Interface, NetworkSettings, RegistrySettings, Settings};
 
-use super::kubelet::{self, KUBELET_FOLDER};
+use super::kubelet::{self, Capacity, KUBELET_FOLDER};
 use super::registries::{self, REGISTRIES_FOLDER};
 use super::{NodeSettings, SettingsError, Sources, present};
 use crate::effects::{BootedSlot, StateStore};
@@ -65,6 +65,9 @@ struct FileModes {
 pub struct RuntimeFolders {
     /// `/run/systemd/network`.
     pub network: PathBuf,
+    /// `/run/systemd/network/50-dhcp.network.d`: over the image's file for all interfaces that are not
+    /// in the settings.
+    pub dhcp: PathBuf,
     /// `/run/systemd/timesyncd.conf.d`.
     pub time: PathBuf,
     /// [`KUBELET_FOLDER`].
@@ -79,6 +82,7 @@ impl Default for RuntimeFolders {
     fn default() -> Self {
         Self {
             network: "/run/systemd/network".into(),
+            dhcp: "/run/systemd/network/50-dhcp.network.d".into(),
             time: "/run/systemd/timesyncd.conf.d".into(),
             kubelet: KUBELET_FOLDER.into(),
             cni: CNI_FOLDER.into(),
@@ -91,7 +95,7 @@ impl Default for RuntimeFolders {
 fn wanted<'a>(
     folders: &'a RuntimeFolders,
     settings: &Settings,
-) -> [(Unit, &'a Path, BTreeMap<String, String>); 3] {
+) -> [(Unit, &'a Path, BTreeMap<String, String>); 4] {
     let interfaces = settings.network.interfaces.iter().enumerate();
     let network = interfaces
         .map(|(index, interface)| (format!("{PREFIX}-{index:02}.network"), network_file(interface)))
@@ -104,10 +108,17 @@ fn wanted<'a>(
             BTreeMap::from([(format!("{PREFIX}.conf"), text)])
         }
     };
+    let dhcp = dhcp_file(&settings.network);
+    let dhcp = dhcp.map(|text| (format!("{PREFIX}.conf"), text)).into_iter().collect();
     [
         (Unit::Network, &folders.network, network),
+        (Unit::Network, &folders.dhcp, dhcp),
         (Unit::Time, &folders.time, time),
-        (Unit::Kubelet, &folders.kubelet, kubelet::files(&folders.kubelet, settings)),
+        (
+            Unit::Kubelet,
+            &folders.kubelet,
+            kubelet::files(&folders.kubelet, settings, Capacity::of_this_machine()),
+        ),
     ]
 }
 
@@ -123,7 +134,7 @@ pub fn render(folders: &RuntimeFolders, settings: &Settings) -> io::Result<Vec<U
     render_registries(&folders.registries, &settings.registries)?;
     let mut changed = Vec::new();
     for (unit, folder, files) in wanted(folders, settings) {
-        if align(folder, &files, unit.access())? {
+        if align(folder, &files, unit.access())? && !changed.contains(&unit) {
             changed.push(unit);
         }
     }
@@ -138,7 +149,8 @@ pub fn affected(folders: &RuntimeFolders, settings: &Settings) -> io::Result<Vec
     let mut affected = Vec::new();
     for (unit, folder, files) in wanted(folders, settings) {
         let has_others = names(folder, PREFIX)?.iter().any(|name| !files.contains_key(name));
-        if has_others || !are_there(folder, &files)? {
+        let is_affected = has_others || !are_there(folder, &files)?;
+        if is_affected && !affected.contains(&unit) {
             affected.push(unit);
         }
     }
@@ -215,16 +227,40 @@ pub fn configure_kubelet(
     pod_network::settle(&folders.cni, cluster).map_err(unwritten(&folders.cni))?;
     let settings = settings?;
     let settings = settings.as_ref().map(NodeSettings::settings);
-    let files = settings.map(|settings| kubelet::files(&folders.kubelet, settings));
+    let files = settings
+        .map(|settings| kubelet::files(&folders.kubelet, settings, Capacity::of_this_machine()));
     align(&folders.kubelet, &files.unwrap_or_default(), Unit::Kubelet.access())
         .map_err(unwritten(&folders.kubelet))?;
     let registries = settings.map_or(&[][..], |settings| &settings.registries);
     render_registries(&folders.registries, registries).map_err(unwritten(&folders.registries))
 }
 
+/// What the settings say of what DHCP and routers tell; nothing when they say nothing.
+fn dhcp_file(network: &NetworkSettings) -> Option<String> {
+    let yes = |is_yes| if is_yes { "yes" } else { "no" };
+    let mut text = String::new();
+    if let Some(advertisements) = network.router_advertisements {
+        text += &format!("[Network]\nIPv6AcceptRA={}\n", yes(advertisements));
+    }
+    for section in ["DHCPv4", "DHCPv6", "IPv6AcceptRA"] {
+        let domains = network.search_domains.map(|search| format!("UseDomains={}\n", yes(search)));
+        // Time comes from the servers of the settings, and from no other.
+        let has_time = !network.time_servers.is_empty() && section != "IPv6AcceptRA";
+        let time = has_time.then(|| "UseNTP=no\n".to_owned());
+        let lines: String = domains.into_iter().chain(time).collect();
+        if !lines.is_empty() {
+            text += &format!("[{section}]\n{lines}");
+        }
+    }
+    (!text.is_empty()).then_some(text)
+}
+
 fn network_file(interface: &Interface) -> String {
-    let mut text =
-        format!("[Match]\nName={}\nType=ether\nKind=!*\n\n[Network]\nDHCP=no\n", interface.pattern);
+    let mut text = format!(
+        "[Match]\nName={}\nType=ether\nKind=!*\n\n[Network]\nDHCP=no\nIPv6AcceptRA=no\nLLMNR=no\n\
+         MulticastDNS=no\n",
+        interface.pattern
+    );
     for address in &interface.addresses {
         text += &format!("Address={address}\n");
     }

@@ -178,6 +178,7 @@ fn folders(root: &Path) -> RuntimeFolders {
     RuntimeFolders {
         cni,
         network: root.join("network"),
+        dhcp: root.join("dhcp"),
         time: root.join("time"),
         kubelet: root.join("kubelet"),
         registries: root.join("registries"),
@@ -202,7 +203,8 @@ fn files_are_written_when_they_differ_and_removed_when_they_are_not_wanted() {
     let network = fs::read_to_string(folders.network.join("10-slipway-00.network")).unwrap();
     assert_eq!(
         network,
-        "[Match]\nName=en*\nType=ether\nKind=!*\n\n[Network]\nDHCP=no\nAddress=10.0.0.5/24\n\
+        "[Match]\nName=en*\nType=ether\nKind=!*\n\n[Network]\nDHCP=no\nIPv6AcceptRA=no\nLLMNR=no\n\
+         MulticastDNS=no\nAddress=10.0.0.5/24\n\
          Address=fd00::5/64\nGateway=10.0.0.1\nDNS=10.0.0.2\nDNS=10.0.0.3\n"
     );
     let time = fs::read_to_string(folders.time.join("10-slipway.conf")).unwrap();
@@ -214,8 +216,19 @@ fn files_are_written_when_they_differ_and_removed_when_they_are_not_wanted() {
     assert_eq!(render(&folders, &other_time).unwrap(), [Unit::Network, Unit::Time]);
     let left: Vec<_> = fs::read_dir(&folders.network).unwrap().collect();
     assert_eq!(left.len(), 1, "only the foreign file is left: {left:?}");
-    assert_eq!(render(&folders, &parsed("{}")).unwrap(), [Unit::Time]);
+    let dhcp = folders.dhcp.join("10-slipway.conf");
+    let text = fs::read_to_string(&dhcp).unwrap();
+    assert_eq!(text, "[DHCPv4]\nUseNTP=no\n[DHCPv6]\nUseNTP=no\n");
+    assert_eq!(render(&folders, &parsed("{}")).unwrap(), [Unit::Network, Unit::Time]);
+    assert!(!dhcp.exists());
     assert_eq!(render(&folders, &parsed("{}")).unwrap(), []);
+
+    let wary = parsed(r#"{"routerAdvertisements": false, "searchDomains": true}"#);
+    assert_eq!(render(&folders, &wary).unwrap(), [Unit::Network]);
+    let text = fs::read_to_string(&dhcp).unwrap();
+    let domains = |section: &str| text.contains(&format!("[{section}]\nUseDomains=yes\n"));
+    assert!(["DHCPv4", "DHCPv6", "IPv6AcceptRA"].into_iter().all(domains), "{text}");
+    assert!(text.starts_with("[Network]\nIPv6AcceptRA=no\n"), "{text}");
 }
 
 #[test]

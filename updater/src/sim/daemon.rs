@@ -35,6 +35,7 @@ fn folders(root: &Path) -> RuntimeFolders {
     let folder = |name: &str| root.join(name);
     RuntimeFolders {
         network: folder("network"),
+        dhcp: folder("dhcp"),
         time: folder("time"),
         kubelet: folder("kubelet"),
         cni: folder("cni"),

@@ -2,7 +2,7 @@
 //! shell to ask. Never part of an image that a release is made from.
 //!
 //! `probe serve` listens on port 9100; `probe hello` is the one program of the test pod's
-//! image and says on port 8080 that the pod is up; `print`, `write`, `variable` and `fill` are for
+//! image and says on port 8080 that the pod is up; `print`, `write`, `variable`, `fill` and `threads` are for
 //! tests inside a container; `install-network` is a network add-on; the others are what bad
 //! releases do.
 
@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         ["write", path, text] => pod::write(path, text),
         ["variable", name] => pod::variable(name),
         ["fill", mebibytes] => pod::fill(mebibytes),
+        ["threads", most] => pod::threads(most),
         _ => Err(std::io::Error::other("say `probe serve`, `probe hello` or what to do")),
     };
     match served {

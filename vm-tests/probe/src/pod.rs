@@ -3,9 +3,12 @@
 use std::env;
 use std::fs;
 use std::io::{Error, Result, Write, stdout};
+use std::thread;
 
 /// Longest text that is printed; what is read is a test's own.
 const MAX_BYTES: u64 = 1 << 20;
+/// Enough for a thread that sleeps.
+const STACK_BYTES: usize = 16 << 10;
 
 /// Prints a file.
 pub fn print(path: &str) -> Result<()> {
@@ -34,4 +37,23 @@ pub fn fill(mebibytes: &str) -> Result<()> {
     let taken = vec![1_u8; mebibytes << 20];
     println!("probe: took {} MiB", taken.len() >> 20);
     Ok(())
+}
+
+/// Starts so many threads, none of which ends; says how many there are when no more start, and waits.
+pub fn threads(most: &str) -> Result<()> {
+    let most: u32 = most.parse().map_err(Error::other)?;
+    for started in 0..most {
+        let thread = thread::Builder::new().stack_size(STACK_BYTES);
+        if let Err(error) = thread.spawn(|| {
+            loop {
+                thread::park();
+            }
+        }) {
+            println!("probe: no more than {started} threads: {error}");
+            loop {
+                thread::park();
+            }
+        }
+    }
+    Err(Error::other(format!("{most} threads started")))
 }

@@ -96,6 +96,16 @@ pub struct KubeletSettings {
     /// Files of a container's log that are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_log_max_files: Option<u32>,
+    /// Most processes of a pod; 4096 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_pids_limit: Option<u32>,
+    /// Do containers that say nothing get the runtime's filter of system calls? Yes when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp_default: Option<bool>,
+    /// Does kubelet give files of `/var/log` and the journal to whoever may read `nodes/log`? It follows
+    /// links that pods put there. No when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_logs: Option<bool>,
 }
 
 impl Default for KubeletSettings {
@@ -107,6 +117,9 @@ impl Default for KubeletSettings {
             eviction_hard: BTreeMap::new(),
             container_log_max_size: None,
             container_log_max_files: None,
+            pod_pids_limit: None,
+            seccomp_default: None,
+            system_logs: None,
         }
     }
 }
@@ -273,6 +286,12 @@ impl KubeletSettings {
                 "must be at least 2 and at most 100",
             );
         }
+        if self.pod_pids_limit.is_some_and(|limit| !(64..=1_000_000).contains(&limit)) {
+            return wrong(
+                "kubernetes.kubelet.podPidsLimit",
+                "must be at least 64 and at most 1000000",
+            );
+        }
         if self.container_log_max_size.as_ref().is_some_and(|size| !is_size(size)) {
             return wrong("kubernetes.kubelet.containerLogMaxSize", "give a size, such as 10Mi");
         }
@@ -381,7 +400,8 @@ mod tests {
                 "maxPods": 50,
                 "systemReserved": {"cpu": "100m", "memory": "200Mi"},
                 "evictionHard": {"memory.available": "5%", "nodefs.available": "1Gi"},
-                "containerLogMaxSize": "10Mi"
+                "containerLogMaxSize": "10Mi",
+                "podPidsLimit": 1000
             }
         })
     }
@@ -423,6 +443,7 @@ mod tests {
             ("/labels", json!({"Example.com/a": ""}), "Example.com"),
             ("/taints", json!(["a=b:NoExecute", "a=c:NoExecute"]), "kubernetes.taints[1]"),
             ("/kubelet/maxPods", json!(0), "maxPods"),
+            ("/kubelet/podPidsLimit", json!(1), "podPidsLimit"),
             ("/kubelet/systemReserved", json!({"disk": "1Gi"}), "systemReserved.disk"),
             ("/kubelet/systemReserved", json!({"cpu": "much"}), "systemReserved.cpu"),
             ("/kubelet/systemReserved", json!({"cpu": "5%"}), "systemReserved.cpu"),

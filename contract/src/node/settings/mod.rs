@@ -162,6 +162,13 @@ pub struct NetworkSettings {
     /// Time servers, by name or address; those of the image or of DHCP, when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub time_servers: Vec<String>,
+    /// Do interfaces that use DHCP take addresses and routes that routers of the link announce (IPv6)?
+    /// Yes when absent; those with an address of their own never do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router_advertisements: Option<bool>,
+    /// Are the domains that DHCP and routers name searched for short names? No when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search_domains: Option<bool>,
     /// The proxy to the channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxySettings>,

@@ -70,6 +70,7 @@ fn folders() -> RuntimeFolders {
     let folder = |name: &str| root.join(name);
     RuntimeFolders {
         network: folder("network"),
+        dhcp: folder("dhcp"),
         time: folder("time"),
         kubelet: folder("kubelet"),
         cni: folder("cni"),

@@ -7,6 +7,7 @@
 mod another_disk_takes_no_part;
 mod first_boot_makes_slot_b_and_state;
 mod foreign_words_have_no_effect;
+mod kernel_is_hardened;
 mod node_has_what_updates_need;
 mod pod_answers_without_a_registry;
 mod root_cannot_be_written;
@@ -32,6 +33,7 @@ fn scenario() -> Result<()> {
     pod_answers_without_a_registry::shows(&mut machine)?;
     let first = first_boot_makes_slot_b_and_state::first(&mut machine)?;
     running_files_equal_the_report::shows(&mut machine, &release)?;
+    kernel_is_hardened::shows(&mut machine)?;
     unsigned_module_does_not_load::shows(&mut machine, &release)?;
     root_cannot_be_written::shows(&mut machine)?;
     machine.wait_for(BLESSED, BOOT_SECONDS)?;

@@ -1,6 +1,7 @@
 //! One node and all that its cluster and its pods get from it, one file for each promise. It begins
 //! with a token that nobody knows, on the image's own disk, and ends with another network.
 
+mod kubelet_is_hardened;
 mod network_add_on_takes_over;
 mod pod_comes_from_a_mirror;
 mod pods_have_what_they_need;
@@ -39,6 +40,7 @@ fn scenario() -> Result<()> {
     let mut node = start()?;
     wrong_token_is_named::shows(&mut node)?;
     node.cluster.approve_serving(BOOT_SECONDS)?;
+    kubelet_is_hardened::shows(&node.cluster, &mut node.machine)?;
     pods_have_what_they_need::shows(&node.cluster, &node.machine)?;
     pod_comes_from_a_mirror::shows(&mut node)?;
     network_add_on_takes_over::shows(&node.cluster, &node.machine)

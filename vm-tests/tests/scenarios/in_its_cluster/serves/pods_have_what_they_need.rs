@@ -1,6 +1,7 @@
 //! What a pod may ask of a node: commands from outside, volumes of every common kind, variables,
-//! init containers, probes, also one that fails, and limits that hold; and what its administrator
-//! may: the journal, and a pod to look around with. docs/cluster.md has the table.
+//! init containers, probes, also one that fails, a filter of system calls that it did not ask for, and
+//! limits that hold; and what its administrator may: a pod to look around with, and no files of the
+//! node's log folder. docs/cluster.md has the table.
 
 use std::process::Stdio;
 use std::thread::sleep;
@@ -16,13 +17,16 @@ use vm_tests::machine::Machine;
 /// The pod that has everything, one that its probe finds dead, and one that takes more memory than
 /// it may.
 const OBJECTS: &str = include_str!("pods.yaml");
+/// One that starts threads until nobody lets it.
+const FORKS: &str = include_str!("forks.yaml");
 /// Exit code of a process that the kernel killed.
 const KILLED: u32 = 137;
 /// Port on the host for `kubectl port-forward`.
 const FORWARDED_PORT: u16 = 18080;
 
 /// What is asked of the pod, with which command, and what the answer holds.
-const CHECKS: [(&str, &[&str], &str); 12] = [
+const CHECKS: [(&str, &[&str], &str); 13] = [
+    ("filter of system calls", &["print", "/proc/self/status"], "Seccomp:\t2\n"),
     ("volume of a ConfigMap", &["print", "/config/greeting"], "hello from a config map"),
     ("one file of it (subPath)", &["print", "/single"], "hello from a config map"),
     ("volume of a Secret", &["print", "/secret/word"], "hidden"),
@@ -68,10 +72,31 @@ pub fn shows(cluster: &Cluster, machine: &Machine) -> Result<()> {
     // The reason is `OOMKilled` only when containerd hears of it in time.
     let end = &greedy["status"]["containerStatuses"][0]["state"]["terminated"];
     ensure!(end["exitCode"] == KILLED, "more memory than allowed: {end}");
+    threads_end(cluster, machine)?;
     let works = cluster.get(&["pod", "works"])?;
     let again = restarts(&works);
     ensure!(again == Some(0), "its neighbour restarted: {again:?}");
-    cluster.kubectl(&["delete", "pod", "works", "stuck", "greedy", "--now"]).map(drop)
+    cluster.kubectl(&["delete", "pod", "works", "stuck", "greedy", "forks", "--now"]).map(drop)
+}
+
+/// A pod that starts threads for ever has its limit, and the node is Ready meanwhile.
+fn threads_end(cluster: &Cluster, machine: &Machine) -> Result<()> {
+    cluster.apply(FORKS)?;
+    let until = Instant::now() + Duration::from_secs(BOOT_SECONDS);
+    let log = loop {
+        let log = cluster.kubectl_within(BOOT_SECONDS, &["logs", "forks"])?;
+        if log.contains("threads:") {
+            break log;
+        }
+        ensure!(Instant::now() < until, "the pod has said {log:?}\n{}", machine.tail());
+        sleep(Duration::from_secs(1));
+    };
+    println!("threads without end: {}", log.trim());
+    let node = cluster.get(&["node", NODE])?;
+    ensure!(is_ready(&node), "the node is {:#}", node["status"]["conditions"]);
+    let logs = cluster.kubectl(&["exec", "works", "--", "/probe", "variable", "WORD"])?;
+    ensure!(logs.contains("hidden"), "its neighbour says {logs}");
+    Ok(())
 }
 
 /// How often the pod's container was started again.
@@ -79,12 +104,14 @@ fn restarts(pod: &Value) -> Option<u64> {
     pod["status"]["containerStatuses"][0]["restartCount"].as_u64()
 }
 
-/// The journal through kubelet, and the root through a pod of `kubectl debug`.
+/// No file of the node's log folder through kubelet, and the root through a pod of `kubectl debug`.
 fn administrator_looks(cluster: &Cluster, machine: &Machine) -> Result<()> {
-    let query = format!("/api/v1/nodes/{NODE}/proxy/logs/?query=containerd&tailLines=10");
-    let journal = cluster.kubectl(&["get", "--raw", &query])?;
-    ensure!(journal.contains("containerd["), "the journal of containerd: {journal:?}");
-    println!("journal of a unit (node log query): there");
+    for what in ["?query=containerd&tailLines=10", "journal/"] {
+        let path = format!("/api/v1/nodes/{NODE}/proxy/logs/{what}");
+        let refusal = cluster.kubectl(&["get", "--raw", &path]).err();
+        let refusal = refusal.with_context(|| format!("kubelet gives {path}"))?;
+        println!("{path}: {}", refusal.root_cause());
+    }
 
     let node = format!("node/{NODE}");
     let image = ["--image=localhost/slipway/hello:1", "--image-pull-policy=Never"];
