@@ -33,8 +33,8 @@ demo: deps ## boot a node that joins a cluster, updates itself and survives a ba
 	@./setup/fetch-inputs $(PROGRAMS)/slipway
 	$(PROGRAMS)/demo
 
-# Beside the scenarios: tests without machines while the image is built, then lints, which take
-# what machines leave. One that fails stops no other.
+# Beside the scenarios: tests without machines while the image is built, then the control plane that
+# later scenarios need, and lints; those two take what machines leave. One that fails stops no other.
 test: inputs ## everything that CI runs
 	$(CARGO) fmt --all --check
 	@$(call WITH_TIMES,$(MAKE) --no-print-directory -j2 -k unit scenarios beside)
@@ -62,6 +62,7 @@ scenarios: inputs
 	export $(ALONE); $(WITH_IMAGE) $(CARGO) test --locked --workspace --test scenarios -- $(WHICH)
 
 beside: inputs
+	nice -n 19 $(PROGRAMS)/build-control-plane
 	$(ALONE) nice -n 19 $(CARGO) clippy --locked --workspace --all-targets -- $(LINT)
 
 bench: ## compare with peers, and write docs/benchmarks.md

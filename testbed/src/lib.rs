@@ -19,7 +19,10 @@ pub mod slipway;
 pub mod time_server;
 pub mod times;
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 
 /// Folder for everything that tests with virtual machines leave behind.
 pub fn artefacts() -> PathBuf {
@@ -30,4 +33,16 @@ pub fn artefacts() -> PathBuf {
 pub fn workspace() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own).to_owned()
+}
+
+/// Waits until no other process does `what`; none does while the file is held.
+///
+/// # Errors
+/// When the file of that name cannot be locked.
+pub fn lock(what: &str) -> Result<File> {
+    let folder = artefacts().join("locks");
+    fs::create_dir_all(&folder)?;
+    let file = File::create(folder.join(what))?;
+    file.lock().with_context(|| format!("cannot wait for another {what}"))?;
+    Ok(file)
 }

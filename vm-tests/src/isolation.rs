@@ -10,7 +10,7 @@
 use std::fs::{self, File};
 use std::io::{Write, stdout};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use testbed::loopback::{namespace, only_loopback};
@@ -62,11 +62,11 @@ fn run(test: &str, passed: &Path, scenario: impl FnOnce() -> Result<()>) -> Resu
 }
 
 fn start_again(test: &str, passed: &Path, prepare: impl FnOnce() -> Result<()>) -> Result<()> {
-    let _alone = alone()?;
     // The image is built out here, where there is a network.
     let image = image::test_image()?;
-    let (started, before) = (Instant::now(), Taken::by_this_process());
-    prepare()?;
+    let (prepared, outside) = made_ready(prepare)?;
+    let _alone = alone()?;
+    let started = Instant::now();
     if passed.exists() {
         fs::remove_file(passed)?;
     }
@@ -74,7 +74,6 @@ fn start_again(test: &str, passed: &Path, prepare: impl FnOnce() -> Result<()>) 
     // Not by a macro: what a test says is shown only when it fails.
     writeln!(stdout(), "\n{test}: its log is {}", log.display())?;
     let file = File::create(&log)?;
-    let outside = Taken::by_this_process().since(&before);
     let status = namespace()
         .arg(std::env::current_exe()?)
         .args([test, "--include-ignored", "--nocapture"])
@@ -84,7 +83,7 @@ fn start_again(test: &str, passed: &Path, prepare: impl FnOnce() -> Result<()>) 
         .stderr(file)
         .status()
         .context("cannot run `unshare`: apt install util-linux")?;
-    let total = started.elapsed().as_secs_f64();
+    let total = (prepared + started.elapsed()).as_secs_f64();
     report::write_scenario(test, total, &outside, status.success())?;
     let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     writeln!(stdout(), "\n== {test}: {} s ==\n{said}", total.round())?;
@@ -92,6 +91,15 @@ fn start_again(test: &str, passed: &Path, prepare: impl FnOnce() -> Result<()>) 
     ensure!(passed.exists(), "no scenario is called `{test}`: that must be its function's name");
     fs::remove_file(passed)?;
     keep_logs_only(&artefacts(), test)
+}
+
+/// Prepares a scenario beside the one that runs, but no two at a time: what many begin with, the
+/// first makes. Gives how long it took, and what that went into.
+fn made_ready(prepare: impl FnOnce() -> Result<()>) -> Result<(Duration, Taken)> {
+    let _alone = lock("preparation")?;
+    let (started, before) = (Instant::now(), Taken::by_this_process());
+    prepare()?;
+    Ok((started.elapsed(), Taken::by_this_process().since(&before)))
 }
 
 /// Waits until no scenario runs; none begins while the file is held. Two at a time would take

@@ -6,7 +6,6 @@
 
 pub mod accelerator;
 pub mod boots;
-
 pub mod esp;
 pub mod hardware;
 pub mod image;
@@ -25,11 +24,7 @@ pub mod serial;
 pub mod settings;
 pub mod site;
 
-use std::fs::{self, File};
-
-use anyhow::{Context, Result};
-
-pub use testbed::{artefacts, workspace};
+pub use testbed::{artefacts, lock, workspace};
 
 /// Seconds that a boot may take: many times what it does take, because a slow host must
 /// not decide a test.
@@ -47,16 +42,4 @@ pub const LONG: &str = "SLIPWAY_LONG";
 /// Is the long form of a scenario wanted?
 pub fn is_long() -> bool {
     std::env::var_os(LONG).is_some()
-}
-
-/// Waits until no other process does `what`; none does while the file is held.
-///
-/// # Errors
-/// When the file of that name cannot be locked.
-pub fn lock(what: &str) -> Result<File> {
-    let folder = artefacts().join("locks");
-    fs::create_dir_all(&folder)?;
-    let file = File::create(folder.join(what))?;
-    file.lock().with_context(|| format!("cannot wait for another {what}"))?;
-    Ok(file)
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use contract::Digest;
 
 use crate::times::{self, Phase};
-use crate::{artefacts, workspace};
+use crate::{artefacts, lock, workspace};
 
 /// Module's folder, its package, and the program's name.
 type Program = (&'static str, &'static str, &'static str);
@@ -69,7 +69,8 @@ pub(super) fn check(generation: Generation) -> Result<()> {
     Ok(())
 }
 
-/// Builds those whose pins have changed since. Minutes at first, then nothing.
+/// Builds those whose pins have changed since. Minutes at first, then nothing. Another process
+/// that builds them is waited for.
 ///
 /// # Errors
 /// When `go` fails; its own message is on the console.
@@ -91,6 +92,7 @@ pub fn build_with_older() -> Result<()> {
 
 fn build_one(module: &str, package: &str, name: &str) -> Result<()> {
     fs::create_dir_all(folder())?;
+    let _alone = times::during(Phase::Building, || lock("control-plane"))?;
     let pins = workspace().join("testbed/control-plane").join(module);
     let mod_file = fs::read(pins.join("go.mod"))?;
     let pinned = Digest::of(&[mod_file, fs::read(pins.join("go.sum"))?].concat()).to_string();
