@@ -36,7 +36,9 @@ pub fn sign(
     let mut ukis = BTreeMap::new();
     for slot in Slot::ALL {
         let mut cmdline = slot_command_line(slot, &packed.root.root_hash);
-        for word in &manifest.boot.command_line {
+        let selinux = manifest.selinux.as_ref().map(|selinux| selinux.state.command_line());
+        let words = manifest.boot.command_line.iter().map(String::as_str);
+        for word in words.chain(selinux.unwrap_or_default().iter().copied()) {
             cmdline = cmdline + " " + word;
         }
         let unsigned = uki::assemble(

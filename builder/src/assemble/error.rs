@@ -11,6 +11,7 @@ use crate::formats::uki::UkiError;
 use crate::formats::verity::VerityError;
 use crate::image::audit::AuditError;
 use crate::image::compose::ComposeError;
+use crate::image::selinux::SelinuxError;
 use crate::inputs::cache::CacheError;
 use crate::inputs::container_image::ContainerImageError;
 use crate::inputs::debian::UnpackError;
@@ -55,6 +56,8 @@ pub enum BuildError {
     ContainerImage(#[from] ContainerImageError),
     /// See the type.
     Compose(#[from] ComposeError),
+    /// See the type.
+    Selinux(#[from] SelinuxError),
     /// See the type.
     Audit(#[from] AuditError),
     /// See the type.
@@ -121,6 +124,7 @@ impl BuildError {
             | Self::LockMismatch { .. }
             | Self::Compose(_)
             | Self::Audit(_)
+            | Self::Selinux(_)
             | Self::Key(_)
             | Self::Url { .. }
             | Self::NotARelease(_)

@@ -7,6 +7,7 @@ use url::Url;
 use super::BuildError;
 use crate::formats::tree::{Content, TreePath};
 use crate::image::compose::{BuiltFile, Inputs};
+use crate::image::selinux;
 use crate::inputs::cache::Cache;
 use crate::inputs::container_image::{ImageSpec, layout};
 use crate::inputs::debian::unpack_all;
@@ -90,7 +91,9 @@ pub async fn gather(
         files.append(&mut container_images(manifest, part, &programs)?);
         built.insert(name.clone(), files);
     }
-    Ok(Inputs { packages: unpacked.into_iter().map(|package| package.tree).collect(), built })
+    let packages = unpacked.into_iter().map(|package| package.tree).collect();
+    let policy = selinux::compile(manifest, &packages, gathering.cache, gathering.progress).await?;
+    Ok(Inputs { packages, built, policy })
 }
 
 fn own(path: TreePath, content: Content, executable: bool) -> BuiltFile {

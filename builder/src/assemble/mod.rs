@@ -20,10 +20,11 @@ use tokio::task::yield_now;
 use crate::image::audit::{self, Audited};
 use crate::image::compose::{self, BootFiles, Inputs, Naming};
 use crate::image::report::Report;
+use crate::image::selinux::SelinuxError;
 use crate::inputs::cache::Cache;
 use crate::inputs::fetch::Source;
 use crate::lock::Lock;
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, Manifest, SelinuxState};
 use crate::progress::Progress;
 use crate::signing::keys::KeyFolder;
 
@@ -80,6 +81,10 @@ pub async fn build(
     let inputs = gather(&manifest, &lock, &gathering).await?;
     let version = request.version.clone().unwrap_or_else(|| manifest.image.version.clone());
     let naming = Naming { version, development: keys.is_development() };
+    let permissive = Some(SelinuxState::Permissive);
+    if !naming.development && manifest.selinux.as_ref().map(|selinux| selinux.state) == permissive {
+        return Err(SelinuxError::Permissive.into());
+    }
     yield_now().await;
     let composed = compose_and_audit(&manifest, &inputs, &naming, progress)?;
     yield_now().await;

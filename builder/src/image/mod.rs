@@ -6,3 +6,4 @@
 pub mod audit;
 pub mod compose;
 pub mod report;
+pub mod selinux;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::formats::tree::{Node, Tree, TreePath};
 use crate::image::audit::Audited;
+use crate::image::selinux::label_type;
 
 /// The format that this program writes and reads.
 pub const FORMAT: u32 = 1;
@@ -52,6 +53,9 @@ pub struct ReportEntry {
     /// Target of a link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// Type of its SELinux label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Part of the manifest.
     pub part: String,
     /// Package, module or workspace that it comes from.
@@ -133,10 +137,15 @@ impl Report {
                         .as_ref()
                         .map(|target| format!(" -> {target}"))
                         .unwrap_or_default();
+                    // What most files are says nothing about one of them.
+                    let label = match file.label.as_deref() {
+                        None | Some("root_t") => String::new(),
+                        Some(label) => format!(" ({label})"),
+                    };
                     line(
                         &mut text,
                         format_args!(
-                            "    {} {}{target}{from}: {}",
+                            "    {} {}{target}{label}{from}: {}",
                             file.mode, file.path, file.reason
                         ),
                     );
@@ -185,6 +194,7 @@ fn report_entry(path: &TreePath, entry: &crate::formats::tree::Entry) -> ReportE
         bytes,
         sha256,
         target,
+        label: label_type(entry).map(str::to_owned),
         part: origin.part,
         package: origin.package,
         version: origin.version,

@@ -32,6 +32,8 @@ pub struct Document {
     /// `[users.NAME]`.
     #[serde(default)]
     pub users: BTreeMap<String, User>,
+    /// `[selinux]`.
+    pub selinux: Option<SelinuxTable>,
     /// `[audit]`.
     #[serde(default)]
     pub audit: AuditTable,
@@ -50,6 +52,15 @@ pub struct ImageTable {
     pub architecture: Option<contract::Architecture>,
     /// See [`super::Image`].
     pub version: Option<contract::ReleaseVersion>,
+}
+
+/// `[selinux]`; see [`super::Selinux`] for each key.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct SelinuxTable {
+    pub policy: Option<PathBuf>,
+    pub state: Option<super::SelinuxState>,
+    pub labels: BTreeMap<String, String>,
 }
 
 /// `[audit]`.

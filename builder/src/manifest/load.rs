@@ -9,7 +9,7 @@ use serde_spanned::Spanned;
 
 use super::document::{Document, PartTable};
 use super::error::nearest;
-use super::{Image, Manifest, ManifestError, Part, Position};
+use super::{Image, Manifest, ManifestError, Part, Position, selinux};
 use crate::formats::tree::TreePath;
 
 /// Largest manifest that is read, in bytes.
@@ -129,6 +129,7 @@ fn from_base(mut file: ManifestFile) -> Result<Manifest, ManifestError> {
         initrd: Part::default(),
         parts: BTreeMap::new(),
         users: BTreeMap::new(),
+        selinux: None,
         exceptions: Vec::new(),
     };
     extend(&mut manifest, file)?;
@@ -158,6 +159,11 @@ fn extend(manifest: &mut Manifest, mut file: ManifestFile) -> Result<(), Manifes
     }
     manifest.boot.command_line.append(&mut file.document.append_command_line);
     manifest.exceptions.append(&mut file.document.audit.exceptions);
+    if let Some(table) = file.document.selinux.take() {
+        let folder = folder_of(&file.path);
+        selinux::extend(&mut manifest.selinux, table, folder).map_err(|why| file.invalid(why))?;
+    }
+    selinux::check_command_line(&manifest.boot.command_line).map_err(|why| file.invalid(why))?;
     if let Some(table) = file.document.initrd.take() {
         let more = part(&file, "initrd", table)?;
         append_to_initrd(&mut manifest.initrd, more)

@@ -7,6 +7,7 @@
 mod document;
 mod error;
 mod load;
+mod selinux;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ pub struct Manifest {
     pub parts: BTreeMap<String, Part>,
     /// Accounts by name.
     pub users: BTreeMap<String, User>,
+    /// Mandatory access control, when the image has it.
+    pub selinux: Option<Selinux>,
     /// What the audit lets pass, with the reasons.
     pub exceptions: Vec<Exception>,
 }
@@ -186,6 +189,49 @@ pub struct User {
     /// Only a group, no user.
     #[serde(default)]
     pub group_only: bool,
+}
+
+/// The policy of SELinux, and the labels of the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selinux {
+    /// Folder of the manifest that names the policy.
+    pub folder: PathBuf,
+    /// Folder with the policy's `*.cil`.
+    pub policy: PathBuf,
+    /// What the node does with it.
+    pub state: SelinuxState,
+    /// Type of a path and of everything below it that has no nearer one.
+    pub labels: BTreeMap<TreePath, String>,
+}
+
+impl Selinux {
+    /// The policy's folder on the building host.
+    pub fn resolve(&self) -> PathBuf {
+        self.folder.join(&self.policy)
+    }
+}
+
+/// What a node does with the policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SelinuxState {
+    /// The kernel is not told of it: policy and labels lie in the root, and have no effect.
+    Labelled,
+    /// What the policy refuses is logged and done; for development builds.
+    Permissive,
+    /// What the policy refuses is not done.
+    Enforcing,
+}
+
+impl SelinuxState {
+    /// Words of the kernel's command line.
+    pub fn command_line(self) -> &'static [&'static str] {
+        match self {
+            Self::Labelled => &[],
+            Self::Permissive => &["security=selinux", "enforcing=0"],
+            Self::Enforcing => &["security=selinux"],
+        }
+    }
 }
 
 /// Something the audit finds and lets pass.

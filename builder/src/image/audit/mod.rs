@@ -43,11 +43,15 @@ pub enum Rule {
     UnlistedExecutable,
     /// A unit that takes a credential from outside.
     CredentialImport,
+    /// No label of SELinux, or one of a type that `[selinux]` does not give.
+    Unlabelled,
+    /// A label that changes who acts, on a file that `[selinux]` does not name.
+    Entrypoint,
 }
 
 impl Rule {
     /// Every rule, in the order of the report.
-    pub const ALL: [Rule; 12] = [
+    pub const ALL: [Rule; 14] = [
         Rule::Shell,
         Rule::Interpreter,
         Rule::PackageManager,
@@ -60,6 +64,8 @@ impl Rule {
         Rule::Unexplained,
         Rule::UnlistedExecutable,
         Rule::CredentialImport,
+        Rule::Unlabelled,
+        Rule::Entrypoint,
     ];
 
     /// The name in manifests and reports.
@@ -77,6 +83,8 @@ impl Rule {
             Rule::Unexplained => "unexplained",
             Rule::UnlistedExecutable => "unlisted-executable",
             Rule::CredentialImport => "credential-import",
+            Rule::Unlabelled => "unlabelled",
+            Rule::Entrypoint => "entrypoint",
         }
     }
 }

@@ -6,6 +6,7 @@ use super::names::forbidden;
 use super::{AuditError, Finding, Rule};
 use crate::formats::tree::{Content, Entry, Node, TreePath};
 use crate::image::compose::{Composed, candidates, credentials, elf};
+use crate::image::selinux::label_type;
 
 /// Folders that the node fills at run time; links into them cannot be resolved here.
 const RUNTIME_FOLDERS: [&str; 5] = ["dev", "proc", "run", "sys", "var"];
@@ -24,6 +25,7 @@ pub fn findings(composed: &Composed) -> Result<Vec<Finding>, AuditError> {
         if entry.origin.part.is_empty() || entry.origin.reason.is_empty() {
             report(Rule::Unexplained, "comes from no part".into());
         }
+        check_label(composed, path, entry, &mut report);
         match &entry.node {
             Node::Symlink(target) => {
                 if let Some(detail) = check_link(composed, path, target) {
@@ -62,6 +64,35 @@ fn check_mode(entry: &Entry, report: &mut impl FnMut(Rule, String)) {
     }
     if entry.xattrs.contains_key("security.capability") {
         report(Rule::FileCapability, "carries capabilities".into());
+    }
+}
+
+/// Every entry of a labelled tree has a label; one that changes who acts stands where it was given.
+fn check_label(
+    composed: &Composed,
+    path: &TreePath,
+    entry: &Entry,
+    report: &mut impl FnMut(Rule, String),
+) {
+    let Some(labels) = &composed.labels else { return };
+    match label_type(entry) {
+        None => report(Rule::Unlabelled, "has no label".into()),
+        Some(label) if !labels.values().any(|known| known == label) => {
+            report(
+                Rule::Unlabelled,
+                format!("has the type {label}, which [selinux] does not give"),
+            );
+        }
+        Some(label)
+            if label.ends_with("_exec_t")
+                && labels.get(path).map(String::as_str) != Some(label) =>
+        {
+            report(
+                Rule::Entrypoint,
+                format!("has the type {label}, and [selinux] does not name it"),
+            );
+        }
+        Some(_) => {}
     }
 }
 
@@ -209,6 +240,26 @@ mod tests {
         assert_eq!(found("usr/share/doc/x.service", text), []);
         assert_eq!(found(drop_in, b"[Service]\n#ImportCredential=x\n"), []);
         assert_eq!(found(drop_in, b"\xff"), [Rule::CredentialImport]);
+    }
+
+    #[test]
+    fn labels_are_asked_for_on_every_entry_of_a_labelled_tree() {
+        let found = |label: Option<&str>| {
+            let mut entry = file(b"x", 0o644);
+            if let Some(label) = label {
+                let value = format!("system_u:object_r:{label}:s0\0").into_bytes();
+                entry.xattrs.insert(crate::image::selinux::ATTRIBUTE.into(), value);
+            }
+            let mut composed = composed(vec![("usr/bin/x", entry)]);
+            let given = [("usr", "root_t"), ("usr/bin/y", "y_exec_t")];
+            composed.labels =
+                Some(given.into_iter().map(|(at, label)| (path(at), label.into())).collect());
+            findings(&composed).unwrap().iter().map(|finding| finding.rule).collect::<Vec<_>>()
+        };
+        assert_eq!(found(Some("root_t")), []);
+        assert_eq!(found(None), [Rule::Unlabelled]);
+        assert_eq!(found(Some("other_t")), [Rule::Unlabelled]);
+        assert_eq!(found(Some("y_exec_t")), [Rule::Entrypoint]);
     }
 
     #[test]

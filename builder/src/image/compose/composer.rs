@@ -3,7 +3,7 @@
 //! **Invariant:** every entry has a part and a reason, no path has two givers, and every
 //! parent of an entry is a folder of the tree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ComposeError;
 use super::packages::Packages;
@@ -16,6 +16,8 @@ pub struct Composed {
     pub tree: Tree,
     /// Executables that the manifest gives by their full name.
     pub admitted: BTreeSet<TreePath>,
+    /// Labels that the manifest gives, by path; none for a tree without labels.
+    pub labels: Option<BTreeMap<TreePath, String>>,
 }
 
 /// Grows a tree part by part.
@@ -53,6 +55,11 @@ impl<'a> Composer<'a> {
     /// Lets an executable pass the audit: the manifest gives it by its full name.
     pub fn admit(&mut self, path: TreePath) {
         self.composed.admitted.insert(path);
+    }
+
+    /// Lets the audit ask for a label on every entry, of one of these types.
+    pub fn expect_labels(&mut self, labels: BTreeMap<TreePath, String>) {
+        self.composed.labels = Some(labels);
     }
 
     /// Puts an entry and the folders above it into the tree, in memory.

@@ -83,6 +83,12 @@ pub enum ComposeError {
         /// The path.
         path: TreePath,
     },
+    /// A label for what is not there.
+    #[error("[selinux] labels {path}, which is not in the root: correct `labels`")]
+    LabelOfNothing {
+        /// The path.
+        path: TreePath,
+    },
     /// A kernel module that the locked kernel does not have.
     #[error(
         "part `{part}` asks for the kernel module `{module}`, which the locked kernel does not have{hint}: correct `modules`"

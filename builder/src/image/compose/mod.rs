@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use contract::ReleaseVersion;
 
 use crate::formats::tree::{Content, Node, TreePath};
+use crate::image::selinux::{self, Policy};
 use crate::manifest::Manifest;
 
 pub use closure::candidates;
@@ -40,6 +41,8 @@ pub struct Inputs {
     pub packages: Packages,
     /// By part: files that were built or downloaded for it.
     pub built: BTreeMap<String, Vec<BuiltFile>>,
+    /// The policy of SELinux, when the manifest has one.
+    pub policy: Option<Policy>,
 }
 
 /// A file that was built or downloaded for a part.
@@ -97,10 +100,17 @@ pub fn compose_root(
     }
     modules::add(&mut composer, &manifest.parts)?;
     generated::add(&mut composer, manifest, naming)?;
+    let labelled = manifest.selinux.as_ref().zip(inputs.policy.as_ref());
+    if let Some((selinux, policy)) = labelled {
+        selinux::add(&mut composer, selinux, policy)?;
+    }
     closure::add_libraries(&mut composer)?;
     part::set_modes(&mut composer, &manifest.parts)?;
     units::enable(&mut composer, &manifest.parts)?;
     credentials::cut(&mut composer)?;
+    if let Some((selinux, _)) = labelled {
+        selinux::label_all(&mut composer, manifest, selinux)?;
+    }
     Ok(composer.finish())
 }
 
